@@ -1,0 +1,47 @@
+"""What can go wrong, in four kinds; every message says what came, what was expected, what to write."""
+
+
+class BayesLMMError(Exception):
+    """Base of every error that bayeslmm raises on purpose."""
+
+
+class DescriptionError(BayesLMMError, ValueError):
+    """The description (formula, keyword arguments or TOML file) cannot be read as a hierarchy."""
+
+
+class DataError(BayesLMMError, ValueError):
+    """The data do not fit the description."""
+
+
+class PriorError(BayesLMMError, ValueError):
+    """A prior is not one, or does not belong to the parameter it was given to."""
+
+
+class SamplingError(BayesLMMError, RuntimeError):
+    """A run of a sampler was interrupted or came back unusable.
+
+    Attributes
+    ----------
+    clean : xarray.DataTree or None
+        The part of the run that can be trusted, if there is one.
+    """
+
+    def __init__(self, message: str, clean=None):
+        super().__init__(message)
+        self.clean = clean
+
+
+def did_you_mean(word: str, known) -> str:
+    """Return a hint such as ``" Did you mean 'school'?"``, or an empty string.
+
+    Examples
+    --------
+    >>> did_you_mean("scool", ["class", "school"])
+    " Did you mean 'school'?"
+    """
+    from difflib import get_close_matches
+
+    names = [str(name) for name in known]
+    folded = {name.casefold(): name for name in names}
+    close = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
