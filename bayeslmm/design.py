@@ -1,0 +1,422 @@
+"""The design: a description and data become y, X, and per level the groups and columns that make Z."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm import structure
+from bayeslmm.columns import Encoder, dependencies, learn, names_in, text_hints
+from bayeslmm.errors import DataError
+from bayeslmm.frame import numbers, say_rows, take
+from bayeslmm.grouping import find_groups
+from bayeslmm.hierarchy import Hierarchy, Level
+from bayeslmm.structure import relation
+from bayeslmm.tokens import quote
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_array
+
+__all__ = ["Design", "LevelDesign", "NewRows", "build_design", "relation", "used_columns"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LevelDesign:
+    """The groups of one level, and the columns whose effects vary between them.
+
+    Attributes
+    ----------
+    name : str
+        Name of the effects: "u2".
+    level : Level
+        The description it came from.
+    groups : tuple of str
+        Labels of the m groups, lme4's: "1:1".
+    effects : tuple of str
+        Names of the r columns: "Intercept", "Days".
+    index : numpy.ndarray
+        The group of each row, (n,) int64; -1 only in `NewRows`, for a group that the model hasn't seen.
+    columns : numpy.ndarray
+        (n, r) float64, C-contiguous.
+    keys : tuple of tuple of str
+        Per group, the label in each grouping column.
+    """
+
+    name: str
+    level: Level
+    groups: tuple[str, ...]
+    effects: tuple[str, ...]
+    index: np.ndarray
+    columns: np.ndarray
+    keys: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name of the grouping, "class:school"."""
+        return self.level.label
+
+    @property
+    def m(self) -> int:
+        """Number of groups."""
+        return len(self.groups)
+
+    @property
+    def r(self) -> int:
+        """Number of effects per group."""
+        return len(self.effects)
+
+    @property
+    def q(self) -> int:
+        """Number of columns of Z, m times r."""
+        return self.m * self.r
+
+    @property
+    def correlated(self) -> bool:
+        """Whether there are several effects per group that may be correlated."""
+        return self.level.correlated and self.r > 1
+
+    @cached_property
+    def Z(self) -> csc_array:
+        """The level's block of Z, n x q, group-major: all effects of the first group, then of the second."""
+        from scipy.sparse import csr_array
+
+        n, r = self.columns.shape
+        columns = (self.index * r)[:, None] + np.arange(r)
+        known = self.index >= 0
+        start = np.concatenate([[0], np.cumsum(known * r)])
+        rows = csr_array((self.columns[known].ravel(), columns[known].ravel(), start), shape=(n, self.q))
+        Z = rows.tocsc()
+        Z.eliminate_zeros()
+        return Z
+
+    @cached_property
+    def labels(self) -> pd.MultiIndex:
+        """Names of the columns of Z: level, group, effect."""
+        return pd.MultiIndex.from_product(
+            [[self.label], self.groups, self.effects], names=["level", "group", "effect"]
+        )
+
+
+class _Rows:
+    """What rows have in common, whether the model was built on them or they are new."""
+
+    X: np.ndarray
+    levels: tuple[LevelDesign, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.X.shape[0]
+
+    @property
+    def p(self) -> int:
+        """Number of columns of X."""
+        return self.X.shape[1]
+
+    @property
+    def q(self) -> int:
+        """Number of columns of Z, all levels together."""
+        return sum(level.q for level in self.levels)
+
+    @cached_property
+    def Z(self) -> csc_array:
+        """All levels' Z side by side, n x q, sparse."""
+        from scipy.sparse import csc_array, hstack
+
+        if not self.levels:
+            return csc_array((self.n, 0))
+        return hstack([level.Z for level in self.levels], format="csc")
+
+    @cached_property
+    def Zt(self) -> csc_array:
+        """Z transposed, q x n, sparse, as lme4's ``getME(m, "Zt")``."""
+        return self.Z.T.tocsc()
+
+    @cached_property
+    def Z_labels(self) -> pd.MultiIndex:
+        """Names of the columns of Z: level, group, effect."""
+        names = ["level", "group", "effect"]
+        rows = [row for level in self.levels for row in level.labels]
+        return (
+            pd.MultiIndex.from_tuples(rows, names=names)
+            if rows
+            else pd.MultiIndex.from_arrays([[]] * 3, names=names)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NewRows(_Rows):
+    """New rows, encoded as the rows of a design were.
+
+    Attributes
+    ----------
+    X : numpy.ndarray
+    levels : tuple of LevelDesign
+        With the groups of the design; a row of a new group has index -1, and zeros in Z.
+    rows : pandas.Index
+    dropped : int
+    new_groups : tuple of tuple of str
+        Per level, the labels of groups that the design doesn't have.
+    new_index : tuple of numpy.ndarray
+        Per level and row, which of the new groups it belongs to, -1 where the group is known.
+    """
+
+    X: np.ndarray
+    levels: tuple[LevelDesign, ...]
+    rows: pd.Index
+    dropped: int = 0
+    new_groups: tuple[tuple[str, ...], ...] = ()
+    new_index: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Design(_Rows):
+    """A hierarchy with its data: everything that the likelihood needs, and what it came from.
+
+    Attributes
+    ----------
+    hierarchy : Hierarchy
+    y : numpy.ndarray
+        (n,) float64.
+    X : numpy.ndarray
+        (n, p) float64, C-contiguous.
+    coef : tuple of str
+        Names of the columns of X, formulaic's.
+    levels : tuple of LevelDesign
+        u2, u3, ... in the order of the hierarchy.
+    rows : pandas.Index
+        Labels of the rows used.
+    dropped : int
+        How many rows were left out because a value was missing.
+    hints : tuple of str
+        What is allowed but deserves a second look.
+    """
+
+    hierarchy: Hierarchy
+    y: np.ndarray
+    X: np.ndarray
+    coef: tuple[str, ...]
+    levels: tuple[LevelDesign, ...]
+    rows: pd.Index
+    dropped: int = 0
+    encoders: tuple[Encoder, ...] = field(default=(), repr=False)
+    text_hints: tuple[str, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels)
+        return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {levels or 'no levels'})"
+
+    @cached_property
+    def hints(self) -> tuple[str, ...]:
+        """What is allowed but deserves a second look, a sentence each."""
+        return (*self.text_hints, *structure.hints(self))
+
+    def describe(self) -> str:
+        """Put the hierarchy in words, with counts, and the shape and fill of Z.
+
+        Examples
+        --------
+        >>> h = Hierarchy(response="y", levels=(Level(group="g"),))
+        >>> print(build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]}).describe())
+        4 rows in 2 groups of g (2 rows each).
+        Fixed part: 1 column (Intercept).
+        u2, one per g: Intercept. Z is 4 x 2 with 4 non-zeros (50 %).
+        """
+        return structure.describe(self)
+
+    def new(self, data: Any, allow_new_groups: bool = False, missing: str = "error") -> NewRows:
+        """Encode new rows as these ones were: the same columns of X and Z, no response needed.
+
+        Parameters
+        ----------
+        data : DataFrame, Table or Mapping
+        allow_new_groups : bool
+            Give rows of unknown groups the index -1 instead of raising an error.
+        missing : {"error", "drop"}
+
+        Examples
+        --------
+        >>> h = Hierarchy(response="y", levels=(Level(group="g"),))
+        >>> design = build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]})
+        >>> design.new({"g": ["b", "c"]}, allow_new_groups=True).levels[0].index
+        array([ 1, -1])
+        """
+        frame, dropped = take(data, used_columns(self.hierarchy, response=False), missing)
+        levels, unknown, where = [], [], []
+        for level, encoder in zip(self.levels, self.encoders[1:], strict=True):
+            found = find_groups([frame[name] for name in level.level.group])
+            known = {key: group for group, key in enumerate(level.keys)}
+            codes = np.array([known.get(key, -1) for key in found.keys], dtype=np.int64)
+            fresh = codes < 0
+            if fresh.any() and not allow_new_groups:
+                raise _unknown_groups(level, found, fresh, frame)
+            levels.append(
+                LevelDesign(
+                    name=level.name,
+                    level=level.level,
+                    groups=level.groups,
+                    effects=level.effects,
+                    index=codes[found.index],
+                    columns=encoder.matrix(frame),
+                    keys=level.keys,
+                )
+            )
+            unknown.append(tuple(label for label, new in zip(found.labels, fresh, strict=True) if new))
+            where.append(np.where(fresh, np.cumsum(fresh) - 1, -1)[found.index])
+        return NewRows(
+            X=self.encoders[0].matrix(frame),
+            levels=tuple(levels),
+            rows=frame.index,
+            dropped=dropped,
+            new_groups=tuple(unknown),
+            new_index=tuple(where),
+        )
+
+
+def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Design:
+    """Join a description and data; what doesn't fit is an error that says what came and what to write.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+    data : DataFrame, Table or Mapping
+        A pandas, polars or pyarrow table, or a dict of columns.
+    missing : {"error", "drop"}
+        What to do with rows in which a column that the model uses has no value.
+
+    Returns
+    -------
+    Design
+
+    Examples
+    --------
+    >>> h = Hierarchy(response="y", fixed="1 + x", levels=(Level(group="g"),))
+    >>> data = {"y": [1.0, 2, 3, 5], "x": [0, 1, 0, 1], "g": ["a", "a", "b", "b"]}
+    >>> design = build_design(h, data)
+    >>> design.coef, design.levels[0].groups
+    (('Intercept', 'x'), ('a', 'b'))
+    """
+    frame, dropped = take(data, used_columns(hierarchy), missing)
+    y = _response(hierarchy.response, frame)
+    fixed, X = learn(hierarchy.fixed, frame)
+    _check_fixed(X, fixed)
+    encoders, levels = [fixed], []
+    for name, level in zip(hierarchy.names, hierarchy.levels, strict=True):
+        encoder, columns = learn(level.effects, frame)
+        found = find_groups([frame[column] for column in level.group])
+        _check_level(level, found.labels, columns, encoder)
+        levels.append(
+            LevelDesign(
+                name=name,
+                level=level,
+                groups=found.labels,
+                effects=encoder.names,
+                index=found.index,
+                columns=columns,
+                keys=found.keys,
+            )
+        )
+        encoders.append(encoder)
+    return Design(
+        hierarchy=hierarchy,
+        y=y,
+        X=X,
+        coef=fixed.names,
+        levels=tuple(levels),
+        rows=frame.index,
+        dropped=dropped,
+        encoders=tuple(encoders),
+        text_hints=tuple(hint for encoder in encoders for hint in text_hints(encoder, frame)),
+    )
+
+
+def used_columns(hierarchy: Hierarchy, response: bool = True) -> tuple[str, ...]:
+    """Return the columns of the data that a hierarchy uses, each once.
+
+    Examples
+    --------
+    >>> used_columns(Hierarchy(response="y", fixed="1 + x", levels=(Level(group="a:b", effects="1 + x"),)))
+    ('y', 'x', 'a', 'b')
+    """
+    names = list(names_in(f"0 + {hierarchy.response}")) if response else []
+    names += names_in(hierarchy.fixed)
+    for level in hierarchy.levels:
+        names += [*names_in(level.effects), *level.group]
+    return tuple(dict.fromkeys(names))
+
+
+def _response(text: str, frame: pd.DataFrame) -> np.ndarray:
+    for name in names_in(f"0 + {text}"):
+        y = numbers(frame[name], "the response")
+    if text not in frame and quote(name) != text:
+        y = learn(f"0 + {text}", frame)[1][:, 0]
+    if len(y) > 1 and (y == y[0]).all():
+        raise DataError(
+            f"The response {text!r} is {y[0]:g} in all {len(y)} rows; expected values that vary, because there is "
+            f"nothing to explain. Is it the right column?"
+        )
+    return y
+
+
+def _check_fixed(X: np.ndarray, encoder: Encoder) -> None:
+    n, p = X.shape
+    if p >= n:
+        raise DataError(
+            f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than columns. "
+            f"Take terms out of it."
+        )
+    found = dependencies(X, encoder.names)
+    if found:
+        raise DataError(
+            f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a combination "
+            f"of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} out of {encoder.text!r}."
+        )
+
+
+def _check_level(level: Level, groups: Sequence[str], columns: np.ndarray, encoder: Encoder) -> None:
+    n, r = columns.shape
+    m, label, term = len(groups), level.label, f"({level.effects} | {level.label})"
+    if r == 0:
+        raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
+    if m == 1:
+        raise DataError(
+            f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be known; expected "
+            f"two groups or more (better five). Leave {term} out."
+        )
+    if m >= n:
+        raise DataError(
+            f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in {term} can't be "
+            f"told from the residual; expected several rows in some groups. Leave the term out, or group by less."
+        )
+    found = dependencies(columns, encoder.names)
+    if found:
+        raise DataError(
+            f"The effects of {term} depend on each other: {'; '.join(found)}. Expected columns of which none is a "
+            f"combination of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} out of it."
+        )
+    if m * r >= n:
+        raise DataError(
+            f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are confounded with "
+            f"the residual: together they could fit every row. Expected fewer effects than rows. Take effects out "
+            f"of it, such as by writing (1 | {label})."
+        )
+
+
+def _unknown_groups(level: LevelDesign, found, fresh: np.ndarray, frame: pd.DataFrame) -> DataError:
+    new = [label for label, is_new in zip(found.labels, fresh, strict=True) if is_new]
+    listed = ", ".join(map(repr, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+    known = ", ".join(map(repr, level.groups[:10])) + (", ..." if level.m > 10 else "")
+    return DataError(
+        f"{level.label} has groups that the model was not built on: {listed} "
+        f"({say_rows(frame.index, fresh[found.index])}); expected some of {known}. To predict for new groups, write "
+        f"allow_new_groups=True."
+    )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,323 @@
+"""Intake of data: whatever frame comes, plain named columns of numbers and text leave, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import DataError, did_you_mean
+
+KINDS = "a pandas, polars or pyarrow table, or a dict of columns"
+
+
+def take(data: Any, names: Iterable[str], missing: str = "error") -> tuple[pd.DataFrame, int]:
+    """Take the columns that a model uses out of a table, complete and of plain types.
+
+    Numbers come back as int64, float64 or bool, text as text, categories as categories without the
+    unused ones. The index holds the labels of the rows.
+
+    Parameters
+    ----------
+    data : DataFrame, Table or Mapping
+        A pandas, polars or pyarrow table (anything narwhals reads), or a dict of columns.
+    names : iterable of str
+        The columns to take; only these are looked at.
+    missing : {"error", "drop"}
+        What to do with rows in which one of these columns is missing.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+    dropped : int
+        How many rows were left out.
+
+    Examples
+    --------
+    >>> frame, dropped = take({"y": [1.5, None, 2.5], "g": ["a", "b", "b"]}, ["y", "g"], missing="drop")
+    >>> len(frame), dropped
+    (2, 1)
+    """
+    if missing not in ("error", "drop"):
+        raise DataError(f'missing={missing!r} came; expected "error" or "drop".')
+    wanted = list(dict.fromkeys(names))
+    frame = _select(data, wanted) if wanted else pd.DataFrame(index=pd.RangeIndex(_length(data)))
+    if not len(frame):
+        raise DataError("The data have no rows; expected at least one row per parameter.")
+    frame, dropped = _complete(frame, missing)
+    columns = {str(name): _plain(column) for name, column in frame.items()}
+    for name, column in columns.items():
+        check_finite(name, column)
+    return pd.DataFrame(columns, index=frame.index, copy=False), dropped
+
+
+def numbers(column: pd.Series, role: str) -> np.ndarray:
+    """Return a column as float64, or say which of its values is not a number.
+
+    Examples
+    --------
+    >>> numbers(pd.Series([1, 2], name="y"), "the response")
+    array([1., 2.])
+    """
+    name = column.name
+    if column.dtype.kind in "biuf":
+        return column.to_numpy(dtype=np.float64)
+    if column.dtype.kind == "c":
+        raise DataError(
+            f"{_upper(role)} {name!r} holds complex numbers; expected real ones. Use the real part or the modulus."
+        )
+    if holds_dates(column):
+        raise DataError(
+            f"{_upper(role)} {name!r} holds dates or durations (the first is {column.iloc[0]}); expected numbers. "
+            f"Make a column of numbers from it, such as the days since the first date."
+        )
+    values = column.astype(object)
+    parsed = pd.to_numeric(values.map(str), errors="coerce")
+    is_number = values.map(lambda value: isinstance(value, (int, float, np.number)))
+    if parsed.notna().all():
+        raise DataError(
+            f"{_upper(role)} {name!r} holds text that looks like numbers (the first is {values.iloc[0]!r}); "
+            f"expected numbers. Convert the column first: data[{name!r}] = pd.to_numeric(data[{name!r}])."
+        )
+    bad = parsed.isna().to_numpy()
+    more = f" ({int(bad.sum())} such values in all)" if bad.sum() > 1 else ""
+    what = "numbers" if is_number.any() or parsed.notna().any() else "numbers, and the whole column is text"
+    raise DataError(
+        f"{_upper(role)} {name!r} holds {values[bad].iloc[0]!r} in {say_rows(column.index, bad, 1)}{more}; expected "
+        f'{what}. Correct the value, or make it missing and write missing="drop".'
+    )
+
+
+def looks_like_numbers(column: pd.Series) -> str:
+    """Return "all" or "most" when a column of text looks like numbers, "" otherwise.
+
+    "most" means that at least four in five distinct values are numbers, yet not all of them.
+
+    Examples
+    --------
+    >>> looks_like_numbers(pd.Series(["3.5", "4"])), looks_like_numbers(pd.Series(["a", "4"]))
+    ('all', '')
+    """
+    if column.dtype.kind in "biufcmM" or isinstance(column.dtype, pd.CategoricalDtype):
+        return ""
+    good = pd.to_numeric(pd.Series(column.unique()).map(str), errors="coerce").notna().to_numpy()
+    if good.all():
+        return "all"
+    return "most" if good.sum() >= 4 * (~good).sum() else ""
+
+
+def holds_dates(column: pd.Series) -> bool:
+    """Say whether a column holds dates, times or durations.
+
+    Examples
+    --------
+    >>> holds_dates(pd.Series(pd.to_datetime(["2020-01-01"])))
+    True
+    """
+    if column.dtype.kind in "mM" or isinstance(column.dtype, pd.PeriodDtype):
+        return True
+    if column.dtype != object:
+        return False
+    return pd.api.types.infer_dtype(column) in (
+        "date",
+        "datetime",
+        "datetime64",
+        "time",
+        "timedelta",
+        "period",
+    )
+
+
+def check_one_type(column: pd.Series) -> None:
+    """Refuse a column in which 1, "1" and True stand side by side.
+
+    Examples
+    --------
+    >>> check_one_type(pd.Series(["a", "b"], name="g"))
+    """
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    if values.dtype != object or not pd.api.types.infer_dtype(values).startswith("mixed"):
+        return
+    values = column.astype(object)
+    kinds = values.map(lambda value: type(value).__name__).to_numpy()
+    firsts = np.sort(np.unique(kinds, return_index=True)[1])
+    found = ", ".join(f"{values.iloc[i]!r} ({kinds[i]}, row {column.index[i]})" for i in firsts)
+    name = column.name
+    raise DataError(
+        f"Column {name!r} mixes types: {found}; expected one type, because 1, '1' and True could be meant as "
+        f"the same or as different values. If the text tells them apart: data[{name!r}] = data[{name!r}].map(str)."
+    )
+
+
+def check_finite(name: str, column: pd.Series) -> None:
+    """Refuse a column with infinite values, counting them.
+
+    Examples
+    --------
+    >>> check_finite("x", pd.Series([1.0, 2.0]))
+    """
+    if column.dtype.kind not in "fc":
+        return
+    bad = ~np.isfinite(column.to_numpy())
+    if bad.any():
+        raise DataError(
+            f"Column {name!r} has {_count(bad.sum(), 'infinite value')} ({say_rows(column.index, bad)}); expected "
+            f'finite numbers. Correct them, or make them missing (NaN) and write missing="drop".'
+        )
+
+
+def say_rows(labels: pd.Index, mask: np.ndarray, limit: int = 5) -> str:
+    """Name the first few rows that a mask marks.
+
+    Examples
+    --------
+    >>> say_rows(pd.RangeIndex(9), np.arange(9) > 5, 2)
+    'rows 6, 7 and 1 more'
+    """
+    where = np.flatnonzero(mask)
+    shown = [str(labels[i]) for i in where[:limit]]
+    if len(where) == 1:
+        return f"row {shown[0]}"
+    if len(where) > limit > 1:
+        return f"rows {', '.join(shown)} and {len(where) - limit} more"
+    return f"rows {', '.join(shown[:-1])} and {shown[-1]}" if limit > 1 else f"row {shown[0]}"
+
+
+def _select(data: Any, names: Sequence[str]) -> pd.DataFrame:
+    if isinstance(data, pd.DataFrame):
+        _check_names(list(data.columns), names)
+        return data[list(names)]
+    if isinstance(data, Mapping):
+        _check_names(list(data), names)
+        return _from_mapping({name: data[name] for name in names})
+    return _from_narwhals(data, names)
+
+
+def _length(data: Any) -> int:
+    return len(next(iter(data.values()), ())) if isinstance(data, Mapping) else len(data)
+
+
+def _check_names(columns: list, names: Sequence[str]) -> None:
+    for name in names:
+        times = columns.count(name)
+        if times == 0:
+            hint = did_you_mean(name, columns)
+            known = ", ".join(repr(str(column)) for column in columns[:20]) + (
+                ", ..." if len(columns) > 20 else ""
+            )
+            raise DataError(
+                f"The data have no column {name!r}.{hint} The columns are {known or 'none at all'}."
+            )
+        if times > 1:
+            raise DataError(
+                f"The data have {times} columns named {name!r}; expected one. Rename or remove the others."
+            )
+
+
+def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
+    series = {}
+    for name, values in columns.items():
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            raise DataError(
+                f"Column {name!r} of the dict is the single value {values!r}; expected a column of values, "
+                f"such as a list or an array."
+            )
+        if np.ndim(values) != 1 and isinstance(values, np.ndarray):
+            raise DataError(f"Column {name!r} has shape {values.shape}; expected one dimension.")
+        series[name] = pd.Series(values, copy=False).reset_index(drop=True)
+    lengths = {name: len(column) for name, column in series.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise DataError(f"The columns differ in length ({said}); expected one value per row in each.")
+    return pd.DataFrame(series, copy=False)
+
+
+def _from_narwhals(data: Any, names: Sequence[str]) -> pd.DataFrame:
+    import narwhals as nw
+
+    listed = getattr(data, "column_names", None)
+    if isinstance(listed, list):
+        _check_names(listed, names)
+    try:
+        table: Any = nw.from_native(data)
+    except TypeError:
+        raise DataError(f"Data of type {type(data).__name__} came; expected {KINDS}.") from None
+    if isinstance(table, nw.LazyFrame):
+        _check_names(list(table.collect_schema().names()), names)
+        table = table.select(list(names)).collect()
+    _check_names(list(table.columns), names)
+    return pd.DataFrame({name: _from_narwhals_column(table[name]) for name in names}, copy=False)
+
+
+def _from_narwhals_column(column: Any) -> pd.Series:
+    import narwhals as nw
+
+    kind = column.dtype
+    if kind.is_numeric() and kind != nw.Decimal:
+        if column.is_null().any():
+            column = column.cast(nw.Float64)
+        return pd.Series(column.to_numpy(), copy=False)
+    values = column.to_list()
+    if kind == nw.Enum or (kind == nw.Categorical and column.implementation.is_pyarrow()):
+        return pd.Series(pd.Categorical(values, categories=column.cat.get_categories().to_list()))
+    return pd.Series(values, dtype=None if len(values) else object)
+
+
+def _complete(frame: pd.DataFrame, missing: str) -> tuple[pd.DataFrame, int]:
+    masks = {str(name): column.isna().to_numpy() for name, column in frame.items()}
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if not masks:
+        return frame, 0
+    incomplete = np.logical_or.reduce(list(masks.values()))
+    said = "; ".join(f"{name!r} {mask.sum()} ({say_rows(frame.index, mask)})" for name, mask in masks.items())
+    if missing == "error":
+        total = sum(int(mask.sum()) for mask in masks.values())
+        raise DataError(
+            f"The data have {_count(total, 'missing value')}: {said}; expected complete columns. Fill them in, or "
+            f'write missing="drop" to leave {_count(incomplete.sum(), "row")} of {len(frame)} out.'
+        )
+    if incomplete.all():
+        raise DataError(f"Every row has a missing value, so no row is left: {said}.")
+    return frame[~incomplete], int(incomplete.sum())
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    """Turn any pandas column without missing values into a plain one."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        if isinstance(column.dtype.categories.dtype, pd.CategoricalDtype):
+            return column.astype(object)
+        return column.cat.remove_unused_categories()
+    kind = column.dtype.kind
+    if kind == "O" and column.dtype == object:
+        kind = {
+            "integer": "i",
+            "floating": "f",
+            "mixed-integer-float": "f",
+            "decimal": "f",
+            "boolean": "b",
+            "complex": "c",
+        }.get(pd.api.types.infer_dtype(column), "O")
+    if kind in "iu":
+        # integers beyond int64 live on as float64
+        if kind == "i" and column.dtype.kind == "i":
+            return pd.Series(
+                column.to_numpy(dtype=np.int64), index=column.index, name=column.name, copy=False
+            )
+        big = max(abs(int(column.max())), abs(int(column.min()))) > np.iinfo(np.int64).max
+        return pd.Series(
+            column.to_numpy(dtype=np.float64 if big else np.int64), column.index, name=column.name
+        )
+    target = {"f": np.float64, "b": np.bool_, "c": np.complex128}.get(kind)
+    if target is not None:
+        return pd.Series(column.to_numpy(dtype=target), index=column.index, name=column.name, copy=False)
+    return column
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,204 @@
+"""What the data say of a hierarchy: which level lies in which, in words, and what deserves a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.tokens import quote
+
+if TYPE_CHECKING:
+    from bayeslmm.design import Design, LevelDesign
+
+Relation = Literal["same", "nested", "contains", "crossed", "partially crossed"]
+
+
+def relation(a: LevelDesign, b: LevelDesign) -> Relation:
+    """Say how the groups of one level lie in those of another, as the data have it.
+
+    Returns
+    -------
+    {"same", "nested", "contains", "crossed", "partially crossed"}
+        "nested": each group of `a` lies in one group of `b`; "contains": the reverse;
+        "crossed": every combination occurs.
+
+    Examples
+    --------
+    >>> from bayeslmm.design import build_design
+    >>> from bayeslmm.hierarchy import Hierarchy, Level
+    >>> h = Hierarchy(response="y", levels=(Level(group="a:b"), Level(group="a")))
+    >>> data = {"y": [1.0, 2, 3, 5, 6, 7, 9, 8], "a": [1, 1, 1, 1, 2, 2, 2, 2], "b": [1, 1, 2, 2, 1, 1, 2, 2]}
+    >>> relation(*build_design(h, data).levels)
+    'nested'
+    """
+    pairs = len(_pairs(a, b))
+    if pairs == a.m:
+        return "same" if pairs == b.m else "nested"
+    if pairs == b.m:
+        return "contains"
+    return "crossed" if pairs == a.m * b.m else "partially crossed"
+
+
+def describe(design: Design) -> str:
+    """Put a design in words: the rows, the groups, how they lie in each other, and Z per level.
+
+    Examples
+    --------
+    >>> from bayeslmm.design import build_design
+    >>> from bayeslmm.hierarchy import Hierarchy, Level
+    >>> h = Hierarchy(response="y", levels=(Level(group="g"),))
+    >>> print(describe(build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]})))
+    4 rows in 2 groups of g (2 rows each).
+    Fixed part: 1 column (Intercept).
+    u2, one per g: Intercept. Z is 4 x 2 with 4 non-zeros (50 %).
+    """
+    lines = [_structure(design)]
+    if design.dropped:
+        lines.append(f"{_many(design.dropped, 'row')} with missing values left out.")
+    names = ", ".join(design.coef[:12]) + (", ..." if design.p > 12 else "")
+    lines.append(f"Fixed part: {_many(design.p, 'column')}" + (f" ({names})." if names else "."))
+    for level in design.levels:
+        filled = level.Z.nnz
+        share = f"{100 * filled / (level.Z.shape[0] * level.q):.3g}"
+        effects = ", ".join(level.effects) + (" (correlated)" if level.correlated else "")
+        lines.append(
+            f"{level.name}, one per {level.label}: {effects}. "
+            f"Z is {level.Z.shape[0]} x {level.q} with {filled} non-zeros ({share} %)."
+        )
+    return "\n".join(lines)
+
+
+def hints(design: Design) -> list[str]:
+    """Point out what is allowed but deserves a second look.
+
+    Few groups, slopes of columns that don't vary within groups, nesting that may have been forgotten.
+
+    Examples
+    --------
+    >>> from bayeslmm.design import build_design
+    >>> from bayeslmm.hierarchy import Hierarchy, Level
+    >>> h = Hierarchy(response="y", levels=(Level(group="g"),))
+    >>> hints(build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]}))[0]
+    'g has only 2 groups: the data barely inform the variance between them, so its prior matters.'
+    """
+    found = []
+    for level in design.levels:
+        if level.m < 5:
+            found.append(
+                f"{level.label} has only {level.m} groups: the data barely inform the variance between them, so its "
+                f"prior matters."
+            )
+        for name, column in zip(level.effects, level.columns.T, strict=True):
+            if name != "Intercept" and np.ptp(column) > 0 and _constant_within(column, level.index, level.m):
+                found.append(
+                    f"{name} is constant within every group of {level.label}, so no group can show a slope of its own. "
+                    f"Is it meant to vary by {level.label}?"
+                )
+    for k, b in enumerate(design.levels):
+        for a in design.levels[:k]:
+            said = _forgotten_nesting(a, b, design)
+            if said:
+                found.append(said)
+    return list(dict.fromkeys(found))
+
+
+def _pairs(a: LevelDesign, b: LevelDesign) -> np.ndarray:
+    return pd.unique(a.index * b.m + b.index)
+
+
+def _constant_within(column: np.ndarray, index: np.ndarray, m: int) -> bool:
+    one = np.empty(m)
+    one[index] = column
+    return bool((one[index] == column).all())
+
+
+def _forgotten_nesting(a: LevelDesign, b: LevelDesign, design: Design) -> str:
+    """Ask whether labels that repeat mean the same thing; "" where there is nothing to ask.
+
+    A combination that has a level of its own needs no question, nor one that occurs in one row only: such an
+    inner level couldn't be told from the residual, so crossing is the only reading.
+    """
+    if set(a.level.group) & set(b.level.group) or len(a.level.group) + len(b.level.group) > 2:
+        return ""
+    both = {*a.level.group, *b.level.group}
+    pairs = _pairs(a, b)
+    crossing = relation(a, b)
+    if crossing not in ("crossed", "partially crossed") or 4 * len(pairs) > 3 * design.n:
+        return ""
+    if any(both <= set(level.level.group) for level in design.levels):
+        return ""
+    codes = {a: pairs // b.m, b: pairs % b.m}
+    for inner, outer in ((a, b), (b, a)):
+        if not _counts_from_one(codes[inner], codes[outer], outer.m):
+            continue
+        where = "every" if crossing == "crossed" else "each"
+        small, large = quote(inner.label), quote(outer.label)
+        reverse = f" (or (1 | {small}/{large}) the other way round)" if crossing == "crossed" else ""
+        i, o = inner.groups[0], outer.groups
+        return (
+            f"The labels of {inner.label} start anew in {where} {outer.label}. Is {inner.label} {i} of {outer.label} "
+            f"{o[0]} the same as {inner.label} {i} of {outer.label} {o[1]}? If not, {inner.label} is nested: write "
+            f"(1 | {large}/{small}){reverse}."
+        )
+    return ""
+
+
+def _counts_from_one(inner: np.ndarray, outer: np.ndarray, m: int) -> bool:
+    """Say whether each outer group holds the first few inner labels without gaps: a, b, c, never b, e."""
+    last = np.full(m, -1)
+    np.maximum.at(last, outer, inner)
+    return bool((np.bincount(outer, minlength=m) == last + 1).all())
+
+
+def _structure(design: Design) -> str:
+    if not design.levels:
+        return f"{_many(design.n, 'row')}, no groups."
+    first = design.levels[0]
+    text = f"{_many(design.n, 'row')} in {_groups(first)}"
+    chain = True
+    for k, level in enumerate(design.levels[1:], start=1):
+        before = design.levels[:k]
+        relations = [relation(other, level) for other in before]
+        if chain and all(found == "nested" for found in relations):
+            inner = before[-1]
+            held = np.bincount(_pairs(inner, level) % level.m, minlength=level.m)
+            text += f", nested in {_groups(level)[:-1]}; {_spread(held, inner.label, inner.label)})"
+            continue
+        chain = False
+        text += f".\n{_groups(level)[:1].upper()}{_groups(level)[1:]}: {_relations(level, before, relations)}"
+    return text + "."
+
+
+def _relations(level: LevelDesign, before: Sequence[LevelDesign], relations: Sequence[Relation]) -> str:
+    said = []
+    for other, found in zip(before, relations, strict=True):
+        if found == "partially crossed":
+            share = f"{100 * len(_pairs(other, level)) / (other.m * level.m):.2g}"
+            said.append(f"partially crossed with {other.label} ({share} % of the combinations occur)")
+        elif found == "crossed":
+            said.append(f"crossed with {other.label} (every combination occurs)")
+        elif found == "same":
+            said.append(f"the same groups as those of {other.label}")
+        else:
+            said.append(f"{'containing' if found == 'nested' else 'nested in'} {other.label}")
+    return ", ".join(said)
+
+
+def _groups(level: LevelDesign) -> str:
+    rows = np.bincount(level.index, minlength=level.m)
+    return f"{level.m} groups of {level.label} ({_spread(rows, 'row', 'rows')})"
+
+
+def _spread(counts: np.ndarray, one: str, many: str) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    if low == high:
+        return f"{low} {one if low == 1 else many} each"
+    mean = counts.mean()
+    return f"{low} to {high} {many} each, {mean:.{0 if mean >= 100 else 1}f} on average"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
