@@ -1,4 +1,4 @@
-"""The table of densities behind `bayeslmm.priors`: PyMC's names and parameters, plain numpy formulas.
+"""The table of densities behind `bayeslmm.prior`: PyMC's names and parameters, plain numpy formulas.
 
 They are evaluated thousands of times while a posterior is explored, so nothing here goes through
 scipy.stats: each family is one function from its parameters to a `Law`, whose constants are computed once.
@@ -78,7 +78,7 @@ def _special():
 
 def _times_log(power: float, x: Array) -> Array:
     """``power * log(x)``, which at x = 0 is 0 for power 0 and -inf otherwise (as in PyMC, never +inf)."""
-    return np.zeros_like(x) if power == 0 else np.where(x > 0, power * np.log(x), -inf)
+    return np.zeros_like(x) if power == 0 else np.where(x == 0, -inf, power * np.log(x))
 
 
 def _half(law: Callable[..., Law], moments: Callable[..., tuple[float, float]]) -> Callable[..., Law]:
@@ -239,7 +239,7 @@ def _log_normal(mu: float, sigma: float) -> Law:
 
     def logpdf(x):
         u = np.log(x)
-        return np.where(x > 0, constant - 0.5 * ((u - mu) / sigma) ** 2 - u, -inf)
+        return np.where(x == 0, -inf, constant - 0.5 * ((u - mu) / sigma) ** 2 - u)
 
     def moments():
         mean = exp(mu + sigma**2 / 2)
