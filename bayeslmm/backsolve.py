@@ -1,0 +1,381 @@
+r"""From the root back to the leaves: conditional modes, gradient, and exact draws of the random effects.
+
+`elimination.forward` leaves, per group, ``A~``, ``B~`` and ``F`` with ``F F' = Cov(b_j | ancestors) / sigma^2``.
+Given the ancestors' effects, a group's own are
+
+    b_j | ancestors ~ N( lambda lambda' (B~_W - B~_anc b_anc),  sigma^2 F F' )
+
+so one pass from the root gives the modes, their covariances with the ancestors, and draws. The gradient is
+
+    d(a log|V0| + tr(Tbar T)) / d lambda_k = 2 (sum_j a K_j - Q_j Tbar Q_j') lambda_k
+    K_j = (Z' V0^-1 Z)_jj,    Q_j = (Z' V0^-1 W)_j
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayeslmm.elimination import (
+    C_ANCESTORS,
+    C_BLOCK,
+    C_EFFECTS,
+    C_GROUP,
+    C_GROUPS,
+    C_LAMBDA,
+    C_LEVEL,
+    C_LIST,
+    C_MAP,
+    C_TZ,
+    C_Z,
+    T_COLUMN,
+    T_EFFECTS,
+    T_GROUPS,
+    T_LAMBDA,
+    T_LEVEL,
+    T_Z,
+    b_offsets,
+    njit,
+    scale_rows,
+    scale_rows_transposed,
+)
+
+
+@njit
+def _invert_lower(L):
+    """Inverse of a lower triangular matrix by doubling blocks, so that the work is in matrix products."""
+    n = L.shape[0]
+    X = np.zeros_like(L)
+    size = 32
+    for o in range(0, n, size):
+        e = min(o + size, n)
+        for c in range(o, e):
+            X[c, c] = 1.0 / L[c, c]
+            for i in range(c + 1, e):
+                x = 0.0
+                for k in range(c, i):
+                    x -= L[i, k] * X[k, c]
+                X[i, c] = x / L[i, i]
+    while size < n:
+        for o in range(0, n - size, 2 * size):
+            m = o + size
+            e = min(m + size, n)
+            C = np.dot(np.ascontiguousarray(L[m:e, o:m]), np.ascontiguousarray(X[o:m, o:m]))
+            X[m:e, o:m] = -np.dot(np.ascontiguousarray(X[m:e, m:e]), C)
+        size *= 2
+    return X
+
+
+@njit
+def _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
+    """Modes and gradient of the tail; returns its effects' covariance C and modes b_T."""
+    q, d = SW.shape
+    X = _invert_lower(Lt)
+    Minv = np.dot(X.T, X)
+    half = np.empty((q, d))
+    scale_rows(tail, lam, SW, half)
+    bT = np.empty((q, d))
+    scale_rows_transposed(tail, lam, np.dot(Minv, half), bT)
+    left = np.empty((q, q))
+    scale_rows_transposed(tail, lam, Minv, left)
+    C = np.empty((q, q))
+    scale_rows_transposed(tail, lam, left.T.copy(), C)
+    Q = SW - np.dot(S, bT)
+    LS = np.empty((q, q))
+    scale_rows(tail, lam, S, LS)
+    QT = np.dot(Q, Tbar)
+    for t in range(tail.shape[0]):
+        r = tail[t, T_EFFECTS]
+        lo = tail[t, T_LAMBDA]
+        lm = lam[lo : lo + r * r].reshape(r, r)
+        H = np.zeros((r, r))
+        KL = np.zeros((r, r))  # sum of K_tt lambda = (lambda' K_tt)'
+        for g in range(tail[t, T_GROUPS]):
+            o = tail[t, T_COLUMN] + g * r
+            for i in range(r):
+                for w in range(d):
+                    b[tail[t, T_Z] + g * r + i, w] = bT[o + i, w]
+                for j in range(r):
+                    x = 0.0
+                    for w in range(d):
+                        x += QT[o + i, w] * Q[o + j, w]
+                    H[i, j] += x
+                    x = 0.0
+                    for c in range(q):
+                        x += Minv[o + i, c] * LS[c, o + j]
+                    KL[j, i] += x
+                    variances[voff[tail[t, T_LEVEL]] + (g * r + i) * r + j] = C[o + i, o + j]
+        for i in range(r):
+            for j in range(r):
+                x = a * KL[i, j]
+                for k in range(r):
+                    x -= H[i, k] * lm[k, j]
+                grad[lo + i * r + j] += 2.0 * x
+    return C, bT
+
+
+@njit
+def backward(chain, tail, parent, order, lists, columns, maps, lam, At, Bt, Bz, F, S, SW, Lt, Tbar, a, voff, b, variances, grad):
+    """Fill b (q x d, modes for each column of W), variances (blocks of Cov(b)/sigma^2), grad (as lam)."""
+    s = chain.shape[0]
+    d = Tbar.shape[0]
+    nt = tail.shape[0]
+    grad[:] = 0.0
+    if nt > 0:
+        CT, bT = _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad)
+    else:
+        CT = np.zeros((0, 0))
+        bT = np.zeros((0, d))
+    boff = b_offsets(chain, d)
+    # Per group of an inner level: covariance of (own, ancestors), and of those with its tail columns.
+    coff = np.zeros(s + 1, np.int64)
+    toff = np.zeros(s + 1, np.int64)
+    for i in range(1, s):
+        c = chain[i, C_EFFECTS] + chain[i, C_ANCESTORS]
+        coff[i + 1] = coff[i] + chain[i, C_GROUPS] * c * c
+        if nt > 0:
+            toff[i + 1] = toff[i] + c * (lists[chain[i, C_LIST] + chain[i, C_GROUPS]] - lists[chain[i, C_LIST]])
+    CC = np.zeros(coff[s])
+    CX = np.zeros(toff[s])
+    none = np.zeros((0, 0))
+
+    for level in range(s - 1, -1, -1):
+        r = chain[level, C_EFFECTS]
+        R = chain[level, C_ANCESTORS]
+        nb = R + d
+        lo = chain[level, C_LAMBDA]
+        lm = lam[lo : lo + r * r].reshape(r, r)
+        G = np.zeros((r, r))  # lam lam'
+        for i in range(r):
+            for j in range(r):
+                for k in range(r):
+                    G[i, j] += lm[i, k] * lm[j, k]
+        banc = np.zeros((R, d))
+        KC = np.zeros((r, R))
+        GKC = np.zeros((r, R))
+        Q = np.zeros((r, d))
+        QT = np.zeros((r, d))
+        K = np.zeros((r, r))
+        D = np.zeros((r, r))
+        H = np.zeros((r, r))
+        Csum = np.zeros((r, r))
+        for g in range(chain[level, C_GROUPS]):
+            block = chain[level, C_BLOCK] + g * r * r
+            bo = boff[level] + g * r * nb
+            B = Bt[bo : bo + r * nb].reshape(r, nb)
+            first = lists[chain[level, C_LIST] + g] if nt > 0 else 0
+            nz = lists[chain[level, C_LIST] + g + 1] - first if nt > 0 else 0
+            Z = Bz[0:0].reshape(r, 0)
+            if nt > 0:
+                base = chain[level, C_TZ] + r * (first - lists[chain[level, C_LIST]])
+                Z = Bz[base : base + r * nz].reshape(r, nz)
+            Cb = none
+            Cx = none
+            pfirst = 0
+            pnz = 0
+            if level + 1 < s:
+                mother = parent[chain[level, C_GROUP] + g]
+                Cb = CC[coff[level + 1] + mother * R * R : coff[level + 1] + (mother + 1) * R * R].reshape(R, R)
+                if nt > 0:
+                    plist = chain[level + 1, C_LIST]
+                    pfirst = lists[plist + mother] - lists[plist]
+                    pnz = lists[plist + mother + 1] - lists[plist + mother]
+                    Cx = CX[toff[level + 1] + R * pfirst : toff[level + 1] + R * (pfirst + pnz)].reshape(R, pnz)
+                # the ancestors' modes
+                ancestor = mother
+                start = 0
+                for l in range(level + 1, s):
+                    rl = chain[l, C_EFFECTS]
+                    zl = chain[l, C_Z] + order[chain[l, C_GROUP] + ancestor] * rl
+                    for e in range(rl):
+                        for w in range(d):
+                            banc[start + e, w] = b[zl + e, w]
+                    start += rl
+                    if l + 1 < s:
+                        ancestor = parent[chain[l, C_GROUP] + ancestor]
+            mbase = chain[level, C_MAP] + (first - lists[chain[level, C_LIST]]) if nt > 0 else 0
+            # Q_j, the modes, H
+            zoff = chain[level, C_Z] + order[chain[level, C_GROUP] + g] * r
+            for i in range(r):
+                for w in range(d):
+                    x = B[i, R + w]
+                    for k in range(R):
+                        x -= B[i, k] * banc[k, w]
+                    for k in range(nz):
+                        x -= Z[i, k] * bT[columns[first + k], w]
+                    Q[i, w] = x
+            for i in range(r):
+                for w in range(d):
+                    x = 0.0
+                    y = 0.0
+                    for k in range(r):
+                        x += G[i, k] * Q[k, w]
+                    for k in range(d):
+                        y += Q[i, k] * Tbar[k, w]
+                    b[zoff + i, w] = x
+                    QT[i, w] = y
+            for i in range(r):
+                for j in range(r):
+                    for w in range(d):
+                        H[i, j] += QT[i, w] * Q[j, w]
+            # K_j and the covariances
+            for i in range(r):
+                for k in range(R):
+                    x = 0.0
+                    for m in range(R):
+                        x += B[i, m] * Cb[m, k]
+                    for m in range(nz):
+                        x += Z[i, m] * Cx[k, maps[mbase + m]]
+                    KC[i, k] = x
+            KX = np.empty((r, nz))
+            for k in range(nz):
+                ck = columns[first + k]
+                for i in range(r):
+                    x = 0.0
+                    for m in range(nz):
+                        x += Z[i, m] * CT[columns[first + m], ck]
+                    for m in range(R):
+                        x += B[i, m] * Cx[m, maps[mbase + k]]
+                    KX[i, k] = x
+            for i in range(r):
+                for j in range(r):
+                    x = 0.0
+                    for k in range(R):
+                        x += KC[i, k] * B[j, k]
+                    for k in range(nz):
+                        x += KX[i, k] * Z[j, k]
+                    D[i, j] = x
+                    Csum[i, j] += At[block + i * r + j] - x
+            # Cov(b_j) = F F' + G D G
+            voffset = voff[chain[level, C_LEVEL]] + order[chain[level, C_GROUP] + g] * r * r
+            for i in range(r):
+                for j in range(r):
+                    x = 0.0
+                    for k in range(r):
+                        x += D[i, k] * G[k, j]
+                    K[i, j] = x
+            for i in range(r):
+                for j in range(r):
+                    x = 0.0
+                    for k in range(r):
+                        x += F[block + i * r + k] * F[block + j * r + k] + G[i, k] * K[k, j]
+                    variances[voffset + i * r + j] = x
+            if level > 0:
+                for i in range(r):
+                    for k in range(R):
+                        x = 0.0
+                        for m in range(r):
+                            x -= G[i, m] * KC[m, k]
+                        GKC[i, k] = x
+                c = r + R
+                own = CC[coff[level] + g * c * c : coff[level] + (g + 1) * c * c].reshape(c, c)
+                for i in range(r):
+                    for j in range(r):
+                        own[i, j] = variances[voffset + i * r + j]
+                    for k in range(R):
+                        own[i, r + k] = GKC[i, k]
+                        own[r + k, i] = GKC[i, k]
+                for k in range(R):
+                    for m in range(R):
+                        own[r + k, r + m] = Cb[k, m]
+                if nt > 0:
+                    lead = first - lists[chain[level, C_LIST]]
+                    ownx = CX[toff[level] + c * lead : toff[level] + c * (lead + nz)].reshape(c, nz)
+                    for k in range(nz):
+                        for i in range(r):
+                            x = 0.0
+                            for m in range(r):
+                                x -= G[i, m] * KX[m, k]
+                            ownx[i, k] = x
+                        for m in range(R):
+                            ownx[r + m, k] = Cx[m, maps[mbase + k]]
+        for i in range(r):
+            for j in range(r):
+                x = 0.0
+                for k in range(r):
+                    x += (a * Csum[i, k] - H[i, k]) * lm[k, j]
+                grad[lo + i * r + j] += 2.0 * x
+
+
+@njit
+def draw(chain, tail, parent, order, lists, columns, lam, Bt, Bz, F, SW, Lt, v, sigma, z, b):
+    """Turn standard normal z (q) into b (q) ~ p(b | W v = Zb + e, lambda, sigma): mode for sigma = 0."""
+    s = chain.shape[0]
+    d = v.shape[0]
+    nt = tail.shape[0]
+    boff = b_offsets(chain, d)
+    bT = np.zeros(SW.shape[0])
+    if nt > 0:
+        q = SW.shape[0]
+        right = np.empty((q, 1))
+        x1 = np.empty((q, 1))
+        for i in range(q):
+            x = 0.0
+            for w in range(d):
+                x += SW[i, w] * v[w]
+            x1[i, 0] = x
+        scale_rows(tail, lam, x1, right)
+        noise = np.empty(q)
+        for t in range(nt):
+            for i in range(tail[t, T_GROUPS] * tail[t, T_EFFECTS]):
+                noise[tail[t, T_COLUMN] + i] = z[tail[t, T_Z] + i]
+        for i in range(q):
+            x = right[i, 0]
+            for k in range(i):
+                x -= Lt[i, k] * right[k, 0]
+            right[i, 0] = x / Lt[i, i]
+        for i in range(q):
+            right[i, 0] += sigma * noise[i]
+        for i in range(q - 1, -1, -1):
+            x = right[i, 0] / Lt[i, i]
+            right[i, 0] = x
+            for k in range(i):
+                right[k, 0] -= Lt[i, k] * x
+        scale_rows_transposed(tail, lam, right, x1)
+        for t in range(nt):
+            for i in range(tail[t, T_GROUPS] * tail[t, T_EFFECTS]):
+                bT[tail[t, T_COLUMN] + i] = x1[tail[t, T_COLUMN] + i, 0]
+                b[tail[t, T_Z] + i] = bT[tail[t, T_COLUMN] + i]
+    for level in range(s - 1, -1, -1):
+        r = chain[level, C_EFFECTS]
+        R = chain[level, C_ANCESTORS]
+        nb = R + d
+        lo = chain[level, C_LAMBDA]
+        lm = lam[lo : lo + r * r].reshape(r, r)
+        Q = np.empty(r)
+        X = np.empty(r)
+        for g in range(chain[level, C_GROUPS]):
+            bo = boff[level] + g * r * nb
+            block = chain[level, C_BLOCK] + g * r * r
+            zoff = chain[level, C_Z] + order[chain[level, C_GROUP] + g] * r
+            for i in range(r):
+                x = 0.0
+                for w in range(d):
+                    x += Bt[bo + i * nb + R + w] * v[w]
+                Q[i] = x
+            ancestor = g
+            start = 0
+            for l in range(level + 1, s):
+                ancestor = parent[chain[l - 1, C_GROUP] + ancestor]
+                rl = chain[l, C_EFFECTS]
+                zl = chain[l, C_Z] + order[chain[l, C_GROUP] + ancestor] * rl
+                for i in range(r):
+                    for e in range(rl):
+                        Q[i] -= Bt[bo + i * nb + start + e] * b[zl + e]
+                start += rl
+            if nt > 0:
+                first = lists[chain[level, C_LIST] + g]
+                nz = lists[chain[level, C_LIST] + g + 1] - first
+                base = chain[level, C_TZ] + r * (first - lists[chain[level, C_LIST]])
+                for i in range(r):
+                    for k in range(nz):
+                        Q[i] -= Bz[base + i * nz + k] * bT[columns[first + k]]
+            for i in range(r):
+                x = 0.0
+                for k in range(r):
+                    x += lm[k, i] * Q[k]
+                X[i] = x
+            for i in range(r):
+                x = 0.0
+                for k in range(r):
+                    x += lm[i, k] * X[k] + sigma * F[block + i * r + k] * z[zoff + k]
+                b[zoff + i] = x

@@ -1,0 +1,203 @@
+"""The profiled deviance of ML and REML, its gradient, and the search for its minimum.
+
+    ML      f(lambda) = log|V0| + n     (log(2 pi rss / n)       + 1),              rss = s - c' P^-1 c
+    REML    f(lambda) = log|V0| + (n-p) (log(2 pi rss / (n - p)) + 1) + log|P|
+
+with ``T = [P c; c' s]`` from `factor`. Both are minimised over the entries of the relative factors, diagonal
+entries bounded by zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bayeslmm.factor import Factor, factorise_statistics
+from bayeslmm.statistics import Statistics
+
+SINGULAR = 1e-4  # lme4's tolerance for isSingular
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """-2 log likelihood (or REML criterion) as a function of the free entries of the relative factors."""
+
+    stats: Statistics
+    reml: bool
+
+    @property
+    def degrees(self) -> int:
+        """n for ML, n - p for REML."""
+        return self.stats.design.n - (self.stats.design.p if self.reml else 0)
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """Linear map (n_lambda, n_theta) from the free entries to the kernels' lambda vector."""
+        columns = []
+        for level, M, span in zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, strict=True):
+            for j in range(level.r):
+                for i in range(j, level.r) if level.correlated else [j]:
+                    entry = np.zeros((level.r, level.r))
+                    if level.correlated:
+                        entry[i, j] = 1.0
+                    else:
+                        entry[:, j] = M[:, j] / M[j, j]
+                    column = np.zeros(self.stats.structure.n_lambda)
+                    column[span] = entry.ravel()
+                    columns.append(column)
+        return np.array(columns).T.reshape(self.stats.structure.n_lambda, len(columns))
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """Which free entries are diagonal, and so bounded by zero."""
+        out = []
+        for level in self.stats.design.levels:
+            for j in range(level.r):
+                out += [i == j for i in range(j, level.r)] if level.correlated else [True]
+        return np.array(out, dtype=bool)
+
+    def factor(self, phi: np.ndarray) -> Factor:
+        """Factorise at the free entries phi."""
+        return factorise_statistics(self.stats, self.spread @ phi)
+
+    def value(self, factor: Factor) -> tuple[float, float, np.ndarray, np.ndarray]:
+        """(criterion, rss, coefficients of Q, P^-1), all on the scale of y_."""
+        p, d = self.stats.design.p, self.degrees
+        P, c, s = factor.T[:p, :p], factor.T[:p, p], factor.T[p, p]
+        Pinv = np.linalg.inv(P) if p else P
+        coefficients = Pinv @ c
+        rss = float(s - c @ coefficients)
+        value = factor.logdet + d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
+        if self.reml:
+            value += np.linalg.slogdet(P)[1] + 2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum()
+        return float(value), rss, coefficients, Pinv
+
+    def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
+        """Criterion and its gradient with respect to the free entries."""
+        factor = self.factor(phi)
+        value, rss, coefficients, Pinv = self.value(factor)
+        p = self.stats.design.p
+        v = np.append(-coefficients, 1.0)
+        Tbar = (self.degrees / rss) * np.outer(v, v)
+        if self.reml:
+            Tbar[:p, :p] += Pinv
+        return value, self.spread.T @ factor.adjoint(1.0, Tbar).gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimum:
+    """Where the search ended, and what was checked there.
+
+    Attributes
+    ----------
+    phi : array
+        Free entries of the relative factors, on the kernels' basis.
+    gradient : float
+        Largest absolute derivative over the entries that are not on their bound.
+    curvature : float
+        Smallest eigenvalue of the Hessian over these entries (inf where there is none).
+    """
+
+    phi: np.ndarray
+    value: float
+    gradient: float
+    curvature: float
+    evaluations: int
+    converged: bool
+
+
+def _hessian(criterion: Criterion, phi: np.ndarray, free: np.ndarray) -> np.ndarray:
+    columns = []
+    for k in free:
+        step = np.zeros_like(phi)
+        step[k] = 1e-4 * max(1.0, abs(phi[k]))
+        up, down = (criterion.value_and_gradient(phi + s)[1][free] for s in (step, -step))
+        columns.append((up - down) / (2 * step[k]))
+    H = np.array(columns).reshape(len(free), len(free))
+    return (H + H.T) / 2
+
+
+def _search(criterion: Criterion, start: np.ndarray) -> tuple[np.ndarray, int]:
+    from scipy.optimize import minimize
+
+    bounds = [(0.0, None) if d else (None, None) for d in criterion.diagonal]
+    found = minimize(
+        criterion.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds,
+        options={"maxiter": 500, "ftol": 1e-13, "gtol": 1e-6, "maxcor": 20},
+    )  # fmt: skip
+    return np.asarray(found.x), int(found.nfev)
+
+
+def minimise(criterion: Criterion) -> Optimum:
+    """Minimise over the free entries; converged means a small gradient and no direction of descent, checked."""
+    diagonal = criterion.diagonal
+    size = diagonal.size
+    if size == 0:
+        return Optimum(phi=np.zeros(0), value=criterion.value(criterion.factor(np.zeros(0)))[0],
+                       gradient=0.0, curvature=np.inf, evaluations=1, converged=True)  # fmt: skip
+    phi, evaluations = _search(criterion, np.where(diagonal, 1.0, 0.0))
+    for _ in range(4):
+        phi = _snap(criterion, phi)
+        phi, value, gradient, free, H = _polish(criterion, phi)
+        evaluations += 4 * (2 * len(free) + 1)
+        escape = _descent_from_bound(criterion, phi, value)
+        if escape is None:
+            break
+        phi, more = _search(criterion, escape)
+        evaluations += more
+    curvature = float(np.linalg.eigvalsh(H)[0]) if len(free) else np.inf
+    steep = float(np.abs(gradient[free]).max()) if len(free) else 0.0
+    tolerance = 1e-5 * max(1.0, abs(value) * 1e-3)
+    return Optimum(
+        phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluations,
+        converged=bool(steep < tolerance and curvature > 0 and escape is None),
+    )  # fmt: skip
+
+
+def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
+    """Put diagonal entries that hardly differ from zero on zero, where that costs nothing."""
+    for k in np.flatnonzero(criterion.diagonal & (phi < 1e-2)):
+        if phi[k] > 0:
+            trial = phi.copy()
+            trial[k] = 0.0
+            if criterion.value(criterion.factor(trial))[0] <= criterion.value(criterion.factor(phi))[0] + 1e-9:
+                phi = trial
+    return phi
+
+
+def _polish(criterion: Criterion, phi: np.ndarray):
+    """A few safeguarded Newton steps on the entries that are not on their bound."""
+    value, gradient = criterion.value_and_gradient(phi)
+    free = np.flatnonzero(~criterion.diagonal | (phi > 0))
+    H = np.zeros((len(free), len(free)))
+    for _ in range(8):
+        if not len(free):
+            break
+        H = _hessian(criterion, phi, free)
+        eigenvalues, vectors = np.linalg.eigh(H)
+        step = -vectors @ ((vectors.T @ gradient[free]) / np.maximum(np.abs(eigenvalues), 1e-8 * np.abs(eigenvalues).max() + 1e-12))
+        trial = phi.copy()
+        trial[free] += step
+        if np.any(trial[criterion.diagonal] < 0):
+            break
+        new_value, new_gradient = criterion.value_and_gradient(trial)
+        better = new_value < value - 1e-10 or np.abs(new_gradient[free]).max() < np.abs(gradient[free]).max()
+        if not (np.isfinite(new_value) and new_value <= value + 1e-8 and better):
+            break
+        phi, value, gradient = trial, new_value, new_gradient
+        if np.abs(step).max() < 1e-7 * (1 + np.abs(phi).max()):
+            break
+    return phi, value, gradient, free, H
+
+
+def _descent_from_bound(criterion: Criterion, phi: np.ndarray, value: float) -> np.ndarray | None:
+    """A better point next to an entry that sits on its bound, or None: the derivative there is zero by symmetry."""
+    for k in np.flatnonzero(criterion.diagonal & (phi == 0)):
+        for step in (1e-3, 1e-2, 0.1, 1.0):
+            trial = phi.copy()
+            trial[k] = step
+            if criterion.value(criterion.factor(trial))[0] < value - 1e-8:
+                return trial
+    return None

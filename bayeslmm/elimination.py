@@ -1,0 +1,469 @@
+r"""The kernels: value and gradient of (log det, T) from the statistics, without the data.
+
+With relative factor ``Lambda = blockdiag(I (x) lambda_k)`` and ``V0 = Z Lambda Lambda' Z' + I``, for any
+columns ``W`` (the model's are ``[X y]``):
+
+    log|V0|        and        T = W' V0^-1 W        (d x d)
+
+The levels of a nested chain are eliminated group by group, leaf first, as in a multifrontal Cholesky
+factorisation: the groups of a level touch only their own ancestors, so the work is linear in the number of
+groups. Levels that are crossed with the chain (the tail) meet in one dense Schur complement.
+
+Per group, with ``A = Z_j' V_<^-1 Z_j`` and ``B = Z_j' V_<^-1 [ancestors, W]`` after its descendants were
+integrated out, elimination needs
+
+    A~ = (I + A lambda lambda')^-1 A,     B~ = (I + A lambda lambda')^-1 B,
+
+and everything else is written in terms of these two, which are finite at lambda = 0 and keep their relative
+accuracy as lambda grows: no formula here divides by lambda, and columns that lie in the span of a level's own
+columns leave exactly no residue instead of one of rounding size.
+
+Notes
+-----
+Elimination by levels follows Bates, Alday, Kleinschmidt et al., MixedModels.jl; the gradient is
+``d log|V0| = 2 tr(Z' V0^-1 Z  dLambda Lambda')`` and ``d T = -2 Q' dLambda Lambda' Q`` with ``Q = Z' V0^-1 W``.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+njit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+# Columns of the table `chain`, one row per level of the nested chain, leaf first.
+(C_LEVEL, C_GROUPS, C_EFFECTS, C_ANCESTORS, C_Z, C_LAMBDA, C_POSITION, C_GROUP, C_ZZ, C_BLOCK, C_LIST, C_TZ, C_MAP) = range(13)
+# Columns of the table `tail`, one row per level outside the chain.
+(T_LEVEL, T_GROUPS, T_EFFECTS, T_Z, T_LAMBDA, T_COLUMN) = range(6)
+
+
+@njit
+def _semidefinite_cholesky(A, R):
+    """Upper R with R'R = A; a pivot that rounding made of zero leaves a zero row."""
+    r = A.shape[0]
+    for k in range(r):
+        pivot = A[k, k]
+        for i in range(k):
+            pivot -= R[i, k] * R[i, k]
+        for c in range(r):
+            R[k, c] = 0.0
+        if pivot > 1e-14 * A[k, k]:
+            root = np.sqrt(pivot)
+            R[k, k] = root
+            for c in range(k + 1, r):
+                x = A[k, c]
+                for i in range(k):
+                    x -= R[i, k] * R[i, c]
+                R[k, c] = x / root
+
+
+@njit
+def _cholesky(A, L):
+    """Lower L with L L' = A, for a small positive definite A."""
+    r = A.shape[0]
+    for i in range(r):
+        for j in range(i + 1):
+            x = A[i, j]
+            for k in range(j):
+                x -= L[i, k] * L[j, k]
+            if i == j:
+                L[i, i] = np.sqrt(x)
+            else:
+                L[i, j] = x / L[j, j]
+                L[j, i] = 0.0
+
+
+@njit
+def _eliminate(A, lam, R, E, L, F, K, X):
+    """Prepare one group: R'R = A, L L' = I + R lam lam' R', F F' = lam (I + lam' A lam)^-1 lam', K = (I + A lam lam')^-1.
+
+    Returns log|I + lam' A lam|.
+    """
+    r = A.shape[0]
+    if r == 1:
+        a = A[0, 0]
+        e = 1.0 + lam[0, 0] * lam[0, 0] * a
+        R[0, 0] = np.sqrt(a) if a > 0.0 else 0.0
+        L[0, 0] = np.sqrt(e)
+        F[0, 0] = lam[0, 0] / L[0, 0]
+        K[0, 0] = 1.0 / e
+        return np.log1p(lam[0, 0] * lam[0, 0] * a)
+    _semidefinite_cholesky(A, R)
+    for i in range(r):
+        for j in range(r):
+            x = 0.0
+            for k in range(i, r):
+                x += R[i, k] * lam[k, j]
+            X[i, j] = x
+    # F = lam L_D^-T with D = I + X'X
+    for i in range(r):
+        for j in range(r):
+            x = 1.0 if i == j else 0.0
+            for k in range(r):
+                x += X[k, i] * X[k, j]
+            E[i, j] = x
+    _cholesky(E, L)
+    for i in range(r):
+        for j in range(r):
+            x = lam[i, j]
+            for k in range(j):
+                x -= F[i, k] * L[j, k]
+            F[i, j] = x / L[j, j]
+    for i in range(r):
+        for j in range(r):
+            x = 1.0 if i == j else 0.0
+            for k in range(r):
+                x += X[i, k] * X[j, k]
+            E[i, j] = x
+    _cholesky(E, L)
+    logdet = 0.0
+    for i in range(r):
+        logdet += 2.0 * np.log(L[i, i])
+    # K = R' E^-1 R^-T, column by column
+    for c in range(r):
+        for i in range(r):  # forward substitution with R'
+            x = 1.0 if i == c else 0.0
+            for k in range(i):
+                x -= R[k, i] * X[k, c]
+            X[i, c] = x / R[i, i] if R[i, i] > 0.0 else 0.0
+        for i in range(r):
+            x = X[i, c]
+            for k in range(i):
+                x -= L[i, k] * X[k, c]
+            X[i, c] = x / L[i, i]
+        for i in range(r - 1, -1, -1):
+            x = X[i, c]
+            for k in range(i + 1, r):
+                x -= L[k, i] * X[k, c]
+            X[i, c] = x / L[i, i]
+        for i in range(r):
+            x = 0.0
+            for k in range(i + 1):
+                x += R[k, i] * X[k, c]
+            K[i, c] = x
+    return logdet
+
+
+@njit
+def _whiten(R, L, b, s, y, c):
+    """Column c: s = R'^-1 b (zero where a pivot is), y = L^-1 s."""
+    r = R.shape[0]
+    for i in range(r):
+        x = b[i, c]
+        for k in range(i):
+            x -= R[k, i] * s[k, c]
+        s[i, c] = x / R[i, i] if R[i, i] > 0.0 else 0.0
+    for i in range(r):
+        x = s[i, c]
+        for k in range(i):
+            x -= L[i, k] * y[k, c]
+        y[i, c] = x / L[i, i]
+
+
+@njit
+def b_offsets(chain, d):
+    """Where each chain level's B~ begins in the flat array, and the array's length."""
+    s = chain.shape[0]
+    offsets = np.zeros(s + 1, np.int64)
+    for i in range(s):
+        offsets[i + 1] = offsets[i] + chain[i, C_GROUPS] * chain[i, C_EFFECTS] * (chain[i, C_ANCESTORS] + d)
+    return offsets
+
+
+@njit
+def forward(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lam, ZtW, WtW, At, Bt, Bz, F, S, SW, Lt, T):
+    """Eliminate all effects; fill At, Bt, Bz, F, S and SW (the tail's Gram), its factor Lt, and T; return log|V0|."""
+    s = chain.shape[0]
+    d = WtW.shape[0]
+    nt = tail.shape[0]
+    boff = b_offsets(chain, d)
+    logdet = 0.0
+
+    # Pairs of columns that some level resolves exactly come from that level alone.
+    for a in range(d):
+        for b in range(d):
+            drop = False
+            for i in range(s):
+                drop = drop or winspan[i, a] or winspan[i, b]
+            T[a, b] = 0.0 if drop else WtW[a, b]
+    if nt > 0:
+        S[:, :] = zz_tail
+        for t in range(nt):
+            rows = tail[t, T_GROUPS] * tail[t, T_EFFECTS]
+            for x in range(rows):
+                for w in range(d):
+                    SW[tail[t, T_COLUMN] + x, w] = ZtW[tail[t, T_Z] + x, w]
+    if s > 0:
+        Bz[:] = zt
+
+    widest = 0
+    largest = 1
+    foff = np.zeros(s + 1, np.int64)
+    for i in range(s):
+        c = chain[i, C_EFFECTS] + chain[i, C_ANCESTORS] + d
+        foff[i + 1] = foff[i] + c * c
+        widest = max(widest, c)
+        largest = max(largest, chain[i, C_EFFECTS])
+    fronts = np.zeros(foff[s])
+    longest = 0
+    if nt > 0:
+        for i in range(s):
+            for g in range(chain[i, C_GROUPS]):
+                longest = max(longest, lists[chain[i, C_LIST] + g + 1] - lists[chain[i, C_LIST] + g])
+    Gf = np.empty((largest, widest))
+    sf = np.empty((largest, widest))
+    yf = np.empty((largest, widest))
+    Vt = np.empty((largest, longest))
+    Vc = np.empty((largest, widest))
+    keep = np.ones((max(s, 1), largest, d))
+    for i in range(s):
+        for e in range(chain[i, C_EFFECTS]):
+            for w in range(d):
+                for j in range(i):
+                    if inspan[j, chain[i, C_POSITION] + e] or winspan[j, w]:
+                        keep[i, e, w] = 0.0
+
+    level = 0
+    group = 0
+    while s > 0 and group < chain[0, C_GROUPS]:
+        # the leaf `group`, then every ancestor whose last child has just been done
+        level = 0
+        g = group
+        while True:
+            r = chain[level, C_EFFECTS]
+            R_ = chain[level, C_ANCESTORS]
+            nb = R_ + d
+            c = r + nb
+            front = fronts[foff[level] : foff[level + 1]].reshape(c, c)
+            zoff = chain[level, C_Z] + order[chain[level, C_GROUP] + g] * r
+            own = chain[level, C_ZZ] + g * r * (r + R_)
+            G = Gf[:r, :c]
+            for a in range(r):
+                for b in range(r + R_):
+                    G[a, b] = zz[own + a * (r + R_) + b]
+                for w in range(d):
+                    G[a, r + R_ + w] = ZtW[zoff + a, w] * keep[level, a, w]
+                if level > 0:
+                    for b in range(a, c):
+                        G[a, b] += front[a, b]
+                    for b in range(a):
+                        G[a, b] += front[b, a]
+            lo = chain[level, C_LAMBDA]
+            lm = lam[lo : lo + r * r].reshape(r, r)
+            block = chain[level, C_BLOCK] + g * r * r
+            Fg = F[block : block + r * r].reshape(r, r)
+            Ag = At[block : block + r * r].reshape(r, r)
+            bo = boff[level] + g * r * nb
+            Bg = Bt[bo : bo + r * nb].reshape(r, nb)
+            if r == 1:
+                A = G[0, 0]
+                x = lm[0, 0] * lm[0, 0] * A
+                e = 1.0 + x
+                logdet += np.log1p(x)
+                Fg[0, 0] = lm[0, 0] / np.sqrt(e)
+                k = 1.0 / e
+                Ag[0, 0] = A * k
+                for b in range(nb):
+                    Bg[0, b] = G[0, 1 + b] * k
+            else:
+                Rm = np.empty((r, r))
+                Em = np.empty((r, r))
+                Lm = np.empty((r, r))
+                Km = np.empty((r, r))
+                Xm = np.empty((r, r))
+                logdet += _eliminate(G[:, :r], lm, Rm, Em, Lm, Fg, Km, Xm)
+                for b in range(r):  # y = L^-1 R, then A~ = y'y
+                    for a in range(r):
+                        y = Rm[a, b]
+                        for k in range(a):
+                            y -= Lm[a, k] * yf[k, b]
+                        yf[a, b] = y / Lm[a, a]
+                for a in range(r):
+                    for b in range(r):
+                        x = 0.0
+                        for k in range(r):
+                            x += yf[k, a] * yf[k, b]
+                        Ag[a, b] = x
+                for b in range(nb):
+                    _whiten(Rm, Lm, G[:, r:], sf, yf, b)
+                    for a in range(r):
+                        x = 0.0
+                        for k in range(r):
+                            x += Km[a, k] * G[k, r + b]
+                        Bg[a, b] = x
+            # what is left for the ancestors and W
+            top = level + 1 == s
+            for a in range(nb):
+                ina = inspan[level, chain[level, C_POSITION] + r + a] if a < R_ else winspan[level, a - R_]
+                for b in range(a, nb):
+                    inb = inspan[level, chain[level, C_POSITION] + r + b] if b < R_ else winspan[level, b - R_]
+                    if r == 1:
+                        full = G[0, 1 + a] * Bg[0, b]
+                        if ina or inb:
+                            x = full / G[0, 0] if G[0, 0] > 0.0 else 0.0
+                        else:
+                            x = front[1 + a, 1 + b] - full * lm[0, 0] * lm[0, 0]
+                    else:
+                        x = 0.0
+                        for k in range(r):
+                            x += yf[k, a] * yf[k, b]
+                        if not (ina or inb):
+                            for k in range(r):
+                                x -= sf[k, a] * sf[k, b]
+                            x += front[r + a, r + b]
+                    if top:
+                        T[a, b] += x
+                    else:
+                        fronts[foff[level + 1] + a * nb + b] += x
+            # couplings to the tail
+            if nt > 0:
+                first = lists[chain[level, C_LIST] + g]
+                nz = lists[chain[level, C_LIST] + g + 1] - first
+                base = chain[level, C_TZ] + r * (first - lists[chain[level, C_LIST]])
+                Z = Bz[base : base + r * nz].reshape(r, nz)
+                for x_ in range(r):
+                    for k in range(nz):
+                        v = 0.0
+                        for a in range(r):
+                            v += Fg[a, x_] * Z[a, k]
+                        Vt[x_, k] = v
+                    for k in range(nb):
+                        v = 0.0
+                        for a in range(r):
+                            v += Fg[a, x_] * G[a, r + k]
+                        Vc[x_, k] = v
+                for x_ in range(r):
+                    for k in range(nz):
+                        row = columns[first + k]
+                        v = Vt[x_, k]
+                        for j in range(k + 1):
+                            S[row, columns[first + j]] -= v * Vt[x_, j]
+                        for w in range(d):
+                            SW[row, w] -= v * Vc[x_, R_ + w]
+                ancestor = g
+                start = 0
+                for l in range(level + 1, s):
+                    ancestor = parent[chain[l - 1, C_GROUP] + ancestor]
+                    rl = chain[l, C_EFFECTS]
+                    lfirst = lists[chain[l, C_LIST] + ancestor]
+                    lnz = lists[chain[l, C_LIST] + ancestor + 1] - lfirst
+                    lbase = chain[l, C_TZ] + rl * (lfirst - lists[chain[l, C_LIST]])
+                    mbase = chain[level, C_MAP] + (l - level - 1) * (
+                        lists[chain[level, C_LIST] + chain[level, C_GROUPS]] - lists[chain[level, C_LIST]]
+                    ) + (first - lists[chain[level, C_LIST]])
+                    for a in range(rl):
+                        for x_ in range(r):
+                            v = Vc[x_, start + a]
+                            for k in range(nz):
+                                Bz[lbase + a * lnz + maps[mbase + k]] -= v * Vt[x_, k]
+                    start += rl
+                # B~ of the tail columns
+                if r == 1:
+                    for k in range(nz):
+                        Z[0, k] *= 1.0 / (1.0 + lm[0, 0] * lm[0, 0] * G[0, 0])
+                else:
+                    for k in range(nz):
+                        for a in range(r):
+                            v = 0.0
+                            for b in range(r):
+                                v += Km[a, b] * Z[b, k]
+                            Vt[a, k] = v
+                        for a in range(r):
+                            Z[a, k] = Vt[a, k]
+            if level > 0:
+                front[:, :] = 0.0
+            if top:
+                break
+            mother = parent[chain[level, C_GROUP] + g]
+            last = g + 1 == chain[level, C_GROUPS] or parent[chain[level, C_GROUP] + g + 1] != mother
+            if not last:
+                break
+            level += 1
+            g = mother
+        group += 1
+
+    if nt > 0:
+        logdet += _tail_forward(tail, lam, S, SW, Lt, T)
+    for a in range(d):
+        for b in range(a):
+            T[a, b] = T[b, a]
+    return logdet
+
+
+@njit
+def scale_rows(tail, lam, M, out):
+    """out = Lambda_T' M, block row by block row."""
+    cols = M.shape[1]
+    for t in range(tail.shape[0]):
+        r = tail[t, T_EFFECTS]
+        lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
+        for g in range(tail[t, T_GROUPS]):
+            o = tail[t, T_COLUMN] + g * r
+            for a in range(r):
+                for c in range(cols):
+                    x = 0.0
+                    for k in range(r):
+                        x += lm[k, a] * M[o + k, c]
+                    out[o + a, c] = x
+
+
+@njit
+def scale_rows_transposed(tail, lam, M, out):
+    """out = Lambda_T M, block row by block row."""
+    cols = M.shape[1]
+    for t in range(tail.shape[0]):
+        r = tail[t, T_EFFECTS]
+        lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
+        for g in range(tail[t, T_GROUPS]):
+            o = tail[t, T_COLUMN] + g * r
+            for a in range(r):
+                for c in range(cols):
+                    x = 0.0
+                    for k in range(r):
+                        x += lm[a, k] * M[o + k, c]
+                    out[o + a, c] = x
+
+
+@njit
+def symmetrise(S):
+    """Copy the lower triangle to the upper one."""
+    for i in range(S.shape[0]):
+        for j in range(i):
+            S[j, i] = S[i, j]
+
+
+@njit
+def tail_factor(tail, lam, S):
+    """Lower Cholesky factor of I + Lambda_T' S Lambda_T, from the symmetric S."""
+    half = np.empty_like(S)
+    scale_rows(tail, lam, S, half)
+    M = np.empty_like(S)
+    scale_rows(tail, lam, half.T.copy(), M)
+    for i in range(M.shape[0]):
+        M[i, i] += 1.0
+    return np.linalg.cholesky(M)
+
+
+@njit
+def _tail_forward(tail, lam, S, SW, Lt, T):
+    q, d = SW.shape
+    symmetrise(S)
+    L = tail_factor(tail, lam, S)
+    Lt[:, :] = L
+    V = np.empty((q, d))
+    scale_rows(tail, lam, SW, V)
+    logdet = 0.0
+    for i in range(q):
+        logdet += 2.0 * np.log(L[i, i])
+        for w in range(d):
+            x = V[i, w]
+            for k in range(i):
+                x -= L[i, k] * V[k, w]
+            V[i, w] = x / L[i, i]
+    for a in range(d):
+        for b in range(a, d):
+            x = 0.0
+            for i in range(q):
+                x += V[i, a] * V[i, b]
+            T[a, b] -= x
+    return logdet

@@ -1,0 +1,106 @@
+"""The factorisation as objects: log|V0|, T = W' V0^-1 W, their gradient, and draws of the random effects.
+
+One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. The kernels are in
+`elimination` (down to the root) and `backsolve` (back to the leaves).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.backsolve import backward, draw
+from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward, njit
+from bayeslmm.statistics import Statistics, Structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjoint:
+    """What comes back from the root: modes, variances and the gradient.
+
+    Attributes
+    ----------
+    b : (q, d) array
+        Conditional modes of the random effects for every column of W.
+    variances : flat array
+        Blocks (r x r) of Cov(b | y) / sigma^2, level by level, group by group.
+    gradient : flat array
+        Cotangent of the kernels' lambda vector.
+    """
+
+    b: np.ndarray
+    variances: np.ndarray
+    gradient: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """One factorisation at given lambda.
+
+    Attributes
+    ----------
+    logdet : float
+        log|V0| = log|Z Lambda Lambda' Z' + I|.
+    T : (d, d) array
+        W' V0^-1 W.
+    """
+
+    structure: Structure
+    lam: np.ndarray
+    logdet: float
+    T: np.ndarray
+    parts: tuple[np.ndarray, ...]
+
+    def adjoint(self, a: float, Tbar: np.ndarray) -> Adjoint:
+        """Pull the cotangents of (log|V0|, T) back to lambda; Tbar (d, d) is symmetrised."""
+        st = self.structure
+        At, Bt, Bz, F, S, SW, Lt = self.parts
+        d = self.T.shape[0]
+        b = np.zeros((st.q, d))
+        variances = np.zeros(st.n_blocks)
+        gradient = np.zeros(st.n_lambda)
+        Tbar = np.ascontiguousarray((Tbar + Tbar.T) / 2)
+        backward(
+            st.chain, st.tail, st.parent, st.order, st.lists, st.columns, st.maps, self.lam,
+            At, Bt, Bz, F, S, SW, Lt, Tbar, float(a), st.voff, b, variances, gradient,
+        )  # fmt: skip
+        return Adjoint(b=b, variances=variances, gradient=gradient)
+
+    def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
+        """b ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
+        st = self.structure
+        _, Bt, Bz, F, _, SW, Lt = self.parts
+        b = np.zeros(st.q)
+        draw(
+            st.chain, st.tail, st.parent, st.order, st.lists, st.columns, self.lam, Bt, Bz, F, SW, Lt,
+            np.ascontiguousarray(v), float(sigma), np.ascontiguousarray(z), b,
+        )  # fmt: skip
+        return b
+
+
+def workspace(st: Structure, d: int) -> tuple[np.ndarray, ...]:
+    """Empty arrays (At, Bt, Bz, F, S, SW, Lt) for one factorisation with d columns of W."""
+    blocks = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] ** 2).sum())
+    bt = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] * (st.chain[:, C_ANCESTORS] + d)).sum())
+    q = st.zz_tail.shape[0]
+    return (
+        np.empty(blocks), np.empty(bt), np.empty(st.zt.size), np.empty(blocks),
+        np.empty((q, q)), np.empty((q, d)), np.empty((q, q)),
+    )  # fmt: skip
+
+
+def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
+    """Factorise at the kernels' lambda vector."""
+    parts = workspace(st, WtW.shape[0])
+    T = np.empty_like(WtW)
+    logdet = forward(
+        st.chain, st.tail, st.parent, st.order, st.zz, st.inspan, st.zz_tail, st.lists, st.columns, st.zt, st.maps,
+        winspan, lam, ZtW, WtW, *parts, T,
+    )  # fmt: skip
+    return Factor(structure=st, lam=lam, logdet=float(logdet), T=T, parts=parts)
+
+
+def factorise_statistics(stats: Statistics, lam: np.ndarray) -> Factor:
+    """Factorise the model's own W = [Q y_] at the kernels' lambda vector."""
+    return factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)

@@ -1,0 +1,304 @@
+"""ML and REML on the factorisation: fixed effects, variance components, conditional modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.criterion import SINGULAR, Criterion, Optimum, minimise
+from bayeslmm.design import Design
+from bayeslmm.parameters import corr_label, sigma_label
+from bayeslmm.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class RandomEffects(Mapping):
+    """Conditional modes of every level: a DataFrame (groups x effects and their SDs) by name ("u2") or label."""
+
+    frames: Mapping[str, pd.DataFrame]
+    labels: Mapping[str, str]
+
+    def __getitem__(self, key: str) -> pd.DataFrame:
+        if key in self.frames:
+            return self.frames[key]
+        named = [name for name, label in self.labels.items() if label == key]
+        if len(named) == 1:
+            return self.frames[named[0]]
+        raise KeyError(f"{key!r}; there are {', '.join(f'{n} ({label})' for n, label in self.labels.items())}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How the search ended.
+
+    Attributes
+    ----------
+    name : {"converged", "singular", "not converged"}
+    advice : str
+        What it means, and what to do about it.
+    """
+
+    name: str
+    advice: str
+    gradient: float
+    curvature: float
+    evaluations: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.advice}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodFit:
+    """A maximum likelihood or REML fit.
+
+    Attributes
+    ----------
+    method : {"ML", "REML"}
+    lambdas : per level the (r, r) lower triangular relative covariance factor
+    sigma : float
+        Residual standard deviation, in units of y.
+    loglik : float
+        Log-likelihood, or log restricted likelihood, at the optimum.
+    """
+
+    method: str
+    design: Design
+    stats: Statistics
+    optimum: Optimum
+    lambdas: tuple[np.ndarray, ...]
+    sigma: float
+    loglik: float
+    beta: np.ndarray
+    beta_cov: np.ndarray
+    modes: np.ndarray
+    mode_cov: tuple[np.ndarray, ...]
+
+    @property
+    def fixef(self) -> pd.Series:
+        """Fixed effects, in units of y per unit of the column."""
+        return pd.Series(self.beta, index=list(self.design.coef), name="fixef")
+
+    @property
+    def fixef_cov(self) -> pd.DataFrame:
+        """Covariance of the fixed effects, given the variance parameters."""
+        return pd.DataFrame(self.beta_cov, index=list(self.design.coef), columns=list(self.design.coef))
+
+    @property
+    def fixef_se(self) -> pd.Series:
+        """Standard errors of the fixed effects."""
+        return pd.Series(np.sqrt(np.diag(self.beta_cov)), index=list(self.design.coef), name="se")
+
+    @property
+    def theta(self) -> pd.Series:
+        """Free entries of the relative factors, level by level and column by column, as in lme4."""
+        index, values = [], []
+        for level, lam in zip(self.design.levels, self.lambdas, strict=True):
+            for j in range(level.r):
+                for i in range(j, level.r) if level.correlated else [j]:
+                    both = level.effects[i] if i == j else f"{level.effects[i]}.{level.effects[j]}"
+                    index.append(f"{level.label}.{both}")
+                    values.append(lam[i, j])
+        return pd.Series(values, index=index, name="theta", dtype=float)
+
+    @property
+    def sds(self) -> tuple[np.ndarray, ...]:
+        """Per level, the SDs of its effects in units of y per unit of the column."""
+        return tuple(self.sigma * np.sqrt(np.einsum("ij,ij->i", lam, lam)) for lam in self.lambdas)
+
+    def estimates(self) -> pd.Series:
+        """Every parameter under the name that all variants share."""
+        out = {f"beta[{name}]": value for name, value in zip(self.design.coef, self.beta, strict=True)}
+        out["sigma"] = self.sigma
+        for level, sd, corr in zip(self.design.levels, self.sds, self._correlations(), strict=True):
+            out |= {sigma_label(level, e): float(sd[e]) for e in range(level.r)}
+            if level.correlated:
+                out |= {corr_label(level, j, i): float(corr[i, j]) for i in range(1, level.r) for j in range(i)}
+        return pd.Series(out, name=self.method)
+
+    def _correlations(self) -> Iterator[np.ndarray]:
+        for lam in self.lambdas:
+            V = lam @ lam.T
+            sd = np.sqrt(np.diag(V))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                yield np.where(np.outer(sd, sd) > 0, V / np.outer(sd, sd), np.nan)
+
+    @property
+    def varcorr(self) -> pd.DataFrame:
+        """Variances and covariances, tidy: group, effect, effect2, variance (or covariance), sd or correlation."""
+        rows = []
+        for level, lam, corr in zip(self.design.levels, self.lambdas, self._correlations(), strict=True):
+            V = self.sigma**2 * lam @ lam.T
+            rows += [(level.label, effect, None, V[e, e], np.sqrt(V[e, e])) for e, effect in enumerate(level.effects)]
+            if level.correlated:
+                rows += [
+                    (level.label, level.effects[j], level.effects[i], V[i, j], corr[i, j])
+                    for i in range(1, level.r)
+                    for j in range(i)
+                ]
+        rows.append(("Residual", None, None, self.sigma**2, self.sigma))
+        return pd.DataFrame(rows, columns=["group", "effect", "effect2", "variance", "sd_or_corr"])
+
+    @property
+    def b(self) -> pd.Series:
+        """Conditional modes of the random effects in the order of Z's columns."""
+        return pd.Series(self.modes, index=self.design.Z_labels, name="b")
+
+    @cached_property
+    def ranef(self) -> RandomEffects:
+        """Conditional modes per level, with their conditional SDs given the estimates."""
+        frames, at = {}, 0
+        for level, cov in zip(self.design.levels, self.mode_cov, strict=True):
+            values = self.modes[at : at + level.q].reshape(level.m, level.r)
+            at += level.q
+            frame = pd.DataFrame(values, index=pd.Index(level.groups, name=level.label), columns=list(level.effects))
+            for e, effect in enumerate(level.effects):
+                frame[f"{effect}_sd"] = np.sqrt(cov[:, e, e])
+            frames[level.name] = frame
+        return RandomEffects(frames, {level.name: level.label for level in self.design.levels})
+
+    @property
+    def fitted(self) -> pd.Series:
+        """X beta + Z b, the fitted values with the random effects."""
+        return pd.Series(self.design.X @ self.beta + self.design.Z @ self.modes, index=self.design.rows, name="fitted")
+
+    @property
+    def npar(self) -> int:
+        """Number of estimated parameters: fixed effects, theta, sigma."""
+        return self.design.p + len(self.theta) + 1
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, on this fit's own likelihood."""
+        return -2 * self.loglik + 2 * self.npar
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion with n = number of rows, as in lme4."""
+        return -2 * self.loglik + np.log(self.design.n) * self.npar
+
+    @cached_property
+    def boundary(self) -> tuple[str, ...]:
+        """Parameters on the edge of their space: SDs that are zero, levels whose covariance is singular."""
+        out = []
+        for level, lam, M in zip(self.design.levels, self.lambdas, self.stats.maps, strict=True):
+            size = np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M))
+            zero = [sigma_label(level, e) for e in range(level.r) if size[e] < SINGULAR]
+            out += zero
+            if level.correlated and not zero:
+                smallest = np.sqrt(max(np.linalg.eigvalsh(M @ lam @ lam.T @ M.T)[0], 0.0))
+                if smallest < SINGULAR:
+                    out.append(f"corr_{level.name}")
+        return tuple(out)
+
+    @property
+    def singular(self) -> bool:
+        """Whether the estimated covariance of some level is singular, as lme4's isSingular (tolerance 1e-4)."""
+        return bool(self.boundary)
+
+    @property
+    def status(self) -> Status:
+        """What the checks of gradient and curvature found, with advice."""
+        o = self.optimum
+        if not o.converged:
+            name = "not converged"
+            advice = (
+                f"the largest derivative left is {o.gradient:.2g} and the smallest curvature {o.curvature:.2g}; "
+                "scale the columns, drop an effect that the data cannot tell apart, or look at the posterior instead"
+            )
+        elif self.singular:
+            name = "singular"
+            advice = (
+                f"the maximum lies on the boundary, {', '.join(self.boundary)}: the likelihood prefers no variation "
+                "in that direction. It is a point on an edge, not evidence of zero; look at the posterior, or simplify"
+            )
+        else:
+            name, advice = "converged", "gradient and curvature are those of a maximum"
+        return Status(name=name, advice=advice, gradient=o.gradient, curvature=o.curvature, evaluations=o.evaluations)
+
+    def confint(self, level: float = 0.95, method: str = "profile") -> pd.DataFrame:
+        """Confidence limits of the fixed effects, SDs and correlations.
+
+        Parameters
+        ----------
+        level : float
+            Coverage, 0.95 by default.
+        method : {"profile", "wald"}
+            Profile limits come from the criterion of this fit (ML, or REML); REML says nothing about the fixed
+            effects, so theirs are then from its Wald standard errors. The column `criterion` says which.
+
+        Returns
+        -------
+        pandas.DataFrame
+            estimate, lower, upper, criterion.
+        """
+        from bayeslmm.profile import confidence_limits
+
+        return confidence_limits(self, level, method)
+
+    def __repr__(self) -> str:
+        from bayeslmm.show import fit_text
+
+        return fit_text(self)
+
+
+def fit_likelihood(stats: Statistics, reml: bool) -> LikelihoodFit:
+    """Fit by ML or REML.
+
+    Source: Bates, Mächler, Bolker & Walker (2015), equations 34 and 42.
+    """
+    criterion = Criterion(stats=stats, reml=reml)
+    optimum = minimise(criterion)
+    return fit_at(criterion, optimum)
+
+
+def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
+    """Everything that follows from the optimum."""
+    stats, design = criterion.stats, criterion.stats.design
+    factor = criterion.factor(optimum.phi)
+    value, rss, coefficients, Pinv = criterion.value(factor)
+    sigma = stats.scale * np.sqrt(rss / criterion.degrees)
+    Rinv = np.linalg.inv(stats.R) if design.p else stats.R
+    p = design.p
+    adjoint = factor.adjoint(1.0, np.zeros((p + 1, p + 1)))
+    b_better = stats.scale * (adjoint.b @ np.append(-coefficients, 1.0))
+    modes, covs, lambdas, at, block = [], [], [], 0, 0
+    for level, M, span in zip(design.levels, stats.maps, stats.lambda_slices, strict=True):
+        back = np.linalg.inv(M)
+        better = factor.lam[span].reshape(level.r, level.r)
+        raw = back @ better
+        lambdas.append(_lower(raw) if level.correlated else np.diag(np.diag(raw)))
+        modes.append((b_better[at : at + level.q].reshape(level.m, level.r) @ back.T).ravel())
+        C = adjoint.variances[block : block + level.m * level.r**2].reshape(level.m, level.r, level.r)
+        covs.append(sigma**2 * back @ C @ back.T)
+        at += level.q
+        block += level.m * level.r**2
+    return LikelihoodFit(
+        method="REML" if criterion.reml else "ML",
+        design=design,
+        stats=stats,
+        optimum=optimum,
+        lambdas=tuple(lambdas),
+        sigma=float(sigma),
+        loglik=-value / 2,
+        beta=Rinv @ (stats.gamma + stats.scale * coefficients),
+        beta_cov=sigma**2 * Rinv @ Pinv @ Rinv.T,
+        modes=np.concatenate([*modes, np.zeros(0)]),
+        mode_cov=tuple(covs),
+    )
+
+
+def _lower(factor: np.ndarray) -> np.ndarray:
+    """Lower triangular L with non-negative diagonal and L L' = factor factor'."""
+    L = np.linalg.qr(factor.T, mode="r").T
+    return L * np.where(np.diag(L) < 0, -1.0, 1.0)

@@ -1,0 +1,147 @@
+"""Names, shapes and coordinates of the parameters: made here once, used by every variant and table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bayeslmm.design import Design, LevelDesign
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelNames:
+    """Names of one level's variables and dimensions."""
+
+    u: str
+    sigma: str
+    corr: str
+    group: str
+    effect: str
+    effect_bis: str
+
+
+def level_names(level: LevelDesign) -> LevelNames:
+    """Names for level u2: sigma_u2, corr_u2, dims "class:school", "u2_effect", "u2_effect_bis"."""
+    u = level.name
+    return LevelNames(
+        u=u, sigma=f"sigma_{u}", corr=f"corr_{u}", group=level.label, effect=f"{u}_effect", effect_bis=f"{u}_effect_bis"
+    )
+
+
+def sigma_label(level: LevelDesign, effect: int) -> str:
+    """Name of one SD: "sigma_u2", or "sigma_u2[Days]" where a level has several effects."""
+    name = level_names(level).sigma
+    return name if level.r == 1 else f"{name}[{level.effects[effect]}]"
+
+
+def corr_label(level: LevelDesign, i: int, j: int) -> str:
+    """Name of one correlation: "corr_u2[Intercept, Days]"."""
+    return f"{level_names(level).corr}[{level.effects[i]}, {level.effects[j]}]"
+
+
+def coords(design: Design) -> dict[str, list]:
+    """Coordinates of every dimension that a model of this design uses."""
+    out: dict[str, list] = {"coef": list(design.coef), "row": design.rows.tolist()}
+    for level in design.levels:
+        names = level_names(level)
+        out[names.group] = list(level.groups)
+        if level.r > 1:
+            out[names.effect] = list(level.effects)
+        if level.correlated:
+            out[names.effect_bis] = list(level.effects)
+    return out
+
+
+def dims(design: Design) -> dict[str, tuple[str, ...]]:
+    """Dimensions of every variable, the same in every variant."""
+    out: dict[str, tuple[str, ...]] = {"beta": ("coef",), "sigma": (), "e": ("row",)}
+    for level in design.levels:
+        names = level_names(level)
+        effect = (names.effect,) if level.r > 1 else ()
+        out[names.sigma] = effect
+        out[names.u] = (names.group, *effect)
+        if level.correlated:
+            out[names.corr] = (names.effect, names.effect_bis)
+    return out
+
+
+def corr_cholesky(z: np.ndarray, r: int) -> np.ndarray:
+    """Cholesky factor of a correlation matrix from canonical partial correlations tanh(z), row by row.
+
+    Source: Lewandowski, Kurowicka & Joe (2009).
+
+    Examples
+    --------
+    >>> L = corr_cholesky(np.array([np.arctanh(0.5)]), 2)
+    >>> (L @ L.T).round(3).tolist()
+    [[1.0, 0.5], [0.5, 1.0]]
+    """
+    L = np.zeros((*z.shape[:-1], r, r))
+    L[..., 0, 0] = 1.0
+    at = 0
+    for i in range(1, r):
+        left = np.ones(z.shape[:-1])
+        for j in range(i):
+            c = np.tanh(z[..., at])
+            L[..., i, j] = c * np.sqrt(left)
+            # 1 - tanh^2 without cancellation
+            left = left / np.cosh(z[..., at]) ** 2
+            at += 1
+        L[..., i, i] = np.sqrt(left)
+    return L
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinates:
+    """The variance parameters on the real line: log sigma, log SDs level by level, arctanh of partial correlations.
+
+    `natural` goes from there to (sigma, SDs, correlation factors); `log_jacobian` is that of this map onto
+    (sigma, SDs, partial correlations).
+    """
+
+    design: Design
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Labels of the coordinates' natural parameters."""
+        out = ["sigma"]
+        for level in self.design.levels:
+            out += [sigma_label(level, e) for e in range(level.r)]
+            if level.correlated:
+                out += [corr_label(level, j, i) for i in range(1, level.r) for j in range(i)]
+        return tuple(out)
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return len(self.names)
+
+    @cached_property
+    def slices(self) -> tuple[tuple[slice, slice], ...]:
+        """Per level, where its log SDs and its partial correlations stand."""
+        out, at = [], 1
+        for level in self.design.levels:
+            n_corr = level.r * (level.r - 1) // 2 if level.correlated else 0
+            out.append((slice(at, at + level.r), slice(at + level.r, at + level.r + n_corr)))
+            at += level.r + n_corr
+        return tuple(out)
+
+    def natural(self, phi: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """(sigma, SDs per level, correlation Cholesky factors per level); leading dimensions of phi are kept."""
+        sds, chols = [], []
+        for level, (sd, corr) in zip(self.design.levels, self.slices, strict=True):
+            sds.append(np.exp(phi[..., sd]))
+            chols.append(
+                corr_cholesky(phi[..., corr], level.r)
+                if level.correlated
+                else np.broadcast_to(np.eye(level.r), (*phi.shape[:-1], level.r, level.r))
+            )
+        return np.exp(phi[..., 0]), sds, chols
+
+    def relative_factors(self, phi: np.ndarray) -> list[np.ndarray]:
+        """lambda_k = diag(SD / sigma) L_corr per level."""
+        _, sds, chols = self.natural(phi)
+        ratio = [np.exp(phi[..., s] - phi[..., :1]) for s, _ in self.slices]
+        return [x[..., :, None] * L for x, L in zip(ratio, chols, strict=True)]
