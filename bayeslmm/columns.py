@@ -53,7 +53,8 @@ class Encoder:
                 numbers(frame[name], "column")
             elif frame[name].dtype.kind in "biuf":
                 raise DataError(
-                    f"Column {name!r} holds numbers; expected categories, as in the data that the model was built on."
+                    f"Column {name!r} holds numbers; expected categories, as in the data that the model "
+                    "was built on."
                 )
         if self.spec is None:
             return _plain_matrix(self.names, frame)
@@ -214,7 +215,8 @@ def _learn_with_formulaic(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.n
         if str(kind.value) == "categorical" and len(state["categories"]) < 2:
             only = next(iter(state["categories"]), None)
             raise DataError(
-                f"{expression} has one category only ({str(only)!r}), so nothing can be said of its effect; expected "
+                f"{expression} has one category only ({str(only)!r}), so nothing can be said of its "
+                "effect; expected "
                 f"two or more. Leave it out of {text!r}."
             )
     return Encoder(text=text, names=names, kinds=kinds, spec=spec), _check(matrix, names, frame)
@@ -234,7 +236,7 @@ def _kind(column: pd.Series, *, plainly: bool) -> str:
 def _materialise(spec: Any, text: str, frame: pd.DataFrame, kinds: dict[str, str], both: bool = False) -> Any:
     import warnings
 
-    from formulaic.errors import DataMismatchWarning, FormulaicError
+    from formulaic.errors import DataMismatchWarning
 
     used = frame[list(kinds)].reset_index(drop=True)
     if "C(" not in text:
@@ -248,8 +250,8 @@ def _materialise(spec: Any, text: str, frame: pd.DataFrame, kinds: dict[str, str
             result = spec.get_model_matrix(used, context=transforms())
     except DataMismatchWarning as warning:
         raise _unknown_category(spec, frame, str(warning)) from None
-    except FormulaicError as error:
-        raise DescriptionError(f"{text!r} cannot be computed from the data: {error}") from None
+    except Exception as error:
+        raise DescriptionError(f"{text!r} cannot be computed from the data: {error}") from error
     matrix = np.ascontiguousarray(np.asarray(result), dtype=np.float64)
     return (matrix, result.model_spec) if both else matrix
 
@@ -264,7 +266,8 @@ def _unknown_category(spec: Any, frame: pd.DataFrame, message: str) -> DataError
             new = frame[expression].astype(object)[bad].iloc[0]
             listed = ", ".join(repr(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
             return DataError(
-                f"Column {expression!r} holds {new!r} ({say_rows(frame.index, bad)}), a category that the model was not "
+                f"Column {expression!r} holds {new!r} ({say_rows(frame.index, bad)}), a category that the "
+                "model was not "
                 f"built on; expected one of {listed}."
             )
     found = re.search(r"\{(.*)\}", message)
@@ -278,7 +281,9 @@ def _check(matrix: np.ndarray, names: tuple[str, ...], frame: pd.DataFrame) -> n
     if bad.any():
         j = int(np.flatnonzero(bad.any(axis=0))[0])
         raise DataError(
-            f"{names[j]} is not a finite number in {say_rows(frame.index, bad[:, j])}, though the columns it is made of "
-            f"are; expected finite values. A logarithm or root of a number that is zero or below is the usual cause."
+            f"{names[j]} is not a finite number in {say_rows(frame.index, bad[:, j])}, though the columns "
+            "it is made of "
+            "are; expected finite values. A logarithm or root of a number that is zero or below is the "
+            "usual cause."
         )
     return matrix

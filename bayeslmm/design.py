@@ -209,7 +209,7 @@ class Design(_Rows):
 
     def __repr__(self) -> str:
         levels = ", ".join(f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels)
-        return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {levels or 'no levels'})"
+        return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {levels})"
 
     @cached_property
     def hints(self) -> tuple[str, ...]:
@@ -357,7 +357,8 @@ def _response(text: str, frame: pd.DataFrame) -> np.ndarray:
         y = learn(f"0 + {text}", frame)[1][:, 0]
     if len(y) > 1 and (y == y[0]).all():
         raise DataError(
-            f"The response {text!r} is {y[0]:g} in all {len(y)} rows; expected values that vary, because there is "
+            f"The response {text!r} is {y[0]:g} in all {len(y)} rows; expected values that vary, because "
+            "there is "
             f"nothing to explain. Is it the right column?"
         )
     return y
@@ -367,14 +368,17 @@ def _check_fixed(X: np.ndarray, encoder: Encoder) -> None:
     n, p = X.shape
     if p >= n:
         raise DataError(
-            f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than columns. "
+            f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than "
+            "columns. "
             f"Take terms out of it."
         )
     found = dependencies(X, encoder.names)
     if found:
         raise DataError(
-            f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a combination "
-            f"of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} out of {encoder.text!r}."
+            f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a "
+            "combination "
+            f"of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} out of "
+            f"{encoder.text!r}."
         )
 
 
@@ -385,24 +389,31 @@ def _check_level(level: Level, groups: Sequence[str], columns: np.ndarray, encod
         raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
     if m == 1:
         raise DataError(
-            f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be known; expected "
+            f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be "
+            "known; expected "
             f"two groups or more (better five). Leave {term} out."
         )
     if m >= n:
         raise DataError(
-            f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in {term} can't be "
-            f"told from the residual; expected several rows in some groups. Leave the term out, or group by less."
+            f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in "
+            f"{term} can't be "
+            "told from the residual; expected several rows in some groups. Leave the term out, or group "
+            "by less."
         )
     found = dependencies(columns, encoder.names)
     if found:
         raise DataError(
-            f"The effects of {term} depend on each other: {'; '.join(found)}. Expected columns of which none is a "
-            f"combination of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} out of it."
+            f"The effects of {term} depend on each other: {'; '.join(found)}. Expected columns of which "
+            "none is a "
+            f"combination of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} "
+            "out of it."
         )
     if m * r >= n:
         raise DataError(
-            f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are confounded with "
-            f"the residual: together they could fit every row. Expected fewer effects than rows. Take effects out "
+            f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are "
+            "confounded with "
+            "the residual: together they could fit every row. Expected fewer effects than rows. Take "
+            "effects out "
             f"of it, such as by writing (1 | {label})."
         )
 
@@ -413,7 +424,8 @@ def _unknown_groups(level: LevelDesign, found, fresh: np.ndarray, frame: pd.Data
     known = ", ".join(map(repr, level.groups[:10])) + (", ..." if level.m > 10 else "")
     return DataError(
         f"{level.label} has groups that the model was not built on: {listed} "
-        f"({say_rows(frame.index, fresh[found.index])}); expected some of {known}. To predict for new groups, write "
+        f"({say_rows(frame.index, fresh[found.index])}); expected some of {known}. To predict for new "
+        "groups, write "
         f"allow_new_groups=True."
     )
 

@@ -66,11 +66,13 @@ def numbers(column: pd.Series, role: str) -> np.ndarray:
         return column.to_numpy(dtype=np.float64)
     if column.dtype.kind == "c":
         raise DataError(
-            f"{_upper(role)} {name!r} holds complex numbers; expected real ones. Use the real part or the modulus."
+            f"{_upper(role)} {name!r} holds complex numbers; expected real ones. Use the real part or the "
+            "modulus."
         )
     if holds_dates(column):
         raise DataError(
-            f"{_upper(role)} {name!r} holds dates or durations (the first is {column.iloc[0]}); expected numbers. "
+            f"{_upper(role)} {name!r} holds dates or durations (the first is {column.iloc[0]}); expected "
+            "numbers. "
             f"Make a column of numbers from it, such as the days since the first date."
         )
     values = column.astype(object)
@@ -85,7 +87,8 @@ def numbers(column: pd.Series, role: str) -> np.ndarray:
     more = f" ({int(bad.sum())} such values in all)" if bad.sum() > 1 else ""
     what = "numbers" if is_number.any() or parsed.notna().any() else "numbers, and the whole column is text"
     raise DataError(
-        f"{_upper(role)} {name!r} holds {values[bad].iloc[0]!r} in {say_rows(column.index, bad, 1)}{more}; expected "
+        f"{_upper(role)} {name!r} holds {values[bad].iloc[0]!r} in {say_rows(column.index, bad, 1)}{more}; "
+        "expected "
         f'{what}. Correct the value, or make it missing and write missing="drop".'
     )
 
@@ -147,7 +150,8 @@ def check_one_type(column: pd.Series) -> None:
     name = column.name
     raise DataError(
         f"Column {name!r} mixes types: {found}; expected one type, because 1, '1' and True could be meant as "
-        f"the same or as different values. If the text tells them apart: data[{name!r}] = data[{name!r}].map(str)."
+        f"the same or as different values. If the text tells them apart: data[{name!r}] = "
+        f"data[{name!r}].map(str)."
     )
 
 
@@ -163,7 +167,8 @@ def check_finite(name: str, column: pd.Series) -> None:
     bad = ~np.isfinite(column.to_numpy())
     if bad.any():
         raise DataError(
-            f"Column {name!r} has {_count(bad.sum(), 'infinite value')} ({say_rows(column.index, bad)}); expected "
+            f"Column {name!r} has {_count(bad.sum(), 'infinite value')} ({say_rows(column.index, bad)}); "
+            "expected "
             f'finite numbers. Correct them, or make them missing (NaN) and write missing="drop".'
         )
 
@@ -235,7 +240,7 @@ def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _from_narwhals(data: Any, names: Sequence[str]) -> pd.DataFrame:
-    import narwhals as nw
+    import narwhals.stable.v2 as nw
 
     listed = getattr(data, "column_names", None)
     if isinstance(listed, list):
@@ -252,7 +257,7 @@ def _from_narwhals(data: Any, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _from_narwhals_column(column: Any) -> pd.Series:
-    import narwhals as nw
+    import narwhals.stable.v2 as nw
 
     kind = column.dtype
     if kind.is_numeric() and kind != nw.Decimal:
@@ -275,7 +280,8 @@ def _complete(frame: pd.DataFrame, missing: str) -> tuple[pd.DataFrame, int]:
     if missing == "error":
         total = sum(int(mask.sum()) for mask in masks.values())
         raise DataError(
-            f"The data have {_count(total, 'missing value')}: {said}; expected complete columns. Fill them in, or "
+            f"The data have {_count(total, 'missing value')}: {said}; expected complete columns. Fill them "
+            "in, or "
             f'write missing="drop" to leave {_count(incomplete.sum(), "row")} of {len(frame)} out.'
         )
     if incomplete.all():
@@ -312,6 +318,10 @@ def _plain(column: pd.Series) -> pd.Series:
     target = {"f": np.float64, "b": np.bool_, "c": np.complex128}.get(kind)
     if target is not None:
         return pd.Series(column.to_numpy(dtype=target), index=column.index, name=column.name, copy=False)
+    if isinstance(column.dtype, pd.StringDtype) and column.dtype.na_value is not pd.NA:
+        return column
+    if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) and column.dtype.kind not in "mM":
+        return pd.Series(column.tolist(), index=column.index, name=column.name)
     return column
 
 

@@ -88,13 +88,15 @@ def hints(design: Design) -> list[str]:
     for level in design.levels:
         if level.m < 5:
             found.append(
-                f"{level.label} has only {level.m} groups: the data barely inform the variance between them, so its "
+                f"{level.label} has only {level.m} groups: the data barely inform the variance between "
+                "them, so its "
                 f"prior matters."
             )
         for name, column in zip(level.effects, level.columns.T, strict=True):
             if name != "Intercept" and np.ptp(column) > 0 and _constant_within(column, level.index, level.m):
                 found.append(
-                    f"{name} is constant within every group of {level.label}, so no group can show a slope of its own. "
+                    f"{name} is constant within every group of {level.label}, so no group can show a slope "
+                    "of its own. "
                     f"Is it meant to vary by {level.label}?"
                 )
     for k, b in enumerate(design.levels):
@@ -139,8 +141,10 @@ def _forgotten_nesting(a: LevelDesign, b: LevelDesign, design: Design) -> str:
         reverse = f" (or (1 | {small}/{large}) the other way round)" if crossing == "crossed" else ""
         i, o = inner.groups[0], outer.groups
         return (
-            f"The labels of {inner.label} start anew in {where} {outer.label}. Is {inner.label} {i} of {outer.label} "
-            f"{o[0]} the same as {inner.label} {i} of {outer.label} {o[1]}? If not, {inner.label} is nested: write "
+            f"The labels of {inner.label} start anew in {where} {outer.label}. Is {inner.label} {i} of "
+            f"{outer.label} "
+            f"{o[0]} the same as {inner.label} {i} of {outer.label} {o[1]}? If not, {inner.label} is "
+            "nested: write "
             f"(1 | {large}/{small}){reverse}."
         )
     return ""
