@@ -338,7 +338,9 @@ def lkj_draw(rng: np.random.Generator, eta: float, r: int, size: tuple[int, ...]
         factor[..., k + 1 :, k] = partial * np.sqrt(rest[..., k + 1 :])
         rest[..., k + 1 :] *= 1 - partial**2
     factor[..., r - 1, r - 1] = np.sqrt(rest[..., r - 1])
-    return factor @ np.swapaxes(factor, -1, -2)
+    corr = factor @ np.swapaxes(factor, -1, -2)
+    corr[..., range(r), range(r)] = 1.0  # exactly
+    return corr
 
 
 def _lkj(eta: float) -> Law:

@@ -236,7 +236,8 @@ class Prior:
         """Name of the PyMC class and its keyword arguments, as float64: PyTensor makes a float32 of 2.0.
 
         With `on_variance` the parameter is the square root of that variable, in PyMC ``pm.CustomDist(name,
-        *params, dist=lambda *p: pt.sqrt(pm.InverseGamma.dist(*p[:-1], size=p[-1])))``. LKJ needs n besides.
+        *params, dist=lambda *p: pt.sqrt(pm.InverseGamma.dist(*p[:-1], size=p[-1])))``.
+        LKJ needs n besides, and in PyMC is the law of the correlations' Cholesky factor.
 
         Examples
         --------
