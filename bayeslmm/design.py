@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import structure
-from bayeslmm.columns import Encoder, dependencies, learn, names_in, text_hints
-from bayeslmm.errors import DataError
-from bayeslmm.frame import numbers, say_rows, take
+from bayeslmm.checks import check_fixed, check_level, read_response, unknown_groups
+from bayeslmm.columns import Encoder, learn, names_in, text_hints
+from bayeslmm.frame import take
 from bayeslmm.grouping import find_groups
 from bayeslmm.hierarchy import Hierarchy, Level
 from bayeslmm.structure import relation
-from bayeslmm.tokens import quote
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
@@ -254,7 +252,7 @@ class Design(_Rows):
             codes = np.array([known.get(key, -1) for key in found.keys], dtype=np.int64)
             fresh = codes < 0
             if fresh.any() and not allow_new_groups:
-                raise _unknown_groups(level, found, fresh, frame)
+                raise unknown_groups(level.level, level.groups, found, fresh, frame)
             levels.append(
                 LevelDesign(
                     name=level.name,
@@ -302,14 +300,14 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
     (('Intercept', 'x'), ('a', 'b'))
     """
     frame, dropped = take(data, used_columns(hierarchy), missing)
-    y = _response(hierarchy.response, frame)
+    y = read_response(hierarchy.response, frame)
     fixed, X = learn(hierarchy.fixed, frame)
-    _check_fixed(X, fixed)
+    check_fixed(X, fixed)
     encoders, levels = [fixed], []
     for name, level in zip(hierarchy.names, hierarchy.levels, strict=True):
         encoder, columns = learn(level.effects, frame)
         found = find_groups([frame[column] for column in level.group])
-        _check_level(level, found.labels, columns, encoder)
+        check_level(level, found.labels, columns, encoder)
         levels.append(
             LevelDesign(
                 name=name,
@@ -348,87 +346,3 @@ def used_columns(hierarchy: Hierarchy, response: bool = True) -> tuple[str, ...]
     for level in hierarchy.levels:
         names += [*names_in(level.effects), *level.group]
     return tuple(dict.fromkeys(names))
-
-
-def _response(text: str, frame: pd.DataFrame) -> np.ndarray:
-    for name in names_in(f"0 + {text}"):
-        y = numbers(frame[name], "the response")
-    if text not in frame and quote(name) != text:
-        y = learn(f"0 + {text}", frame)[1][:, 0]
-    if len(y) > 1 and (y == y[0]).all():
-        raise DataError(
-            f"The response {text!r} is {y[0]:g} in all {len(y)} rows; expected values that vary, because "
-            "there is "
-            f"nothing to explain. Is it the right column?"
-        )
-    return y
-
-
-def _check_fixed(X: np.ndarray, encoder: Encoder) -> None:
-    n, p = X.shape
-    if p >= n:
-        raise DataError(
-            f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than "
-            "columns. "
-            f"Take terms out of it."
-        )
-    found = dependencies(X, encoder.names)
-    if found:
-        raise DataError(
-            f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a "
-            "combination "
-            f"of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} out of "
-            f"{encoder.text!r}."
-        )
-
-
-def _check_level(level: Level, groups: Sequence[str], columns: np.ndarray, encoder: Encoder) -> None:
-    n, r = columns.shape
-    m, label, term = len(groups), level.label, f"({level.effects} | {level.label})"
-    if r == 0:
-        raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
-    if m == 1:
-        raise DataError(
-            f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be "
-            "known; expected "
-            f"two groups or more (better five). Leave {term} out."
-        )
-    if m >= n:
-        raise DataError(
-            f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in "
-            f"{term} can't be "
-            "told from the residual; expected several rows in some groups. Leave the term out, or group "
-            "by less."
-        )
-    found = dependencies(columns, encoder.names)
-    if found:
-        raise DataError(
-            f"The effects of {term} depend on each other: {'; '.join(found)}. Expected columns of which "
-            "none is a "
-            f"combination of the others. Take {_quoted([equation.split(' = ')[0] for equation in found])} "
-            "out of it."
-        )
-    if m * r >= n:
-        raise DataError(
-            f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are "
-            "confounded with "
-            "the residual: together they could fit every row. Expected fewer effects than rows. Take "
-            "effects out "
-            f"of it, such as by writing (1 | {label})."
-        )
-
-
-def _unknown_groups(level: LevelDesign, found, fresh: np.ndarray, frame: pd.DataFrame) -> DataError:
-    new = [label for label, is_new in zip(found.labels, fresh, strict=True) if is_new]
-    listed = ", ".join(map(repr, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
-    known = ", ".join(map(repr, level.groups[:10])) + (", ..." if level.m > 10 else "")
-    return DataError(
-        f"{level.label} has groups that the model was not built on: {listed} "
-        f"({say_rows(frame.index, fresh[found.index])}); expected some of {known}. To predict for new "
-        "groups, write "
-        f"allow_new_groups=True."
-    )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))

@@ -1,0 +1,139 @@
+"""Checks of a design before it is built: what the data cannot answer is refused, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.columns import Encoder, dependencies, learn, names_in
+from bayeslmm.errors import DataError
+from bayeslmm.frame import numbers, say_rows
+from bayeslmm.grouping import Groups
+from bayeslmm.hierarchy import Level
+from bayeslmm.tokens import quote
+
+
+def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
+    """Return the response, a column or a transform of one, and refuse one that does not vary.
+
+    Examples
+    --------
+    >>> read_response("log(y)", pd.DataFrame({"y": [1.0, np.e]}))
+    array([0., 1.])
+    """
+    for name in names_in(f"0 + {text}"):
+        y = numbers(frame[name], "the response")
+    if text not in frame and quote(name) != text:
+        y = learn(f"0 + {text}", frame)[1][:, 0]
+    if len(y) > 1 and (y == y[0]).all():
+        raise DataError(
+            f"The response {text!r} is {y[0]:g} in all {len(y)} rows; expected values that vary, because "
+            "there is "
+            f"nothing to explain. Is it the right column?"
+        )
+    return y
+
+
+def check_fixed(X: np.ndarray, encoder: Encoder) -> None:
+    """Refuse a fixed part whose columns are too many, or depend on each other.
+
+    Examples
+    --------
+    >>> encoder, X = learn("1 + x", pd.DataFrame({"x": [2.0, 2.0, 2.0]}))
+    >>> check_fixed(X, encoder)
+    Traceback (most recent call last):
+    bayeslmm.errors.DataError: Columns of X depend on each other: x = 2 Intercept. ...
+    """
+    n, p = X.shape
+    if p >= n:
+        raise DataError(
+            f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than "
+            "columns. "
+            f"Take terms out of it."
+        )
+    found = dependencies(X, encoder.names)
+    if found:
+        raise DataError(
+            f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a "
+            "combination "
+            f"of the others. Take what makes {_quoted([equation.split(' = ')[0] for equation in found])} "
+            "out of "
+            f"{encoder.text!r}."
+        )
+
+
+def check_level(level: Level, groups: Sequence[str], columns: np.ndarray, encoder: Encoder) -> None:
+    """Refuse a level whose variances the data cannot tell from anything else.
+
+    Examples
+    --------
+    >>> encoder, columns = learn("1", pd.DataFrame(index=range(3)))
+    >>> check_level(Level(group="g"), ["a"], columns, encoder)
+    Traceback (most recent call last):
+    bayeslmm.errors.DataError: g has one group only ('a'), ...
+    """
+    n, r = columns.shape
+    m, label, term = len(groups), level.label, f"({level.effects} | {level.label})"
+    if r == 0:
+        raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
+    if m == 1:
+        raise DataError(
+            f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be "
+            "known; expected "
+            f"two groups or more (better five). Leave {term} out."
+        )
+    if m >= n:
+        raise DataError(
+            f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in "
+            f"{term} can't be "
+            "told from the residual; expected several rows in some groups. Leave the term out, or group "
+            "by less."
+        )
+    found = dependencies(columns, encoder.names)
+    if found:
+        raise DataError(
+            f"The effects of {term} depend on each other: {'; '.join(found)}. Expected columns of which "
+            "none is a "
+            "combination of the others. Take what makes "
+            f"{_quoted([equation.split(' = ')[0] for equation in found])} "
+            "out of it."
+        )
+    if m * r >= n:
+        raise DataError(
+            f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are "
+            "confounded with "
+            "the residual: together they could fit every row. Expected fewer effects than rows. Take "
+            "effects out "
+            f"of it, such as by writing (1 | {label})."
+        )
+
+
+def unknown_groups(
+    level: Level, known: Sequence[str], found: Groups, fresh: np.ndarray, frame: pd.DataFrame
+) -> DataError:
+    """Make the error that names the groups of new data that the model has not seen.
+
+    Examples
+    --------
+    >>> from bayeslmm.grouping import find_groups
+    >>> frame = pd.DataFrame({"g": ["a", "b"]})
+    >>> new = np.array([False, True])
+    >>> error = unknown_groups(Level(group="g"), ("a",), find_groups([frame["g"]]), new, frame)
+    >>> str(error)[:55]
+    "g has groups that the model was not built on: 'b' (row "
+    """
+    new = [label for label, is_new in zip(found.labels, fresh, strict=True) if is_new]
+    listed = ", ".join(map(repr, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+    some = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+    return DataError(
+        f"{level.label} has groups that the model was not built on: {listed} "
+        f"({say_rows(frame.index, fresh[found.index])}); expected some of {some}. To predict for new "
+        "groups, write "
+        f"allow_new_groups=True."
+    )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

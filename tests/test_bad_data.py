@@ -1,0 +1,366 @@
+"""What bad data get: one clear error that says what came, what was expected, and what to write instead."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayeslmm.design import build_design
+from bayeslmm.errors import DataError
+from bayeslmm.hierarchy import Hierarchy
+
+N = 24
+RNG = np.random.default_rng(0)
+GOOD = pd.DataFrame(
+    {
+        "y": RNG.normal(size=N),
+        "x": RNG.normal(size=N),
+        "f": np.resize(["u", "v", "w"], N),
+        "g": np.repeat(np.arange(6), 4),
+        "unused": [None] * N,
+    }
+)
+
+
+def refused(formula, data, *parts, **options):
+    """Check that the data are refused with a message that holds all the parts, in order."""
+    with pytest.raises(DataError) as caught:
+        build_design(Hierarchy.from_formula(formula), data, **options)
+    message, rest = str(caught.value), str(caught.value)
+    for part in parts:
+        assert part in rest, f"{part!r} is missing, or out of order, in: {message}"
+        rest = rest[rest.index(part) + len(part) :]
+    assert "\n" not in message
+
+
+def accepted(formula, data, **options):
+    return build_design(Hierarchy.from_formula(formula), data, **options)
+
+
+def with_values(column, values):
+    """Return the good data with some values of a column replaced: {row: value}."""
+    changed = GOOD[column].astype(object)
+    for row, value in values.items():
+        changed[row] = value
+    return GOOD.assign(**{column: changed.tolist()})
+
+
+class TestTable:
+    def test_unknown_column(self):
+        refused("y ~ 1 + (1 | G)", GOOD, "no column 'G'", "Did you mean 'g'?", "'y', 'x', 'f', 'g'")
+        refused("y ~ ex + (1 | g)", GOOD.to_dict("list"), "no column 'ex'")
+
+    def test_unknown_column_of_polars_and_pyarrow(self):
+        import polars as pl
+        import pyarrow as pa
+
+        columns = GOOD.drop(columns="unused").to_dict("list")
+        for table in (pl.DataFrame(columns), pl.DataFrame(columns).lazy(), pa.table(columns)):
+            refused("y ~ 1 + (1 | gg)", table, "no column 'gg'", "Did you mean 'g'?")
+
+    def test_no_rows(self):
+        refused("y ~ 1 + (1 | g)", GOOD[:0], "no rows")
+        refused("y ~ 1 + (1 | g)", {"y": [], "g": []}, "no rows")
+
+    def test_duplicated_column(self):
+        import pyarrow as pa
+
+        refused("y ~ x + (1 | g)", pd.concat([GOOD, GOOD[["x"]]], axis=1), "2 columns named 'x'", "Rename")
+        table = pa.table([[1.0, 2.0], [1.0, 2.0], [1, 1]], names=["y", "y", "g"])
+        refused("y ~ 1 + (1 | g)", table, "2 columns named 'y'")
+
+    def test_a_duplicated_column_that_is_not_used_does_no_harm(self):
+        assert accepted("y ~ 1 + (1 | g)", pd.concat([GOOD, GOOD[["x"]]], axis=1)).n == N
+
+    @pytest.mark.parametrize("data", [[1, 2, 3], "data.csv", None, 5, np.ones((3, 2))])
+    def test_not_a_table(self, data):
+        refused("y ~ 1 + (1 | g)", data, f"Data of type {type(data).__name__} came", "expected a pandas")
+
+    def test_columns_of_different_lengths(self):
+        refused("y ~ 1 + (1 | g)", {"y": [1.0, 2.0], "g": [1]}, "'y' 2, 'g' 1", "one value per row")
+
+    def test_a_single_value_for_a_column(self):
+        refused("y ~ 1 + (1 | g)", {"y": [1.0, 2.0], "g": "a"}, "'g'", "single value 'a'")
+        refused("y ~ 1 + (1 | g)", {"y": np.ones((2, 2)), "g": [1, 2]}, "'y' has shape (2, 2)")
+
+    def test_missing_is_error_or_drop(self):
+        refused("y ~ 1 + (1 | g)", GOOD, "missing='ignore'", 'expected "error" or "drop"', missing="ignore")
+
+
+class TestMissingAndInfinite:
+    def test_missing_values_are_counted_by_column_and_row(self):
+        data = GOOD.copy()
+        data.loc[[3, 5], "x"] = np.nan
+        data.loc[5, "y"] = np.nan
+        refused(
+            "y ~ x + (1 | g)",
+            data,
+            "3 missing values",
+            "'y' 1 (row 5)",
+            "'x' 2 (rows 3 and 5)",
+            'missing="drop"',
+            "2 rows of 24",
+        )
+
+    def test_many_missing_values_are_not_all_listed(self):
+        refused(
+            "y ~ x + (1 | g)", GOOD.assign(x=[np.nan] * 12 + [1.0, 2.0] * 6), "rows 0, 1, 2, 3, 4 and 7 more"
+        )
+
+    @pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA, pd.NaT])
+    @pytest.mark.parametrize("column", ["g", "f"])
+    def test_a_missing_group_is_a_missing_value(self, nothing, column):
+        data = with_values(column, {7: nothing})
+        refused(f"y ~ 1 + (1 | {column})", data, "1 missing value", f"'{column}' 1 (row 7)")
+        d = accepted(f"y ~ 1 + (1 | {column})", data, missing="drop")
+        assert (d.n, d.dropped) == (N - 1, 1)
+        assert d.levels[0].index.min() == 0
+        assert d.levels[0].groups == tuple(sorted(map(str, GOOD[column].unique())))
+
+    def test_a_missing_category(self):
+        refused(
+            "y ~ 1 + (1 | f)",
+            GOOD.assign(f=GOOD["f"].astype("category").where(GOOD.index != 2)),
+            "'f' 1 (row 2)",
+        )
+
+    def test_missing_values_of_polars_and_pyarrow(self):
+        import polars as pl
+        import pyarrow as pa
+
+        columns = {"y": [1.5, None, *range(10)], "g": [None, *np.resize(["a", "b"], 11).tolist()]}
+        for table in (
+            pl.DataFrame(columns, strict=False),
+            pa.table(columns),
+            pd.DataFrame(columns).convert_dtypes(),
+        ):
+            refused("y ~ 1 + (1 | g)", table, "2 missing values", "'y' 1 (row 1)", "'g' 1 (row 0)")
+            assert accepted("y ~ 1 + (1 | g)", table, missing="drop").dropped == 2
+
+    def test_drop_looks_at_the_columns_in_use_only(self):
+        d = accepted("y ~ 1 + (1 | g)", with_values("x", {0: None}), missing="drop")
+        assert (d.n, d.dropped) == (N, 0)
+        d = accepted("y ~ x + (1 | g)", with_values("x", {0: None}), missing="drop")
+        assert (d.n, d.dropped, d.rows[0]) == (N - 1, 1, 1)
+        assert "1 row with missing values left out." in d.describe()
+
+    def test_nothing_left_after_dropping(self):
+        refused("y ~ unused + (1 | g)", GOOD, "no row is left", "'unused' 24", missing="drop")
+
+    @pytest.mark.parametrize("missing", ["error", "drop"])
+    def test_infinite_values(self, missing):
+        refused(
+            "y ~ x + (1 | g)",
+            with_values("x", {4: np.inf, 9: -np.inf}),
+            "'x' has 2 infinite values (rows 4 and 9)",
+            missing=missing,
+        )
+        refused(
+            "y ~ x + (1 | g)",
+            with_values("y", {4: np.inf}),
+            "'y' has 1 infinite value (row 4)",
+            missing=missing,
+        )
+
+    def test_a_transform_that_is_not_finite(self):
+        data = GOOD.assign(x=np.arange(N) - 1.0)
+        refused("y ~ log(x) + (1 | g)", data, "log(x) is not a finite number in rows 0 and 1", "logarithm")
+        refused("log(x) ~ 1 + (1 | g)", data, "log(x) is not a finite number in rows 0 and 1")
+
+    def test_row_labels_are_the_frames_own(self):
+        data = with_values("x", {1: None}).set_axis([f"pupil {i}" for i in range(N)])
+        refused("y ~ x + (1 | g)", data, "row pupil 1")
+
+
+class TestTypes:
+    def test_text_where_numbers_belong(self):
+        refused(
+            "y ~ 1 + (1 | g)",
+            with_values("y", {3: "x", 8: "?"}),
+            "response 'y' holds 'x' in row 3 (2 such values in all)",
+        )
+        text = GOOD.assign(y=["3.5", "x", *map(str, range(N - 2))])
+        refused("y ~ 1 + (1 | g)", text, "'y' holds 'x' in row 1", "expected numbers")
+
+    def test_numbers_written_as_text(self):
+        refused(
+            "y ~ 1 + (1 | g)",
+            GOOD.assign(y=GOOD["y"].map(str)),
+            "looks like numbers",
+            "pd.to_numeric(data['y'])",
+        )
+
+    def test_words_where_numbers_belong(self):
+        refused("f ~ 1 + (1 | g)", GOOD, "The response 'f' holds 'u' in row 0", "the whole column is text")
+        refused("f ~ 1 + (1 | g)", GOOD.astype({"f": "category"}), "'f' holds 'u' in row 0")
+
+    def test_a_predictor_of_numbers_with_one_word(self):
+        text = GOOD["x"].map(str).where(GOOD.index != 6, "n/a?")
+        refused("y ~ x + (1 | g)", GOOD.assign(x=text), "'x' holds 'n/a?' in row 6")
+        refused("y ~ 1 + (1 + x | g)", GOOD.assign(x=text), "'x' holds 'n/a?' in row 6")
+
+    @pytest.mark.parametrize("formula", ["y ~ 1 + (1 | k)", "y ~ k + (1 | g)", "y ~ 1 + (0 + k | g)"])
+    def test_one_and_text_one_and_True_in_one_factor(self, formula):
+        mixed = [1, "1", True, "a"] * (N // 4)
+        message = (
+            "Column 'k' mixes types: 1 (int, row 0), '1' (str, row 1), True (bool, row 2)",
+            ".map(str)",
+        )
+        refused(formula, GOOD.assign(k=pd.Series(mixed, dtype=object)), *message)
+        refused(formula, {**GOOD.to_dict("list"), "k": mixed}, *message)
+
+    def test_mixed_categories(self):
+        refused("y ~ 1 + (1 | k)", GOOD.assign(k=pd.Categorical([1, "1"] * 12)), "'k' mixes types")
+
+    def test_complex_numbers(self):
+        refused("y ~ 1 + (1 | g)", GOOD.assign(y=GOOD["y"] + 1j), "'y' holds complex numbers", "real")
+        refused("y ~ x + (1 | g)", GOOD.assign(x=GOOD["x"] + 1j), "'x' holds complex numbers")
+
+    @pytest.mark.parametrize(
+        "dates",
+        [
+            pd.Series(pd.date_range("2020-01-01", periods=N)),
+            pd.Series([datetime.date(2020, 1, 1 + day) for day in range(N)]),
+            pd.Series(pd.timedelta_range("1D", periods=N)),
+            pd.Series(pd.date_range("2020-01-01", periods=N, tz="UTC")),
+            pd.Series(pd.period_range("2020-01", periods=N, freq="M")),
+        ],
+    )
+    def test_dates_as_numbers(self, dates):
+        refused(
+            "x ~ 1 + when + (1 | g)", GOOD.assign(when=dates), "'when' holds dates or durations", "numbers"
+        )
+        refused("when ~ 1 + (1 | g)", GOOD.assign(when=dates), "The response 'when' holds dates")
+
+    def test_dates_of_polars(self):
+        import polars as pl
+
+        table = pl.DataFrame(
+            {"y": [1.0, 2.0, 4.0], "when": [datetime.date(2020, 1, day) for day in (1, 2, 3)], "g": [1, 1, 2]}
+        )
+        refused("when ~ 1 + (1 | g)", table, "'when' holds dates or durations (the first is 2020-01-01")
+
+    def test_decimals_and_truth_values_are_numbers(self):
+        d = accepted(
+            "y ~ x + (1 | g)", GOOD.assign(y=GOOD["y"].map(lambda v: Decimal(repr(v))), x=GOOD["x"] > 0)
+        )
+        np.testing.assert_array_equal(d.y, GOOD["y"])
+        assert set(d.X[:, 1]) == {0.0, 1.0}
+
+
+class TestWhatCannotBeEstimated:
+    def test_constant_response(self):
+        refused("y ~ 1 + (1 | g)", GOOD.assign(y=3), "response 'y' is 3 in all 24 rows")
+
+    def test_one_group(self):
+        refused(
+            "y ~ 1 + (1 | g)",
+            GOOD.assign(g="only"),
+            "g has one group only ('only')",
+            "two groups or more",
+            "(1 | g)",
+        )
+
+    def test_one_category_in_the_fixed_part(self):
+        refused(
+            "y ~ f + (1 | g)",
+            GOOD.assign(f="u"),
+            "f has one category only ('u')",
+            "two or more",
+            "Leave it out",
+        )
+        refused("y ~ f:x + (1 | g)", GOOD.assign(f="u"), "f has one category only ('u')")
+        refused("y ~ C(k) + (1 | g)", GOOD.assign(k=1), "C(k) has one category only ('1')")
+
+    def test_one_category_is_left_after_dropping(self):
+        data = GOOD.assign(x=GOOD["x"].where(GOOD["f"] == "u"))
+        refused(
+            "y ~ x + f + (1 | g)",
+            data.astype({"f": "category"}),
+            "f has one category only ('u')",
+            missing="drop",
+        )
+
+    def test_every_group_with_one_row(self):
+        refused(
+            "y ~ 1 + (1 | k)",
+            GOOD.assign(k=range(N)),
+            "Every group of k has exactly one row (24 groups in 24 rows)",
+            "residual",
+        )
+
+    def test_as_many_effects_as_rows(self):
+        data = GOOD.assign(k=np.repeat(range(12), 2))
+        refused(
+            "y ~ x + (1 + x | k)",
+            data,
+            "(1 + x | k) has 12 groups x 2 effects = 24 effects for 24 rows",
+            "residual",
+            "(1 | k)",
+        )
+        assert accepted("y ~ x + (1 | k)", data).q == 12
+
+    def test_columns_that_depend_on_each_other(self):
+        data = GOOD.assign(twice=2 * GOOD["x"], shifted=3 - GOOD["x"], one=1.0, nil=0)
+        refused(
+            "y ~ x + twice + (1 | g)", data, "twice = 2 x", "Take what makes 'twice' out of '1 + x + twice'"
+        )
+        refused("y ~ x + shifted + (1 | g)", data, "shifted = 3 Intercept - x")
+        refused("y ~ one + x + (1 | g)", data, "one = Intercept.")
+        refused("y ~ x + nil + (1 | g)", data, "nil = 0")
+        refused("y ~ 0 + x + twice + (1 | g)", data, "twice = 2 x")
+        refused(
+            "y ~ x + twice + shifted + (1 | g)",
+            data,
+            "twice = 2 x; shifted = 3 Intercept - x",
+            "'twice', 'shifted'",
+        )
+
+    def test_two_factors_that_say_the_same(self):
+        data = GOOD.assign(same=GOOD["f"].map({"u": "a", "v": "b", "w": "c"}))
+        refused("y ~ f + same + (1 | g)", data, "same[T.b] = f[T.v]; same[T.c] = f[T.w]")
+
+    def test_an_empty_cell_of_an_interaction(self):
+        data = GOOD.assign(k=np.where(GOOD["f"] == "u", "p", np.resize(["p", "q"], N)))
+        refused("y ~ f * k + (1 | g)", data, "f[T.w]:k[T.q] = k[T.q] - f[T.v]:k[T.q]", "1 + f * k")
+
+    @pytest.mark.parametrize(
+        ("shift", "scale"), [(1e6, 1.0), (0.0, 1e-9), (0.0, 1e9), (2000.0, 1.0), (1e6, 1e-2)]
+    )
+    def test_a_far_or_a_tiny_column_is_not_mistaken_for_a_dependent_one(self, shift, scale):
+        d = accepted("y ~ x + z + (1 + x | g)", GOOD.assign(x=shift + scale * GOOD["x"], z=GOOD["x"] ** 2))
+        assert d.p == 3
+
+    def test_powers_of_a_year_are_independent(self):
+        data = GOOD.assign(year=2000 + np.arange(N))
+        assert accepted("y ~ year + I(year**2) + I(year**3) + (1 | g)", data).p == 4
+
+    def test_more_columns_than_rows(self):
+        data = GOOD.assign(k=[f"k{i}" for i in range(N)])
+        refused("y ~ k + (1 | g)", data, "24 columns from 24 rows", "more rows than columns")
+
+    def test_effects_that_depend_on_each_other(self):
+        refused(
+            "y ~ 1 + (1 + k | g)",
+            GOOD.assign(k=5.0),
+            "effects of (1 + k | g)",
+            "k = 5 Intercept",
+            "Take what makes 'k' out",
+        )
+
+    def test_every_error_comes_before_the_slow_imports(self):
+        import subprocess
+        import sys
+
+        code = (
+            "import sys; from bayeslmm.design import build_design; from bayeslmm.hierarchy import Hierarchy\n"
+            "h = Hierarchy.from_formula('y ~ x + (1 | g)')\n"
+            "build_design(h, {'y': [1.0, 2, 3, 5], 'x': [0, 1, 0, 1], 'g': [1, 1, 2, 2]})\n"
+            "print([name for name in ('formulaic', 'narwhals', 'pymc', 'scipy') if name in sys.modules])"
+        )
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == "[]"
