@@ -215,8 +215,8 @@ def _model() -> Any:
             priors,
             Field(
                 default_factory=dict,
-                description="Per parameter (a column of X, beta, sigma, sigma_u2, corr_u2) a prior named as in PyMC,"
-                " or a table from effect to prior",
+                description="Per parameter (a column of X, beta, sigma, sigma_u2, corr_u2) a prior"
+                " named as in PyMC, or a table from effect to prior",
                 examples=[{"sigma_u3": "HalfStudentT(nu=3, sigma=1)"}],
             ),
         ),

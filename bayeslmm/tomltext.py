@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
-    """Find the line of every key and table of a TOML text.
+    r"""Find the line of every key and table of a TOML text.
 
     Examples
     --------
-    >>> lines = key_lines('title = "a"\\n[priors]\\nsigma = "HalfNormal(sigma=1)"')
+    >>> lines = key_lines('title = "a"\n[priors]\nsigma = "HalfNormal(sigma=1)"')
     >>> lines["priors", "sigma"]
     3
     """
