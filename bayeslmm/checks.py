@@ -30,8 +30,7 @@ def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
     if len(y) > 1 and (y == y[0]).all():
         raise DataError(
             f"The response {text!r} is {y[0]:g} in all {len(y)} rows; expected values that vary, because "
-            "there is "
-            f"nothing to explain. Is it the right column?"
+            "there is nothing to explain. Is it the right column?"
         )
     return y
 
@@ -50,64 +49,65 @@ def check_fixed(X: np.ndarray, encoder: Encoder) -> None:
     if p >= n:
         raise DataError(
             f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than "
-            "columns. "
-            f"Take terms out of it."
+            "columns. Take terms out of it."
         )
     found = dependencies(X, encoder.names)
     if found:
         raise DataError(
             f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a "
-            "combination "
-            f"of the others. Take what makes {_quoted([equation.split(' = ')[0] for equation in found])} "
-            "out of "
-            f"{encoder.text!r}."
+            "combination of the others. Take what makes "
+            f"{_quoted([equation.split(' = ')[0] for equation in found])} out of {encoder.text!r}."
         )
 
 
-def check_level(level: Level, groups: Sequence[str], columns: np.ndarray, encoder: Encoder) -> None:
+def check_level(
+    level: Level, groups: Sequence[str], index: np.ndarray, columns: np.ndarray, encoder: Encoder
+) -> None:
     """Refuse a level whose variances the data cannot tell from anything else.
 
     Examples
     --------
     >>> encoder, columns = learn("1", pd.DataFrame(index=range(3)))
-    >>> check_level(Level(group="g"), ["a"], columns, encoder)
+    >>> check_level(Level(group="g"), ["a"], np.zeros(3, int), columns, encoder)
     Traceback (most recent call last):
     bayeslmm.errors.DataError: g has one group only ('a'), ...
     """
     n, r = columns.shape
-    m, label, term = len(groups), level.label, f"({level.effects} | {level.label})"
+    m, label, term = len(groups), level.label, f"({level})"
     if r == 0:
         raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
     if m == 1:
         raise DataError(
             f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be "
-            "known; expected "
-            f"two groups or more (better five). Leave {term} out."
+            f"known; expected two groups or more (better five). Leave {term} out."
         )
     if m >= n:
         raise DataError(
-            f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in "
-            f"{term} can't be "
-            "told from the residual; expected several rows in some groups. Leave the term out, or group "
-            "by less."
+            f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in {term} "
+            "can't be told from the residual; expected several rows in some groups. Leave the term out, or "
+            "group by less."
         )
     found = dependencies(columns, encoder.names)
     if found:
         raise DataError(
             f"The effects of {term} depend on each other: {'; '.join(found)}. Expected columns of which "
-            "none is a "
-            "combination of the others. Take what makes "
-            f"{_quoted([equation.split(' = ')[0] for equation in found])} "
-            "out of it."
+            "none is a combination of the others. Take what makes "
+            f"{_quoted([equation.split(' = ')[0] for equation in found])} out of it."
         )
-    if m * r >= n:
+    if level.correlated and m * r >= n:
         raise DataError(
             f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are "
-            "confounded with "
-            "the residual: together they could fit every row. Expected fewer effects than rows. Take "
-            "effects out "
-            f"of it, such as by writing (1 | {label})."
+            "confounded with the residual: together they could fit every row. Expected fewer effects than "
+            f"rows. Take effects out of it, such as by writing (1 | {label})."
         )
+    if not level.correlated and np.count_nonzero(columns, axis=1).max() == 1:
+        cells = pd.factorize(index * r + np.argmax(columns != 0, axis=1))[0]
+        if cells.max() + 1 == n:
+            raise DataError(
+                f"Every effect of the term ({level.effects} || {label}) occurs in exactly one row, so the "
+                "effects can't be told from the residual; expected several rows for some. Write (1 | "
+                f"{label})."
+            )
 
 
 def unknown_groups(
@@ -130,8 +130,7 @@ def unknown_groups(
     return DataError(
         f"{level.label} has groups that the model was not built on: {listed} "
         f"({say_rows(frame.index, fresh[found.index])}); expected some of {some}. To predict for new "
-        "groups, write "
-        f"allow_new_groups=True."
+        "groups, write allow_new_groups=True."
     )
 
 

@@ -53,8 +53,8 @@ class Encoder:
                 numbers(frame[name], "column")
             elif frame[name].dtype.kind in "biuf":
                 raise DataError(
-                    f"Column {name!r} holds numbers; expected categories, as in the data that the model "
-                    "was built on."
+                    f"Column {name!r} holds numbers; expected categories, as in the data that the model was "
+                    "built on."
                 )
         if self.spec is None:
             return _plain_matrix(self.names, frame)
@@ -117,8 +117,8 @@ def text_hints(encoder: Encoder, frame: pd.DataFrame) -> list[str]:
     1
     """
     return [
-        f"Column {name!r} is text that looks like numbers, and is used as categories; "
-        f"for a slope write data[{name!r}] = pd.to_numeric(data[{name!r}])."
+        f"Column {name!r} is text that looks like numbers, and is used as categories; for a slope write "
+        f"data[{name!r}] = pd.to_numeric(data[{name!r}])."
         for name, kind in encoder.kinds.items()
         if kind == "categories" and looks_like_numbers(frame[name]) == "all"
     ]
@@ -215,9 +215,8 @@ def _learn_with_formulaic(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.n
         if str(kind.value) == "categorical" and len(state["categories"]) < 2:
             only = next(iter(state["categories"]), None)
             raise DataError(
-                f"{expression} has one category only ({str(only)!r}), so nothing can be said of its "
-                "effect; expected "
-                f"two or more. Leave it out of {text!r}."
+                f"{expression} has one category only ({str(only)!r}), so nothing can be said of its effect; "
+                f"expected two or more. Leave it out of {text!r}."
             )
     return Encoder(text=text, names=names, kinds=kinds, spec=spec), _check(matrix, names, frame)
 
@@ -267,8 +266,7 @@ def _unknown_category(spec: Any, frame: pd.DataFrame, message: str) -> DataError
             listed = ", ".join(repr(value) for value in known[:10]) + (", ..." if len(known) > 10 else "")
             return DataError(
                 f"Column {expression!r} holds {new!r} ({say_rows(frame.index, bad)}), a category that the "
-                "model was not "
-                f"built on; expected one of {listed}."
+                f"model was not built on; expected one of {listed}."
             )
     found = re.search(r"\{(.*)\}", message)
     return DataError(
@@ -282,8 +280,7 @@ def _check(matrix: np.ndarray, names: tuple[str, ...], frame: pd.DataFrame) -> n
         j = int(np.flatnonzero(bad.any(axis=0))[0])
         raise DataError(
             f"{names[j]} is not a finite number in {say_rows(frame.index, bad[:, j])}, though the columns "
-            "it is made of "
-            "are; expected finite values. A logarithm or root of a number that is zero or below is the "
-            "usual cause."
+            "it is made of are; expected finite values. A logarithm or root of a number that is zero or "
+            "below is the usual cause."
         )
     return matrix

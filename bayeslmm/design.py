@@ -307,7 +307,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
     for name, level in zip(hierarchy.names, hierarchy.levels, strict=True):
         encoder, columns = learn(level.effects, frame)
         found = find_groups([frame[column] for column in level.group])
-        check_level(level, found.labels, columns, encoder)
+        check_level(level, found.labels, found.index, columns, encoder)
         levels.append(
             LevelDesign(
                 name=name,

@@ -72,8 +72,7 @@ def numbers(column: pd.Series, role: str) -> np.ndarray:
     if holds_dates(column):
         raise DataError(
             f"{_upper(role)} {name!r} holds dates or durations (the first is {column.iloc[0]}); expected "
-            "numbers. "
-            f"Make a column of numbers from it, such as the days since the first date."
+            "numbers. Make a column of numbers from it, such as the days since the first date."
         )
     values = column.astype(object)
     parsed = pd.to_numeric(values.map(str), errors="coerce")
@@ -149,8 +148,8 @@ def check_one_type(column: pd.Series) -> None:
     found = ", ".join(f"{values.iloc[i]!r} ({kinds[i]}, row {column.index[i]})" for i in firsts)
     name = column.name
     raise DataError(
-        f"Column {name!r} mixes types: {found}; expected one type, because 1, '1' and True could be meant as "
-        f"the same or as different values. If the text tells them apart: data[{name!r}] = "
+        f"Column {name!r} mixes types: {found}; expected one type, because 1, '1' and True could be meant "
+        f"as the same or as different values. If the text tells them apart: data[{name!r}] = "
         f"data[{name!r}].map(str)."
     )
 
@@ -227,7 +226,7 @@ def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
         if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
             raise DataError(
                 f"Column {name!r} of the dict is the single value {values!r}; expected a column of values, "
-                f"such as a list or an array."
+                "such as a list or an array."
             )
         if np.ndim(values) != 1 and isinstance(values, np.ndarray):
             raise DataError(f"Column {name!r} has shape {values.shape}; expected one dimension.")

@@ -65,8 +65,8 @@ def describe(design: Design) -> str:
         share = f"{100 * filled / (level.Z.shape[0] * level.q):.3g}"
         effects = ", ".join(level.effects) + (" (correlated)" if level.correlated else "")
         lines.append(
-            f"{level.name}, one per {level.label}: {effects}. "
-            f"Z is {level.Z.shape[0]} x {level.q} with {filled} non-zeros ({share} %)."
+            f"{level.name}, one per {level.label}: {effects}. Z is {level.Z.shape[0]} x {level.q} with "
+            f"{filled} non-zeros ({share} %)."
         )
     return "\n".join(lines)
 
@@ -89,15 +89,13 @@ def hints(design: Design) -> list[str]:
         if level.m < 5:
             found.append(
                 f"{level.label} has only {level.m} groups: the data barely inform the variance between "
-                "them, so its "
-                f"prior matters."
+                "them, so its prior matters."
             )
         for name, column in zip(level.effects, level.columns.T, strict=True):
             if name != "Intercept" and np.ptp(column) > 0 and _constant_within(column, level.index, level.m):
                 found.append(
                     f"{name} is constant within every group of {level.label}, so no group can show a slope "
-                    "of its own. "
-                    f"Is it meant to vary by {level.label}?"
+                    f"of its own. Is it meant to vary by {level.label}?"
                 )
     for k, b in enumerate(design.levels):
         for a in design.levels[:k]:
@@ -142,10 +140,8 @@ def _forgotten_nesting(a: LevelDesign, b: LevelDesign, design: Design) -> str:
         i, o = inner.groups[0], outer.groups
         return (
             f"The labels of {inner.label} start anew in {where} {outer.label}. Is {inner.label} {i} of "
-            f"{outer.label} "
-            f"{o[0]} the same as {inner.label} {i} of {outer.label} {o[1]}? If not, {inner.label} is "
-            "nested: write "
-            f"(1 | {large}/{small}){reverse}."
+            f"{outer.label} {o[0]} the same as {inner.label} {i} of {outer.label} {o[1]}? If not, "
+            f"{inner.label} is nested: write (1 | {large}/{small}){reverse}."
         )
     return ""
 

@@ -304,6 +304,12 @@ class TestWhatCannotBeEstimated:
         )
         assert accepted("y ~ x + (1 | k)", data).q == 12
 
+    def test_independent_effects_are_held_to_rows_one_by_one(self):
+        data = GOOD.assign(k=np.repeat(range(12), 2))
+        assert accepted("y ~ x + (1 + x || k)", data).q == 24
+        data = GOOD.assign(k=np.repeat(range(8), 3))
+        refused("y ~ 1 + (0 + f || k)", data, "(0 + f || k) occurs in exactly one row", "residual")
+
     def test_columns_that_depend_on_each_other(self):
         data = GOOD.assign(twice=2 * GOOD["x"], shifted=3 - GOOD["x"], one=1.0, nil=0)
         refused(
