@@ -235,7 +235,8 @@ def _check_shape(path: Path, lines: Mapping, content: dict) -> None:
         _model().model_validate(content)
     except ValidationError as error:
         messages: dict[str, None] = {}
-        for item in error.errors(include_url=False, include_input=True):
+        found = error.errors(include_url=False, include_input=True)
+        for item in sorted(found, key=lambda item: item["type"] != "extra_forbidden"):
             if (
                 item["type"] == "string_type"
                 and isinstance(item["input"], dict)

@@ -217,7 +217,8 @@ class Cursor:
         hints = {
             ".": "a dot reaches into an object, and a formula runs no code;"
             " put a column whose name has a dot in backticks, as in `a.b`",
-            "[": "square brackets take parts of an object, and a formula runs no code; make that column",
+            "[": "square brackets take parts of an object, and a formula runs no code;"
+            " make that part a column of its own",
             "=": "`=` belongs inside a call, as in poly(x, degree=2)",
             ",": "a comma belongs inside a call; join terms with `+`",
             ")": "this `)` closes nothing; remove it or add a `(` before",

@@ -1,0 +1,204 @@
+"""The description of a hierarchy: from keyword arguments, a formula, a dict or TOML, and back to each."""
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bayeslmm.errors import DescriptionError
+from bayeslmm.hierarchy import Hierarchy, Level, Residual
+
+PUPILS = Hierarchy(response="Height", levels=(Level(group="class:school"), Level(group="school")))
+
+
+def refused(message, make):
+    """Expect a DescriptionError that says `message`."""
+    with pytest.raises(DescriptionError, match=re.escape(message)):
+        make()
+
+
+# --- one description, however it is given
+
+
+def test_a_formula_and_keyword_arguments_make_the_same_hierarchy():
+    assert Hierarchy.from_formula("Height ~ 1 + (1 | school/class)") == PUPILS
+    assert Hierarchy.from_formula("Height ~ (1|class:school) + (1|school)") == PUPILS
+
+
+def test_levels_are_named_from_the_finest_on():
+    assert PUPILS.names == ("u2", "u3")
+    assert [level.label for level in PUPILS.levels] == ["class:school", "school"]
+    assert PUPILS.columns == ("Height", "class", "school")
+
+
+def test_a_group_is_a_text_or_a_tuple_of_columns():
+    assert Level(group="a:b") == Level(group=("a", "b")) == Level(group=["a", "b"])
+    assert Level(group="`my school`:b").group == ("my school", "b")
+    assert Level(group=("a:b",)).group == ("a:b",)
+
+
+def test_texts_are_brought_to_their_normal_form():
+    h = Hierarchy(response=" log(y) ", fixed="x", levels=(Level(group="g", effects="x"),))
+    assert (h.response, h.fixed, h.levels[0].effects) == ("log(y)", "1 + x", "1 + x")
+
+
+def test_a_double_bar_is_one_level_and_repeated_groupings_are_two():
+    (level,) = Hierarchy.from_formula("y ~ 1 + (x || g)").levels
+    assert not level.correlated
+    assert len(Hierarchy.from_formula("y ~ 1 + (1 | g) + (0 + x | g)").levels) == 2
+
+
+def test_it_is_frozen_hashable_and_keyword_only():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PUPILS.fixed = "1 + x"
+    assert len({PUPILS, Hierarchy.from_formula(PUPILS.formula)}) == 1
+    with pytest.raises(TypeError):
+        Hierarchy("y", "1")
+
+
+def test_it_reads_well():
+    assert str(PUPILS).splitlines() == [
+        "Height ~ 1 + (1 | class:school) + (1 | school)",
+        "  u2: 1 | class:school",
+        "  u3: 1 | school",
+    ]
+
+
+def test_a_single_level_needs_no_tuple():
+    assert Hierarchy(response="y", levels=Level(group="g")) == Hierarchy.from_formula("y ~ 1 + (1 | g)")
+
+
+# --- round trips
+
+columns = st.one_of(
+    st.sampled_from(["x", "z", "class", "w1", "größe", "body mass", "a.b", "it's", "50%", "a|b", '"x"']),
+    st.text(st.characters(categories=["L", "N", "P", "Zs"], exclude_characters="`\\"), min_size=1, max_size=6)
+    .map(str.strip)
+    .filter(lambda name: name.isprintable() and name and not name.startswith("__")),
+)  # fmt: skip
+
+
+@st.composite
+def hierarchies(draw):
+    """Draw hierarchies with odd column names, crossed and nested levels, slopes and interactions."""
+    names = draw(st.lists(columns, min_size=6, max_size=6, unique=True))
+    quoted = [f"`{name}`" for name in names]
+    _, x, z, *groups = quoted
+    sides = [
+        f"{x}",
+        f"1 + {x}",
+        f"0 + {x}",
+        f"{x} * {z}",
+        f"({x} + {z})**2",
+        f"{z} + {x}:{z}",
+        f"{x} / {z}",
+        "1",
+    ]
+    side = st.sampled_from(sides)
+    keys = st.lists(st.sampled_from(range(3)), min_size=1, max_size=3, unique=True)
+    chosen = draw(st.lists(keys, min_size=1, max_size=3, unique_by=frozenset))
+    levels = [
+        Level(group=tuple(names[3 + k] for k in key), effects=draw(side), correlated=draw(st.booleans()))
+        for key in chosen
+    ]
+    assume(len(groups) == 3)
+    return Hierarchy(response=quoted[0], fixed=draw(side), levels=tuple(levels))
+
+
+@given(hierarchies())
+@settings(max_examples=150, deadline=None)
+def test_formula_dict_and_toml_give_the_hierarchy_back(h):
+    from bayeslmm.modelfile import ModelFile
+
+    assert Hierarchy.from_formula(h.formula) == h
+    assert Hierarchy.from_formula(h.to_formula()).formula == h.formula
+    assert Hierarchy.from_dict(h.to_dict()) == h
+    assert ModelFile.parse(h.to_toml()).hierarchy == h
+    assert ModelFile.parse(ModelFile.parse(h.to_toml()).hierarchy.to_toml()).hierarchy.formula == h.formula
+
+
+def test_a_file_gives_the_hierarchy_back(tmp_path):
+    path = tmp_path / "pupils.toml"
+    path.write_text(PUPILS.to_toml(), encoding="utf-8")
+    assert Hierarchy.from_toml(path) == PUPILS
+
+
+def test_a_dict_is_plain_enough_for_json():
+    import json
+
+    assert Hierarchy.from_dict(json.loads(json.dumps(PUPILS.to_dict()))) == PUPILS
+
+
+# --- what is refused
+
+
+def test_a_model_needs_a_level():
+    refused("add a group term such as (1 | group)", lambda: Hierarchy(response="y"))
+    refused("add a group term such as (1 | group)", lambda: Hierarchy.from_formula("y ~ x"))
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ 1 + (1 | g) + (1 | g)",
+        "y ~ 1 + (1 | g) + (x | g)",
+        "y ~ 1 + (0 + x | g) + (x || g)",
+        "y ~ 1 + (1 | a:b) + (1 | b:a)",
+        "y ~ 1 + (1 | a/b) + (1 | a)",
+        "y ~ 1 + (0 + x:z | g) + (0 + z:x | g)",
+    ],
+)
+def test_an_effect_varies_once_between_the_same_groups(formula):
+    refused("varies twice between the groups", lambda: Hierarchy.from_formula(formula))
+
+
+def test_the_response_stands_on_one_side():
+    level = Level(group="g")
+    refused(
+        "'y' stands in the fixed part too", lambda: Hierarchy(response="y", fixed="x + y", levels=(level,))
+    )
+    refused(
+        "'y' stands in the fixed part too", lambda: Hierarchy(response="log(y)", fixed="y", levels=(level,))
+    )
+    refused("'g' stands in the level 'g' too", lambda: Hierarchy(response="g", levels=(level,)))
+    slope = Level(group="g", effects="log(y)")
+    refused("'y' stands in the level 'g' too", lambda: Hierarchy(response="y", levels=(slope,)))
+
+
+@pytest.mark.parametrize(
+    ("message", "make"),
+    [
+        ("group is empty", lambda: Level(group="")),
+        ("group is empty", lambda: Level(group=())),
+        ("a column name is empty", lambda: Level(group=("a", " "))),
+        ("group is a text such as 'class:school'", lambda: Level(group=3)),
+        ("group is a text such as 'class:school'", lambda: Level(group=("a", 3))),
+        ("stands twice", lambda: Level(group="a:a")),
+        ("stands twice", lambda: Level(group=("a", "a"))),
+        ("a level for each of 'b:a' and 'a'", lambda: Level(group="a/b")),
+        ("rename the column", lambda: Level(group=("a`b",))),
+        ("effects is a text such as '1'", lambda: Level(group="g", effects=1)),
+        ("has no effects", lambda: Level(group="g", effects="0")),
+        ("make it a level of its own", lambda: Level(group="g", effects="(1 | g)")),
+        ("correlated is True or False", lambda: Level(group="g", correlated="no")),
+        ("structure of the residual is 'iid'", lambda: Residual(structure="ar1")),
+        ("response is a text", lambda: Hierarchy(response=3, levels=(Level(group="g"),))),
+        ("the response is empty", lambda: Hierarchy(response=" ", levels=(Level(group="g"),))),
+        ("the response is one column", lambda: Hierarchy(response="a + b", levels=(Level(group="g"),))),
+        ("fixed is a text", lambda: Hierarchy(response="y", fixed=["x"], levels=(Level(group="g"),))),
+        ("a level of its own", lambda: Hierarchy(response="y", fixed="(1 | g)", levels=Level(group="g"))),
+        ("second `~`", lambda: Hierarchy(response="y", fixed="y ~ x", levels=(Level(group="g"),))),
+        ("levels is a tuple of Level", lambda: Hierarchy(response="y", levels="g")),
+        ("each of the levels is a Level", lambda: Hierarchy(response="y", levels=("g",))),
+        ("residual is a Residual", lambda: Hierarchy(response="y", levels=Level(group="g"), residual="iid")),
+        ("Did you mean 'levels'?", lambda: Hierarchy.from_dict({"response": "y", "level": []})),
+        ("Did you mean 'group'?", lambda: Hierarchy.from_dict({"response": "y", "levels": [{"groups": 1}]})),
+        ("a Hierarchy needs a response", lambda: Hierarchy.from_dict({})),
+        ("a Level needs a group", lambda: Level.from_dict({})),
+        ("made from a mapping", lambda: Hierarchy.from_dict([])),
+    ],
+)  # fmt: skip
+def test_a_wrong_part_is_refused_with_what_to_write(message, make):
+    refused(message, make)
