@@ -1,0 +1,56 @@
+"""Bayesian multilevel linear mixed models: describe a hierarchy once; get the joint model, the marginal, ML, REML.
+
+Nothing heavy is imported before it is needed: PyMC only when a PyMC model is built or NUTS runs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bayeslmm import density
+    from bayeslmm.compare import Comparison, compare
+    from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
+    from bayeslmm.hierarchy import Hierarchy, Level, Residual
+    from bayeslmm.lmm import LMM
+    from bayeslmm.mixednormal import MixedNormal
+    from bayeslmm.prior import Prior
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BayesLMMError": "errors",
+    "Comparison": "compare",
+    "DataError": "errors",
+    "DescriptionError": "errors",
+    "Hierarchy": "hierarchy",
+    "LMM": "lmm",
+    "Level": "hierarchy",
+    "MixedNormal": "mixednormal",
+    "Prior": "prior",
+    "PriorError": "errors",
+    "Residual": "hierarchy",
+    "SamplingError": "errors",
+    "compare": "compare",
+}
+
+__all__ = [
+    "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "Level", "MixedNormal",
+    "Prior", "PriorError", "Residual", "SamplingError", "compare", "density",
+]  # fmt: skip
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        value = getattr(import_module(f"bayeslmm.{_HOME[name]}"), name)
+    elif name == "density":
+        value = import_module("bayeslmm.density")
+    else:
+        raise AttributeError(f"module 'bayeslmm' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

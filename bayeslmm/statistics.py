@@ -26,7 +26,7 @@ class Basis:
     ``y - X beta = W v`` for ``W = [Q y_]`` and ``v = (gamma - R beta, scale)``.
     """
 
-    W: np.ndarray  # (n, p + 1), not kept once its cross-products are made
+    W: np.ndarray  # (n, p + 1)
     R: np.ndarray  # (p, p)
     gamma: np.ndarray  # (p,)
     scale: float
@@ -179,12 +179,17 @@ class Statistics:
         Which columns of W each chain level resolves exactly.
     maps : per level an (r, r) matrix
         ``Z_k = better_k M_k``, so that ``lambda`` enters the kernels as ``M_k lambda_k``.
+    better : per level the (n, r) improved columns
+    Q, R, gamma, scale
+        As in `Basis`.
     """
 
     design: Design
     plan: Plan
     structure: Structure
     maps: tuple[np.ndarray, ...]
+    better: tuple[np.ndarray, ...]
+    Q: np.ndarray
     R: np.ndarray
     gamma: np.ndarray
     scale: float
@@ -354,6 +359,8 @@ def build_statistics(design: Design) -> Statistics:
         plan=plan,
         structure=structure,
         maps=maps,
+        better=tuple(better),
+        Q=W[:, :-1],
         R=basis.R,
         gamma=basis.gamma,
         scale=basis.scale,

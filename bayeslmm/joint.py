@@ -1,0 +1,81 @@
+"""The joint variant: u2, u3, ... and e are nodes of the graph, y is their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from bayeslmm.design import Design, LevelDesign
+from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.parameters import coords, level_names
+from bayeslmm.priors import Priors
+from bayeslmm.variables import declare_parameters
+
+
+def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bool] = False) -> pm.Model:
+    """Build the joint model: u_k ~ N(0, sigma^2 I (x) lambda_k lambda_k'), e ~ N(0, sigma^2 I), y = X beta + sum Z_k u_k + e.
+
+    Parameters
+    ----------
+    design, priors
+        The data and the priors.
+    centered : bool or mapping of level name to bool
+        Centred: u_k is a free variable. Non-centred (the default): standard normal z_u_k is free and u_k is
+        deterministic; with few rows per group this is what NUTS can explore.
+
+    Returns
+    -------
+    pm.Model
+        `u2`, `u3`, ... have the dims of their groups (and effects); `e` is ``model["e"]``, dims "row".
+    """
+    centring = _per_level(design, centered)
+    with pm.Model(coords=coords(design)) as model:
+        y_data = pm.Data("y_data", design.y, dims="row")
+        parameters = declare_parameters(design, priors)
+        mean = design.X @ parameters.beta
+        for level, factor in zip(design.levels, parameters.scale_factors(), strict=True):
+            u = _effects(level, factor, centring[level.name])
+            rows = u[level.index]
+            mean = mean + ((rows * level.columns).sum(axis=-1) if level.r > 1 else rows * level.columns[:, 0])
+        e = pm.Normal.dist(np.float64(0.0), parameters.sigma, shape=(design.n,))
+        e.name = "e"
+        model.add_named_variable(e, dims=("row",))
+        # PyMC derives the density of y from that of e: y | beta, u ~ N(mean, sigma^2)
+        model.register_rv(mean + e, "y", observed=y_data, dims=("row",))
+    return model
+
+
+def _per_level(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, bool]:
+    names = [level.name for level in design.levels]
+    if not isinstance(centered, Mapping):
+        return dict.fromkeys(names, bool(centered))
+    for name in centered:
+        if name not in names:
+            raise DescriptionError(
+                f"centered names the level {name!r}; the levels are {', '.join(names)}.{did_you_mean(str(name), names)} "
+                "Write centered=True, or a mapping such as {'u2': True}."
+            )
+    return {name: bool(centered.get(name, False)) for name in names}
+
+
+def _effects(level: LevelDesign, factor, centered: bool):
+    """Declare u_k with rows N(0, factor factor'), in the level's own dims."""
+    names = level_names(level)
+    one = np.float64(1.0)
+    zero = np.float64(0.0)
+    if level.r == 1:
+        sd = factor[0, 0]
+        if centered:
+            return pm.Normal(names.u, zero, sd, dims=names.group)
+        z = pm.Normal(f"z_{names.u}", zero, one, dims=names.group)
+        return pm.Deterministic(names.u, sd * z, dims=names.group)
+    shape = (names.group, names.effect)
+    if not centered:
+        z = pm.Normal(f"z_{names.u}", zero, one, dims=shape)
+        return pm.Deterministic(names.u, z @ factor.T, dims=shape)
+    if level.correlated:
+        return pm.MvNormal(names.u, mu=np.zeros(level.r), chol=factor, dims=shape)
+    return pm.Normal(names.u, zero, pt.diagonal(factor), dims=shape)

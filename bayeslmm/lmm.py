@@ -1,0 +1,224 @@
+"""The model as users meet it: a description, its data and priors, and every variant one call away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design import Design, build_design
+from bayeslmm.errors import DescriptionError
+from bayeslmm.hierarchy import Hierarchy
+from bayeslmm.likelihood import LikelihoodFit, fit_likelihood
+from bayeslmm.priors import Priors, resolve_priors
+from bayeslmm.statistics import Statistics, build_statistics
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+
+class LMM:
+    """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy or str
+        The description, or an lme4 formula.
+    data : pandas, polars or pyarrow frame, or a mapping of columns
+    priors : mapping, optional
+        By name: a column of X or "beta", "sigma", "sigma_u2", "corr_u2", ...; the rest get defaults (`lmm.priors`).
+    missing : {"error", "drop"}
+        What to do with rows that have missing values.
+
+    Raises
+    ------
+    DescriptionError, DataError, PriorError
+        Before anything is compiled.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> lmm = blm.LMM("yield_ ~ 1 + (1 | batch)", {"yield_": [1.0, 2, 4, 5, 8, 9], "batch": list("aabbcc")})
+    >>> lmm.reml().fixef.round(3).to_dict()
+    {'Intercept': 4.833}
+    """
+
+    def __init__(
+        self, hierarchy: Hierarchy | str, data: Any, *, priors: Mapping[str, Any] | None = None, missing: str = "error"
+    ):
+        if isinstance(hierarchy, str):
+            hierarchy = Hierarchy.from_formula(hierarchy)
+        if not isinstance(hierarchy, Hierarchy):
+            raise DescriptionError(
+                f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
+                "such as LMM('y ~ 1 + x + (1 | group)', data)."
+            )
+        self.hierarchy = hierarchy
+        self.design: Design = build_design(hierarchy, data, missing=missing)
+        self.priors: Priors = resolve_priors(self.design, priors)
+        self._fits: dict[bool, LikelihoodFit] = {}
+
+    @classmethod
+    def from_toml(cls, path) -> LMM:
+        """Read the description, its data and its priors from one TOML file."""
+        from bayeslmm.modelfile import ModelFile
+
+        file = ModelFile.read(path)
+        return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
+
+    def __repr__(self) -> str:
+        return f"LMM({self.hierarchy.formula!r}, {self.design.n} rows)"
+
+    def describe(self) -> str:
+        """Say in words what the hierarchy is, with its counts and the shape and fill of Z."""
+        return self.design.describe()
+
+    def explain(self) -> str:
+        """Say what the factorisation will do: blocks, sizes, cost and fill."""
+        from bayeslmm.explain import explain_plan
+
+        return explain_plan(self.statistics)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Cross-products of [Z X y], made once."""
+        return build_statistics(self.design)
+
+    # likelihood ------------------------------------------------------------------------------------------------
+
+    def ml(self) -> LikelihoodFit:
+        """Fit by maximum likelihood."""
+        return self._fit(reml=False)
+
+    def reml(self) -> LikelihoodFit:
+        """Fit by restricted maximum likelihood."""
+        return self._fit(reml=True)
+
+    def _fit(self, reml: bool) -> LikelihoodFit:
+        if reml not in self._fits:
+            self._fits[reml] = fit_likelihood(self.statistics, reml)
+        return self._fits[reml]
+
+    # PyMC models -----------------------------------------------------------------------------------------------
+
+    def joint(self, centered: bool | Mapping[str, bool] = False) -> pm.Model:
+        """Build the joint model, with u2, u3, ... and e as nodes; `centered` for all levels or by level name."""
+        from bayeslmm.joint import build_joint
+
+        return build_joint(self.design, self.priors, centered)
+
+    def marginal(self) -> pm.Model:
+        """Build the marginal model, the random effects integrated out exactly."""
+        from bayeslmm.marginal import build_marginal
+
+        return build_marginal(self.statistics, self.priors)
+
+    def sample(
+        self,
+        variant: str = "marginal",
+        *,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        random_seed: int | None = None,
+        sampler: str = "auto",
+        centered: bool | Mapping[str, bool] = False,
+        residuals: bool = False,
+        progress: bool = True,
+    ) -> xr.DataTree:
+        """Sample the posterior; see `bayeslmm.sampling.sample`."""
+        from bayeslmm.sampling import sample
+
+        return sample(
+            self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
+            centered=centered, residuals=residuals, progress=progress,
+        )  # fmt: skip
+
+    # matrices --------------------------------------------------------------------------------------------------
+
+    @property
+    def y(self) -> pd.Series:
+        """The response, labelled by row."""
+        return pd.Series(self.design.y, index=self.design.rows, name=self.hierarchy.response)
+
+    @property
+    def X(self) -> pd.DataFrame:
+        """The fixed-effects matrix (n, p), labelled."""
+        return pd.DataFrame(self.design.X, index=self.design.rows, columns=list(self.design.coef))
+
+    @property
+    def Z(self):
+        """The random-effects matrix (n, q), sparse and labelled: one column per group and effect."""
+        from bayeslmm.show import LabelledMatrix
+
+        return LabelledMatrix(self.design.Z, self.design.rows, self.design.Z_labels)
+
+    @property
+    def Zt(self):
+        """Z transposed (q, n), as lme4 keeps it."""
+        from bayeslmm.show import LabelledMatrix
+
+        return LabelledMatrix(self.design.Zt, self.design.Z_labels, self.design.rows)
+
+    def Lambda(self, theta: Sequence[float]):
+        """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled."""
+        from bayeslmm.show import LabelledMatrix
+
+        blocks = self._theta_blocks(theta)
+        return LabelledMatrix(self._block_diagonal(blocks), self.design.Z_labels, self.design.Z_labels)
+
+    def G(self, theta: Sequence[float]):
+        """Relative covariance G = Lambda Lambda' (q, q) of the random effects; sigma^2 G is their covariance."""
+        from bayeslmm.show import LabelledMatrix
+
+        blocks = [lam @ lam.T for lam in self._theta_blocks(theta)]
+        return LabelledMatrix(self._block_diagonal(blocks), self.design.Z_labels, self.design.Z_labels)
+
+    def R(self):
+        """Relative residual covariance R (n, n): the identity, sparse and labelled."""
+        from scipy import sparse
+
+        from bayeslmm.show import LabelledMatrix
+
+        return LabelledMatrix(sparse.eye_array(self.design.n, format="csc"), self.design.rows, self.design.rows)
+
+    def V(self, theta: Sequence[float]):
+        """Relative marginal covariance V = Z G Z' + R (n, n), sparse and labelled; Var(y) = sigma^2 V."""
+        from bayeslmm.show import LabelledMatrix
+
+        Z = self.design.Z
+        V = Z @ self.G(theta).matrix @ Z.T + self.R().matrix
+        return LabelledMatrix(V.tocsc(), self.design.rows, self.design.rows)
+
+    def _block_diagonal(self, blocks):
+        from scipy import sparse
+
+        whole = [sparse.kron(sparse.eye_array(level.m), b) for level, b in zip(self.design.levels, blocks, strict=True)]
+        return sparse.block_diag(whole, format="csc")
+
+    def _theta_blocks(self, theta) -> list[np.ndarray]:
+        """Per level the (r, r) lower triangular factor, from theta in lme4's order."""
+        values = np.asarray(theta, dtype=float).ravel()
+        sizes = [level.r * (level.r + 1) // 2 if level.correlated else level.r for level in self.design.levels]
+        if values.size != sum(sizes):
+            raise DescriptionError(
+                f"theta has {values.size} entries; this model has {sum(sizes)}: "
+                + ", ".join(f"{size} for {level.label}" for size, level in zip(sizes, self.design.levels, strict=True))
+                + ". Pass fit.theta, or the entries level by level, column by column of the lower triangle."
+            )
+        blocks, at = [], 0
+        for level, size in zip(self.design.levels, sizes, strict=True):
+            block = np.zeros((level.r, level.r))
+            if level.correlated:
+                rows, cols = np.tril_indices(level.r)
+                order = np.lexsort((rows, cols))
+                block[rows[order], cols[order]] = values[at : at + size]
+            else:
+                np.fill_diagonal(block, values[at : at + size])
+            blocks.append(block)
+            at += size
+        return blocks

@@ -1,0 +1,78 @@
+"""The random variables that every variant shares: beta, sigma, the SDs and the correlations, with their priors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from bayeslmm.design import Design
+from bayeslmm.parameters import level_names
+from bayeslmm.priors import Prior, Priors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variables:
+    """Symbolic parameters of one model: beta (p,), sigma, per level SDs (r,) and the correlation's factor (r, r)."""
+
+    beta: Any
+    sigma: Any
+    sds: tuple[Any, ...]
+    corr_factors: tuple[Any, ...]
+
+    def relative_factors(self) -> list:
+        """lambda_k = diag(SD / sigma) L_corr per level."""
+        return [sd[:, None] * L / self.sigma for sd, L in zip(self.sds, self.corr_factors, strict=True)]
+
+    def scale_factors(self) -> list:
+        """sigma lambda_k = diag(SD) L_corr per level."""
+        return [sd[:, None] * L for sd, L in zip(self.sds, self.corr_factors, strict=True)]
+
+
+def declare_parameters(design: Design, priors: Priors) -> Variables:
+    """Create the parameters' random variables in the current PyMC model."""
+    beta = _vector("beta", design.coef, priors.beta, "coef")
+    sigma = _variable("sigma", priors.sigma)
+    sds, factors = [], []
+    for level, sd_priors, corr in zip(design.levels, priors.sd, priors.corr, strict=True):
+        names = level_names(level)
+        if level.r == 1:
+            sds.append(_variable(names.sigma, sd_priors[0])[None])
+        else:
+            sds.append(_vector(names.sigma, level.effects, sd_priors, names.effect))
+        if corr is None:
+            factors.append(pt.eye(level.r))
+        else:
+            L = pm.LKJCorr(f"{names.corr}_factor", n=level.r, eta=np.float64(corr.params["eta"]))
+            pm.Deterministic(names.corr, L @ L.T, dims=(names.effect, names.effect_bis))
+            factors.append(L)
+    return Variables(beta=beta, sigma=sigma, sds=tuple(sds), corr_factors=tuple(factors))
+
+
+def _root_of_inverse_gamma(alpha, beta, size):
+    return pt.sqrt(pm.InverseGamma.dist(alpha=alpha, beta=beta, size=size))
+
+
+def _variable(name: str, prior: Prior):
+    family, params = prior.pymc()
+    if prior.on_variance:
+        return pm.CustomDist(
+            name, params["alpha"], params["beta"], dist=_root_of_inverse_gamma,
+            default_transform=pm.distributions.transforms.log,
+        )  # fmt: skip
+    return getattr(pm, family)(name, **params)
+
+
+def _vector(name: str, labels: Sequence[str], priors: Sequence[Prior], dim: str):
+    """One variable for the whole vector where the priors are of one family, else one per entry, stacked."""
+    families = {(prior.pymc()[0], tuple(prior.pymc()[1]), prior.on_variance) for prior in priors}
+    if len(families) == 1 and not priors[0].on_variance:
+        family, keys, _ = families.pop()
+        params = {key: np.array([prior.pymc()[1][key] for prior in priors]) for key in keys}
+        return getattr(pm, family)(name, **params, dims=dim)
+    entries = [_variable(f"{name}[{label}]", prior) for label, prior in zip(labels, priors, strict=True)]
+    return pm.Deterministic(name, pt.stack(entries) if entries else pt.zeros((0,)), dims=dim)
