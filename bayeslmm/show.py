@@ -1,0 +1,306 @@
+"""Labelled sparse matrices that are legible when printed, and fits that read like lme4's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import sparray
+
+    from bayeslmm.likelihood import LikelihoodFit
+
+CELL_LIMIT = 10_000_000
+_WIDTH = 120
+_ROWS = 40
+_COLUMNS = 60
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelledMatrix:
+    """A sparse matrix that knows the names of its rows and columns.
+
+    Parameters
+    ----------
+    matrix : scipy sparse array
+    rows, columns : pandas.Index or MultiIndex
+        One label per row and per column.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> matrix = sparse.csc_array([[1.0, 1, 0], [0, 0, 1]])
+    >>> Zt = LabelledMatrix(matrix, pd.Index(["s1", "s2"]), pd.Index([0, 1, 2]))
+    >>> Zt
+    2 x 3 sparse matrix, 3 non-zeros (50 %)
+       0 1 2
+    s1 1 1 .
+    s2 . . 1
+    >>> (Zt @ Zt.T).to_frame().loc["s1", "s1"]
+    np.float64(2.0)
+    """
+
+    __array_priority__ = 20.0  # ndarray @ LabelledMatrix comes here
+
+    matrix: sparray
+    rows: pd.Index
+    columns: pd.Index
+
+    def __post_init__(self) -> None:
+        rows, columns = (x if isinstance(x, pd.Index) else pd.Index(x) for x in (self.rows, self.columns))
+        if (len(rows), len(columns)) != self.matrix.shape:
+            raise DataError(
+                f"The labels are for a {len(rows)} x {len(columns)} matrix; this one is "
+                f"{self.matrix.shape[0]} x {self.matrix.shape[1]}. Give one label per row and column."
+            )
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "columns", columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def T(self) -> LabelledMatrix:
+        """The transpose, labels included."""
+        return LabelledMatrix(self.matrix.T.tocsc(), self.columns, self.rows)
+
+    def toarray(self) -> np.ndarray:
+        """Dense numpy array, of any size that memory allows."""
+        return self.matrix.toarray()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Dense, labelled DataFrame.
+
+        Raises
+        ------
+        DataError
+            Above 10 million cells: `.matrix` has the numbers without the zeros.
+        """
+        rows, columns = self.shape
+        if rows * columns > CELL_LIMIT:
+            raise DataError(
+                f"A dense {rows:,} x {columns:,} table would take {8 * rows * columns / 1e9:.1f} GB; "
+                f"at most {CELL_LIMIT:,} cells are made. Use .matrix, the sparse matrix, or a part of it."
+            )
+        return pd.DataFrame(self.toarray(), index=self.rows, columns=self.columns)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("A sparse matrix becomes an array only by a copy: leave copy=False out.")
+        return self.toarray().astype(dtype, copy=False) if dtype is not None else self.toarray()
+
+    def __matmul__(self, other: Any) -> Any:
+        if isinstance(other, LabelledMatrix):
+            _same_labels(self.columns, other.rows)
+            return LabelledMatrix((self.matrix @ other.matrix).tocsc(), self.rows, other.columns)
+        if isinstance(other, pd.Series):
+            _same_labels(self.columns, other.index)
+            return pd.Series(self.matrix @ other.to_numpy(float), index=self.rows, name=other.name)
+        if isinstance(other, pd.DataFrame):
+            _same_labels(self.columns, other.index)
+            return pd.DataFrame(self.matrix @ other.to_numpy(float), index=self.rows, columns=other.columns)
+        return self.matrix @ other
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return other @ self.matrix
+
+    def __repr__(self) -> str:
+        rows, columns, cells = _window(self)
+        width = max((len(text) for text in rows), default=0)
+        widths = [max(len(text) for text in (*column, "")) for column in zip(*cells, strict=True)]
+        named = [max(w, len(c)) for w, c in zip(widths, columns, strict=True)]
+        with_names = width + sum(named) + len(named) <= _WIDTH
+        use = named if with_names else widths
+        fits = len(use)
+        while fits and width + sum(use[:fits]) + fits > _WIDTH:
+            fits -= 1
+        lines = [_caption(self)]
+        more = " ..." if fits < self.shape[1] else ""
+        if with_names and columns:
+            head = (text.rjust(w) for text, w in zip(columns, use, strict=True))
+            lines.append(" ".join([" " * width, *head]) + more)
+        for name, line in zip(rows, cells, strict=True):
+            shown = (text.rjust(w) for text, w in zip(line[:fits], use, strict=False))
+            lines.append(" ".join([name.ljust(width), *shown]).rstrip() + more)
+        left = [f"{self.shape[0] - len(rows)} rows"] if len(rows) < self.shape[0] else []
+        left += [f"{self.shape[1] - fits} columns"] if fits < self.shape[1] else []
+        if left:
+            lines.append(f"... {' and '.join(left)} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows, columns, cells = _window(self, columns=20)
+        cut = len(columns) < self.shape[1]
+        dots = ["..."] if cut else []
+        head = "".join(f"<th>{escape(text)}</th>" for text in ["", *columns, *dots])
+        body = "".join(
+            f"<tr><th>{escape(name)}</th>" + "".join(f"<td>{text}</td>" for text in [*line, *dots]) + "</tr>"
+            for name, line in zip(rows, cells, strict=True)
+        )
+        left = f"<p>... {self.shape[0] - len(rows)} rows more</p>" if len(rows) < self.shape[0] else ""
+        return (
+            f'<div style="overflow-x: auto"><p>{_caption(self)}</p><table style="text-align: right">'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{left}</div>"
+        )
+
+
+def _same_labels(columns: pd.Index, rows: pd.Index) -> None:
+    """Refuse a product of matrices whose labels disagree."""
+    if not columns.equals(rows):
+        raise DataError(
+            f"The columns on the left ({len(columns)}: {_first(columns)}) differ from the rows of the right "
+            f"one ({len(rows)}: {_first(rows)}). Put them in the same order, or multiply the bare .matrix."
+        )
+
+
+def _first(labels: pd.Index) -> str:
+    return ", ".join(_texts(labels[:3])) + (", ..." if len(labels) > 3 else "")
+
+
+def _texts(labels: pd.Index) -> list[str]:
+    """Labels as text; of a MultiIndex the parts that differ."""
+    if not isinstance(labels, pd.MultiIndex):
+        return [str(label) for label in labels]
+    parts = [labels.get_level_values(k) for k in range(labels.nlevels)]
+    varying = [part for part in parts if part.nunique() > 1] or [parts[-2 if len(parts) > 2 else -1]]
+    return [" ".join(map(str, label)) for label in zip(*varying, strict=True)]
+
+
+def _caption(m: LabelledMatrix) -> str:
+    rows, columns = m.shape
+    filled = m.matrix.nnz
+    share = f" ({100 * filled / (rows * columns):.3g} %)" if rows * columns else ""
+    return f"{rows} x {columns} sparse matrix, {filled} non-zeros{share}"
+
+
+def _window(m: LabelledMatrix, columns: int = _COLUMNS) -> tuple[list[str], list[str], list[list[str]]]:
+    """Row names, column names and cells as text: all of a small matrix, the corner of a large one."""
+    rows = m.shape[0] if m.shape[0] <= _ROWS else 12
+    columns = min(columns, m.shape[1])
+    corner = m.matrix.tocsr()[:rows, :columns].toarray()
+    cells = [["." if x == 0 else _number(x) for x in line] for line in corner]
+    return _texts(m.rows)[:rows], _texts(m.columns)[:columns], cells
+
+
+def _number(x: float) -> str:
+    return f"{x:.0f}" if x == int(x) and abs(x) < 1e6 else f"{x:.4g}"
+
+
+# fits ------------------------------------------------------------------------------------------------------
+
+
+def fit_text(fit: LikelihoodFit) -> str:
+    """Put a fit as lme4 prints it: criterion, random effects, fixed effects, and what deserves a second look.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> data = {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}
+    >>> print(fit_text(blm.LMM("y ~ 1 + (1 | g)", data).reml()))
+    Linear mixed model fit by REML
+    Formula: y ~ 1 + (1 | g)
+    <BLANKLINE>
+    REML criterion  logLik    AIC    BIC
+             20.31  -10.16  26.31  25.69
+    <BLANKLINE>
+    Random effects:
+     Groups    Name       Variance  Std.Dev.
+     g         Intercept  12.08333   3.47611
+     Residual              0.50000   0.70711
+    Number of obs: 6, groups: g, 3
+    <BLANKLINE>
+    Fixed effects:
+               Estimate  Std. Error  t value
+    Intercept    4.8333      2.0276    2.384
+    """
+    how = "REML" if fit.method == "REML" else "maximum likelihood"
+    parts = [f"Linear mixed model fit by {how}\nFormula: {fit.design.hierarchy.formula}", _criterion(fit)]
+    parts.append(f"Random effects:\n{_random(fit)}\n{_counts(fit)}")
+    if fit.design.p:
+        parts.append(f"Fixed effects:\n{_fixed(fit)}")
+    status = fit.status
+    if status.name != "converged":
+        parts.append("\n".join(wrap(f"{status.name[0].upper()}{status.name[1:]}: {status.advice}.", 100)))
+    return "\n\n".join(parts)
+
+
+def _criterion(fit: LikelihoodFit) -> str:
+    first = "REML criterion" if fit.method == "REML" else "deviance"
+    names = [first, "logLik", "AIC", "BIC"]
+    values = [f"{x:.2f}" for x in (-2 * fit.loglik, fit.loglik, fit.aic, fit.bic)]
+    return "\n".join(_aligned([names, values], ">>>>"))
+
+
+def _random(fit: LikelihoodFit) -> str:
+    """Variance, SD and correlations, the correlations as a lower triangle, as lme4 prints them."""
+    covariances = [fit.sigma**2 * lam @ lam.T for lam in fit.lambdas]
+    flat = np.concatenate([*(np.diag(V) for V in covariances), [fit.sigma**2]])
+    variance_texts, sd_texts = iter(format_column(flat)), iter(format_column(np.sqrt(flat)))
+    lines = [["Groups", "Name", "Variance", "Std.Dev."]]
+    for level, V in zip(fit.design.levels, covariances, strict=True):
+        for i, effect in enumerate(level.effects):
+            line = [level.label if i == 0 else "", effect, next(variance_texts), next(sd_texts)]
+            if level.correlated:
+                line += [_correlation(V, i, j) for j in range(i)]
+            lines.append(line)
+    lines.append(["Residual", "", next(variance_texts), next(sd_texts)])
+    longest = max(len(line) for line in lines)
+    if longest > 4:
+        lines[0].append("Corr")
+    padded = [line + [""] * (longest - len(line)) for line in lines]
+    return "\n".join(" " + line for line in _aligned(padded, "<<>>" + ">" * (longest - 4)))
+
+
+def _correlation(V: np.ndarray, i: int, j: int) -> str:
+    size = np.sqrt(V[i, i] * V[j, j])
+    return f"{V[i, j] / size:.2f}" if size > 0 else "nan"
+
+
+def _counts(fit: LikelihoodFit) -> str:
+    groups = "; ".join(dict.fromkeys(f"{level.label}, {level.m}" for level in fit.design.levels))
+    return f"Number of obs: {fit.design.n}" + (f", groups: {groups}" if groups else "")
+
+
+def _fixed(fit: LikelihoodFit) -> str:
+    estimate, se = fit.fixef.to_numpy(), fit.fixef_se.to_numpy()
+    t = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)
+    columns = [format_column(estimate), format_column(se), [f"{x:.3f}" for x in t]]
+    lines = [["", "Estimate", "Std. Error", "t value"]]
+    lines += [list(line) for line in zip(fit.design.coef, *columns, strict=True)]
+    return "\n".join(_aligned(lines, "<>>>"))
+
+
+def format_column(values: Sequence[float] | np.ndarray, digits: int = 5) -> list[str]:
+    """Numbers with a common count of decimals, the largest with about `digits` digits, the smallest legible.
+
+    Examples
+    --------
+    >>> format_column([612.1, 35.07171, 0.0])
+    ['612.100', '35.072', '0.000']
+    """
+    numbers = np.asarray(values, dtype=float)
+    sizes = np.abs(numbers[np.isfinite(numbers) & (numbers != 0)])
+    if sizes.size == 0:
+        return [f"{x:.1f}" for x in numbers]
+    low, high = (int(np.floor(np.log10(x))) for x in (sizes.min(), sizes.max()))
+    if high - low > 7 or high > digits + 2 or low < -6:
+        return [f"{x:.{digits}g}" for x in numbers]
+    decimals = max(0, min(digits - 1 - low, digits + 1 - max(high, 0)))
+    return [f"{x:.{decimals}f}" for x in numbers]
+
+
+def _aligned(lines: list[list[str]], sides: str) -> list[str]:
+    """Columns of equal width, two spaces apart, each to its side."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    formats = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]
+    return ["  ".join(map(format, line, formats)).rstrip() for line in lines]
