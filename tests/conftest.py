@@ -1,0 +1,58 @@
+"""What all tests share: data read once, models fitted once, PyMC models compiled once."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bayeslmm.lmm import LMM
+
+HERE = Path(__file__).parent
+GALLERY = HERE.parent / "models" / "data"
+LME4 = json.loads((HERE / "data" / "lme4.json").read_text())
+
+GROUPING = {
+    "heights": ["class", "school"],
+    "sleepstudy": ["Subject"],
+    "chem97": ["lea", "school"],
+    "insteval": ["s", "d", "dept", "service"],
+    "exam": ["school"],
+    "cake": ["replicate"],
+}
+
+
+def pytest_configure(config):
+    # PyTensor says so when it folds a constant in C on a machine without BLAS; the numba code doesn't use it.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:PyTensor could not link to a BLAS installation:UserWarning"
+    )
+
+
+@cache
+def read_data(name: str) -> pd.DataFrame:
+    """One table of the gallery (or of tests/data), its grouping columns as text, as factors are in R."""
+    paths = [folder / f"{name}.csv{end}" for folder in (HERE / "data", GALLERY) for end in ("", ".gz")]
+    data = pd.read_csv(next(path for path in paths if path.exists()))
+    return data.astype(dict.fromkeys(GROUPING.get(name, []), "str"))
+
+
+@cache
+def fitted_model(formula: str, data: str) -> LMM:
+    """One model per formula and table for the whole session; it keeps its fits."""
+    return LMM(formula, read_data(data))
+
+
+@pytest.fixture(scope="session")
+def heights2() -> LMM:
+    """The thread's two-level model: pupils in classes."""
+    return fitted_model("Height ~ 1 + (1 | class)", "heights")
+
+
+@pytest.fixture(scope="session")
+def heights3() -> LMM:
+    """The thread's three-level model: pupils in classes in schools."""
+    return fitted_model("Height ~ 1 + (1 | school/class)", "heights")
