@@ -6,6 +6,9 @@ One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. T
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,3 +107,93 @@ def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, 
 def factorise_statistics(stats: Statistics, lam: np.ndarray) -> Factor:
     """Factorise the model's own W = [Q y_] at the kernels' lambda vector."""
     return factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)
+
+
+@njit
+def _evaluate(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams, ZtW, WtW,
+              At, Bt, Bz, F, S, SW, Lt, logdets, Ts):  # fmt: skip
+    for i in range(lams.shape[0]):
+        logdets[i] = forward(
+            chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
+            At, Bt, Bz, F, S, SW, Lt, Ts[i],
+        )  # fmt: skip
+
+
+@njit
+def _draw(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams, ZtW, WtW,
+          At, Bt, Bz, F, S, SW, Lt, T, v, sigma, z, b):  # fmt: skip
+    for i in range(lams.shape[0]):
+        new = i == 0
+        if not new:
+            for k in range(lams.shape[1]):
+                new = new or lams[i, k] != lams[i - 1, k]
+        if new:
+            forward(
+                chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
+                At, Bt, Bz, F, S, SW, Lt, T,
+            )  # fmt: skip
+        draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
+
+
+def _fixed(st: Structure) -> tuple[np.ndarray, ...]:
+    return (st.chain, st.tail, st.parent, st.order, st.zz, st.inspan, st.zz_tail, st.lists, st.columns, st.zt, st.maps)
+
+
+def workers() -> int:
+    """Number of threads that share a batch; results do not depend on it."""
+    return max(1, min(8, os.process_cpu_count() or 1)) if hasattr(os, "process_cpu_count") else max(1, os.cpu_count() or 1)
+
+
+def _in_parallel(task, n: int, threads: int) -> None:
+    """Run task(lo, hi) over contiguous pieces of range(n); the kernels release the GIL."""
+    edges = np.linspace(0, n, max(1, min(threads, n)) + 1).astype(int)
+    pieces = list(zip(edges[:-1], edges[1:], strict=True))
+    if len(pieces) == 1:
+        task(*pieces[0])
+        return
+    with ThreadPoolExecutor(len(pieces)) as pool:
+        for done in [pool.submit(task, lo, hi) for lo, hi in pieces]:
+            done.result()
+
+
+def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(log|V0| (B,), T (B, d, d)) at B kernel lambda vectors, over all cores."""
+    lams = np.ascontiguousarray(lams)
+    d = stats.WtW.shape[0]
+    logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
+
+    def task(lo: int, hi: int) -> None:
+        _evaluate(
+            *_fixed(stats.structure), stats.winspan, lams[lo:hi], stats.ZtW, stats.WtW,
+            *workspace(stats.structure, d), logdets[lo:hi], Ts[lo:hi],
+        )  # fmt: skip
+
+    with _one_blas_thread(stats):
+        _in_parallel(task, len(lams), workers())
+    return logdets, Ts
+
+
+def draw_many(stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Random effects (B, q), on the kernels' basis, at B parameter values; equal neighbours share a factorisation."""
+    lams, v, z = (np.ascontiguousarray(x) for x in (lams, v, z))
+    d = stats.WtW.shape[0]
+    b = np.empty((len(lams), stats.structure.q))
+
+    def task(lo: int, hi: int) -> None:
+        _draw(
+            *_fixed(stats.structure), stats.winspan, lams[lo:hi], stats.ZtW, stats.WtW,
+            *workspace(stats.structure, d), np.empty((d, d)), v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi],
+        )  # fmt: skip
+
+    with _one_blas_thread(stats):
+        _in_parallel(task, len(lams), workers())
+    return b
+
+
+def _one_blas_thread(stats: Statistics):
+    """One BLAS thread per worker where a dense tail makes BLAS the work."""
+    if stats.plan.tail_columns < 100:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")

@@ -295,7 +295,7 @@ def format_column(values: Sequence[float] | np.ndarray, digits: int = 5) -> list
     low, high = (int(np.floor(np.log10(x))) for x in (sizes.min(), sizes.max()))
     if high - low > 7 or high > digits + 2 or low < -6:
         return [f"{x:.{digits}g}" for x in numbers]
-    decimals = max(0, min(digits - 1 - low, digits + 1 - max(high, 0)))
+    decimals = max(0, min(digits - 1 - low, digits - max(high, 0)))
     return [f"{x:.{decimals}f}" for x in numbers]
 
 

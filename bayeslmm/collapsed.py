@@ -1,0 +1,249 @@
+"""The collapsed posterior: the density of the variance parameters with beta and u integrated out.
+
+Coefficients with a Gaussian (or flat) prior are integrated in closed form from T; u is integrated by the
+factorisation. A coefficient with any other prior is treated as if its prior were flat, and its own prior enters
+as a weight when it is drawn (see `independence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from bayeslmm.factor import evaluate_many, factorise_statistics
+from bayeslmm.parameters import Coordinates
+from bayeslmm.priors import Prior, Priors
+from bayeslmm.statistics import Statistics
+
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditional:
+    """p(beta | y, variance parameters): N(mean, precision^-1), with batch dimensions first.
+
+    Attributes
+    ----------
+    mean : (B, p) array
+    root : (B, p, p) array
+        Lower Cholesky factor of the precision.
+    """
+
+    mean: np.ndarray
+    root: np.ndarray
+
+    def draw(self, z: np.ndarray) -> np.ndarray:
+        """Turn standard normal z (B, p) into draws of beta."""
+        if z.shape[1] == 0:
+            return z
+        return self.mean + np.linalg.solve(np.swapaxes(self.root, -1, -2), z[..., None])[..., 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapsedPosterior:
+    """log p(x | y) up to a constant, for x the variance parameters on the real line.
+
+    An SD has the coordinate log(SD + shift): with shift 0 its posterior has a long left tail wherever zero cannot be
+    ruled out; shifted, it ends at a finite point instead. Correlations have the arctanh of their partial correlations.
+    """
+
+    stats: Statistics
+    priors: Priors
+    shift: np.ndarray
+
+    @cached_property
+    def coordinates(self) -> Coordinates:
+        """Log SDs and partial correlations; `to_log` leads there from x."""
+        return Coordinates(design=self.stats.design)
+
+    @cached_property
+    def sd_priors(self) -> tuple[tuple[int, Prior], ...]:
+        """(position, prior) of every standard deviation."""
+        out = [(0, self.priors.sigma)]
+        for (sd, _), priors in zip(self.coordinates.slices, self.priors.sd, strict=True):
+            out += list(zip(range(sd.start, sd.stop), priors, strict=True))
+        return tuple(out)
+
+    @cached_property
+    def gaussian_beta(self) -> tuple[np.ndarray, np.ndarray]:
+        """Means and precisions of the coefficients' Gaussian priors; precision 0 where flat or not Gaussian."""
+        pairs = [prior.gaussian or (0.0, 0.0) for prior in self.priors.beta]
+        return np.array([m for m, _ in pairs]), np.array([k for _, k in pairs])
+
+    @cached_property
+    def other_beta(self) -> tuple[int, ...]:
+        """Coefficients whose prior isn't Gaussian."""
+        return tuple(j for j, prior in enumerate(self.priors.beta) if prior.gaussian is None)
+
+    # coordinates -----------------------------------------------------------------------------------------------
+
+    def to_log(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(log SDs and partial correlations, log |d SD / d x| summed); leading dimensions are kept.
+
+        Outside the support (SD <= 0) the first is NaN.
+        """
+        phi = np.array(x, dtype=float)
+        jacobian = np.zeros(phi.shape[:-1])
+        for k, _ in self.sd_priors:
+            jacobian = jacobian + phi[..., k]
+            if self.shift[k] > 0:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    phi[..., k] = np.log(np.exp(phi[..., k]) - self.shift[k])
+        return phi, jacobian
+
+    @cached_property
+    def lower(self) -> np.ndarray:
+        """Where the SDs are zero, on the scale of x; -inf for coordinates without a shift."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.shift)
+
+    def shifted(self, mode: np.ndarray) -> tuple[CollapsedPosterior, np.ndarray]:
+        """The same posterior with each group SD's coordinate shifted by its value at `mode`, and d x / d log SD there."""
+        shift = np.zeros(mode.size)
+        for k, _ in self.sd_priors[1:]:
+            shift[k] = np.exp(mode[k])
+        return replace(self, shift=shift), np.where(shift > 0, 0.5, 1.0)
+
+    def box(self, start: np.ndarray) -> list[tuple[float, float]]:
+        """Bounds of the log coordinates: the priors' supports, and 15 either side of the start."""
+        bounds = [(x - 15.0, x + 15.0) for x in start]
+        for k, prior in self.sd_priors:
+            low, high = bounds[k]
+            if prior.lower > 0:
+                low = np.log(prior.lower) + 1e-6
+            if np.isfinite(prior.upper):
+                high = np.log(prior.upper) - 1e-6
+            bounds[k] = (low, high)
+        return bounds
+
+    def kernel_lambdas(self, phi: np.ndarray) -> np.ndarray:
+        """The kernels' lambda vectors (B, n_lambda)."""
+        factors = self.coordinates.relative_factors(phi)
+        parts = [(M @ lam).reshape(*phi.shape[:-1], -1) for M, lam in zip(self.stats.maps, factors, strict=True)]
+        return np.concatenate([*parts, np.zeros((*phi.shape[:-1], 0))], axis=-1)
+
+    # density ---------------------------------------------------------------------------------------------------
+
+    def log_prior(self, x: np.ndarray) -> np.ndarray:
+        """Log prior density of x (..., k): SDs, correlations, Jacobians."""
+        phi, total = self.to_log(x)
+        for k, prior in self.sd_priors:
+            total = total + prior.logpdf(np.exp(phi[..., k]))
+        for level, (_, corr), prior in zip(self.stats.design.levels, self.coordinates.slices, self.priors.corr, strict=True):
+            if prior is None:
+                continue
+            at = corr.start
+            for i in range(1, level.r):
+                for j in range(i):
+                    # LKJ: partial correlations are independent, (1 - c^2)^(a - 1); c = tanh(z) adds one more
+                    a = prior.params["eta"] + (level.r - 2 - j) / 2
+                    total = total - 2 * a * _log_cosh(phi[..., at])
+                    at += 1
+        return total
+
+    def conditional(self, phi: np.ndarray, T: np.ndarray) -> Conditional:
+        """p(beta | y, phi) from T (B, d, d)."""
+        H, h = self._normal_equations(phi, T)
+        size = 1 / np.sqrt(np.einsum("bii->bi", H))
+        L = np.linalg.cholesky(H * size[:, :, None] * size[:, None, :])
+        half = np.linalg.solve(L, (h * size)[..., None])
+        mean = np.linalg.solve(np.swapaxes(L, -1, -2), half)[..., 0] * size
+        return Conditional(mean=mean, root=L / size[:, :, None])
+
+    def _normal_equations(self, phi: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        p, R = self.stats.design.p, self.stats.R
+        mean, precision = self.gaussian_beta
+        weight = np.exp(-2 * phi[:, 0])
+        H = weight[:, None, None] * (R.T @ T[:, :p, :p] @ R)
+        H[:, np.arange(p), np.arange(p)] += precision
+        h = weight[:, None] * ((T[:, :p, :p] @ self.stats.gamma + self.stats.scale * T[:, :p, p]) @ R) + precision * mean
+        return H, h
+
+    def v(self, beta: np.ndarray) -> np.ndarray:
+        """y - X beta = W v, v (B, p + 1)."""
+        return np.column_stack([self.stats.gamma - beta @ self.stats.R.T, np.full(len(beta), self.stats.scale)])
+
+    def log_likelihood(self, phi: np.ndarray, logdet: np.ndarray, T: np.ndarray, conditional: Conditional) -> np.ndarray:
+        """log of the integral of p(y | beta, phi) p(beta) over beta."""
+        mean, precision = self.gaussian_beta
+        v = self.v(conditional.mean)
+        fit = np.einsum("bi,bij,bj->b", v, T, v) * np.exp(-2 * phi[:, 0])
+        shrink = ((conditional.mean - mean) ** 2 @ precision) if mean.size else 0.0
+        logdet_H = 2 * np.log(np.einsum("bii->bi", conditional.root)).sum(axis=1)
+        proper = precision[precision > 0]
+        constant = 0.5 * np.log(proper).sum() + 0.5 * (precision.size - proper.size) * LOG_2PI
+        n = self.stats.design.n
+        return -0.5 * (n * (LOG_2PI + 2 * phi[:, 0]) + logdet + fit + shrink + logdet_H) + constant
+
+    def evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Conditional]:
+        """(log density (B,), kernel lambdas, p(beta | y, x)) at x (B, k); -inf where anything overflows."""
+        phi, _ = self.to_log(x)
+        with np.errstate(all="ignore"):  # far-away proposals overflow; they are refused below
+            lams = self.kernel_lambdas(phi)
+        sane = np.isfinite(phi).all(axis=1) & np.isfinite(lams).all(axis=1) & (np.abs(lams).max(axis=1, initial=0.0) < 1e12) & (np.abs(phi) < 300).all(axis=1)
+        lams = np.where(sane[:, None], lams, 1.0)
+        phi = np.where(sane[:, None], phi, 0.0)
+        logdet, T = evaluate_many(self.stats, lams)
+        conditional = self.conditional(phi, T)
+        value = np.full(len(x), -np.inf)
+        value[sane] = (self.log_likelihood(phi, logdet, T, conditional))[sane] + self.log_prior(x[sane])
+        return np.where(np.isfinite(value), value, -np.inf), lams, conditional
+
+    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Log density and gradient at one x (k,).
+
+        The factorisation's part is analytic; the map from x to lambda, sigma's own part and the priors, all cheap
+        and smooth, are differenced with T held fixed.
+        """
+        factor = factorise_statistics(self.stats, self.kernel_lambdas(self.to_log(x)[0]))
+        step = 1e-5
+        around = np.concatenate([x[None], x + step * np.eye(x.size), x - step * np.eye(x.size)])
+        phi, _ = self.to_log(around)
+        logdet = np.full(len(around), factor.logdet)
+        T = np.broadcast_to(factor.T, (len(around), *factor.T.shape))
+        conditional = self.conditional(phi, T)
+        values = self.log_likelihood(phi, logdet, T, conditional) + self.log_prior(around)
+        lams = self.kernel_lambdas(phi)
+        k = x.size
+        gradient = (values[1 : k + 1] - values[k + 1 :]) / (2 * step)
+        chain = (lams[1 : k + 1] - lams[k + 1 :]) / (2 * step)
+        weight = float(np.exp(-2 * phi[0, 0]))
+        v = self.v(conditional.mean[:1])[0]
+        Tbar = -0.5 * weight * np.outer(v, v)
+        p = self.stats.design.p
+        if p:
+            S = np.linalg.solve(conditional.root[0], self.stats.R.T)
+            Tbar[:p, :p] -= 0.5 * weight * S.T @ S
+        return float(values[0]), gradient + chain @ factor.adjoint(-0.5, Tbar).gradient
+
+    def start(self) -> np.ndarray:
+        """A sensible first point, log coordinates: the residual variance of least squares split evenly over the terms."""
+        phi = np.zeros(self.coordinates.size)
+        share = self.stats.scale / np.sqrt(1 + len(self.stats.design.levels))
+        phi[0] = np.log(share)
+        for (sd, _), M in zip(self.coordinates.slices, self.stats.maps, strict=True):
+            phi[sd] = np.log(share / np.abs(np.diag(M)))
+        for k, prior in self.sd_priors:
+            low, high = prior.lower, prior.upper
+            if np.isfinite(high):
+                phi[k] = np.log(np.clip(np.exp(phi[k]), low + 0.05 * (high - low), low + 0.95 * (high - low)))
+            elif low > 0:
+                phi[k] = max(phi[k], np.log(1.05 * low))
+        return phi
+
+
+def collapsed_posterior(stats: Statistics, priors: Priors) -> CollapsedPosterior:
+    """The collapsed posterior in its log coordinates."""
+    return CollapsedPosterior(stats=stats, priors=priors, shift=np.zeros(Coordinates(design=stats.design).size))
+
+
+def _log_cosh(x: np.ndarray) -> np.ndarray:
+    return np.abs(x) + np.log1p(np.exp(-2 * np.abs(x))) - np.log(2)
+
+
+def log_prior_beta(priors: Sequence[Prior], beta: np.ndarray) -> np.ndarray:
+    """Log prior density of the coefficients whose priors are given, beta (B, len(priors))."""
+    return np.sum([prior.logpdf(beta[:, j]) for j, prior in enumerate(priors)], axis=0) if priors else np.zeros(len(beta))

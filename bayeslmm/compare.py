@@ -1,0 +1,440 @@
+"""ML, REML, the joint and the marginal posterior of one model side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import DataError, DescriptionError, did_you_mean
+from bayeslmm.parameters import corr_label, level_names, sigma_label
+from bayeslmm.words import ESS_LIMIT, RHAT_LIMIT, decimals, findings, fixed, paragraphs
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from bayeslmm.design import Design
+    from bayeslmm.likelihood import LikelihoodFit
+    from bayeslmm.lmm import LMM
+    from bayeslmm.words import Finding
+
+VARIANTS = ("joint", "marginal")
+POSTERIOR = ["mean", "sd", "2.5 %", "97.5 %"]
+SAMPLING = ["ess", "ess_per_second", "rhat"]
+
+
+def compare(
+    lmm: LMM,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    random_seed: int | None = None,
+    random_effects: bool = False,
+    variants: Sequence[str] = VARIANTS,
+    progress: bool = True,
+) -> Comparison:
+    """Fit by ML and REML, sample the joint and the marginal model, and put the results side by side.
+
+    Parameters
+    ----------
+    lmm : LMM
+        The model.
+    draws, tune, chains, random_seed, progress
+        As in `LMM.sample`, the same for every variant.
+    random_effects : bool
+        Whether the table also has a row for each random effect.
+    variants : sequence of {"joint", "marginal"}
+        Which posteriors to sample.
+
+    Returns
+    -------
+    Comparison
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+    >>> both = blm.compare(lmm, draws=200, chains=2, random_seed=1, variants=["marginal"], progress=False)
+    >>> list(both.table.index)
+    ['beta[Intercept]', 'sigma', 'sigma_u2']
+    """
+    names = (variants,) if isinstance(variants, str) else tuple(variants)
+    for name in names:
+        _check_variant(name)
+    posteriors = {
+        name: lmm.sample(
+            name, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress
+        )
+        for name in dict.fromkeys(names)
+    }
+    return compare_posteriors(lmm, posteriors, random_effects=random_effects)
+
+
+def compare_posteriors(
+    lmm: LMM, posteriors: Mapping[str, xr.DataTree], random_effects: bool = False
+) -> Comparison:
+    """Compare ML and REML with posteriors that are there already.
+
+    Parameters
+    ----------
+    lmm : LMM
+        The model that the posteriors were sampled from.
+    posteriors : mapping of "joint" and/or "marginal" to xarray.DataTree
+        As `LMM.sample` returns them.
+    random_effects : bool
+        Whether the table also has a row for each random effect.
+
+    Examples
+    --------
+    >>> import arviz as az, bayeslmm as blm
+    >>> from bayeslmm.compare import compare_posteriors
+    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+    >>> rng = np.random.default_rng(1)
+    >>> values = {"sigma": rng.gamma(3, size=(4, 100)), "sigma_u2": rng.gamma(3, size=(4, 100))}
+    >>> tree = az.from_dict({"posterior": values | {"beta": rng.normal(size=(4, 100, 1))}})
+    >>> compare_posteriors(lmm, {"joint": tree}).table["reml"].round(2)
+                     estimate    se
+    beta[Intercept]      4.83  2.02
+    sigma                0.71   NaN
+    sigma_u2             3.46   NaN
+    """
+    if not posteriors:
+        raise DescriptionError(
+            "No posterior was given; one or two were expected: "
+            "compare_posteriors(lmm, {'marginal': lmm.sample('marginal')})."
+        )
+    for name, tree in posteriors.items():
+        _check_variant(name)
+        _check_tree(lmm.design, name, tree, random_effects)
+    ordered = {name: posteriors[name] for name in VARIANTS if name in posteriors}
+    return Comparison(lmm=lmm, posteriors=ordered, random_effects=random_effects)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One model, fitted by ML and REML and sampled in up to two variants, and what that shows.
+
+    Attributes
+    ----------
+    lmm : LMM
+    posteriors : mapping of variant to xarray.DataTree
+    random_effects : bool
+        Whether the table has the random effects too.
+    """
+
+    lmm: LMM
+    posteriors: Mapping[str, xr.DataTree]
+    random_effects: bool = False
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The sampled variants, in the order of the table."""
+        return tuple(self.posteriors)
+
+    @property
+    def ml(self) -> LikelihoodFit:
+        """The maximum likelihood fit."""
+        return self.lmm.ml()
+
+    @property
+    def reml(self) -> LikelihoodFit:
+        """The REML fit."""
+        return self.lmm.reml()
+
+    @cached_property
+    def draws(self) -> dict[str, xr.DataArray]:
+        """Per variant the draws of the table's parameters: chain, draw, parameter."""
+        return {
+            name: parameter_draws(self.lmm.design, tree, self.random_effects)
+            for name, tree in self.posteriors.items()
+        }
+
+    def values(self, variant: str, parameter: str) -> np.ndarray:
+        """All draws of one parameter, the chains one after the other."""
+        return self.draws[variant].sel(parameter=parameter).values.ravel()
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per parameter; columns (source, number).
+
+        Sources are "ml" and "reml" (estimate; se, which is the conditional SD for a random effect and NaN for a
+        variance parameter), each variant (mean, sd, 2.5 %, 97.5 %, ess, ess_per_second, rhat), and "difference"
+        (mcse: the joint's mean less the marginal's in units of the Monte Carlo error of that difference).
+        """
+        blocks = {"ml": self._estimates(self.ml), "reml": self._estimates(self.reml)}
+        errors = {}
+        for name, draws in self.draws.items():
+            blocks[name], errors[name] = _summary(draws, _seconds(self.posteriors[name]))
+        if len(self.variants) == 2:
+            one, two = self.variants
+            error = np.hypot(errors[one], errors[two])
+            with np.errstate(invalid="ignore", divide="ignore"):
+                units = (blocks[one]["mean"] - blocks[two]["mean"]) / error
+            blocks["difference"] = units.to_frame("mcse")
+        return pd.concat(blocks, axis=1)
+
+    def _estimates(self, fit: LikelihoodFit) -> pd.DataFrame:
+        value = fit.estimates()
+        se = pd.Series(np.nan, index=value.index)
+        se.iloc[: len(fit.fixef)] = fit.fixef_se.to_numpy()
+        out = pd.DataFrame({"estimate": value, "se": se})
+        if not self.random_effects:
+            return out
+        rows = [out]
+        for level in self.lmm.design.levels:
+            frame = fit.ranef[level.name]
+            modes, sds = frame.iloc[:, : level.r].to_numpy(), frame.iloc[:, level.r :].to_numpy()
+            rows.append(
+                pd.DataFrame({"estimate": modes.ravel(), "se": sds.ravel()}, index=effect_labels(level))
+            )
+        return pd.concat(rows)
+
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame:
+        """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, and `trusted`.
+
+        A variant is trusted when no R-hat passes 1.01 and no ESS is below 400.
+        """
+        rows = {}
+        for name, tree in self.posteriors.items():
+            part, draws = self.table[name], self.draws[name]
+            ess, rhat = part["ess"], part["rhat"]
+            # an undefined R-hat or ESS must not pass for a good one
+            worst_ess = float(ess.min()) if ess.notna().all() else np.nan
+            worst_rhat = float(rhat.max()) if rhat.notna().all() else np.nan
+            rows[name] = {
+                "sampler": str(tree.attrs.get("sampler", "")),
+                "chains": draws.sizes["chain"],
+                "draws": draws.sizes["draw"],
+                "seconds": _seconds(tree),
+                "divergences": np.nan if (at := divergences(tree)) is None else int(at.sum()),
+                "min_ess": worst_ess,
+                "min_ess_per_second": worst_ess / _seconds(tree),
+                "max_rhat": worst_rhat,
+                "trusted": bool(worst_rhat <= RHAT_LIMIT and worst_ess >= ESS_LIMIT),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    @property
+    def best(self) -> str:
+        """The variant whose posterior is quoted: trusted before not, then the larger smallest ESS."""
+        d = self.diagnostics
+        return max(d.index, key=lambda v: (d.loc[v, "trusted"], np.nan_to_num(d.loc[v, "min_ess"], nan=-1.0)))
+
+    @cached_property
+    def centres(self) -> pd.DataFrame:
+        """Each SD by five rules: ML, REML, and the mode, median and mean of the posterior (of `best`).
+
+        The mode is the highest point of the kernel density estimate on the scale of the SD.
+        """
+        rows = {}
+        for name in sd_labels(self.lmm.design):
+            x = self.values(self.best, name)
+            grid, density = density_of(x)
+            rows[name] = {
+                "ml": self.table.loc[name, ("ml", "estimate")],
+                "reml": self.table.loc[name, ("reml", "estimate")],
+                "mode": grid[np.argmax(density)],
+                "median": np.median(x),
+                "mean": x.mean(),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the comparison shows: each finding a topic and a paragraph, said only when the facts hold."""
+        return findings(self)
+
+    @property
+    def text(self) -> str:
+        """The findings as paragraphs."""
+        return "\n\n".join(found.text for found in self.findings)
+
+    @cached_property
+    def shown(self) -> pd.DataFrame:
+        """The table as text, each row with as many decimals as its posterior SD deserves."""
+        out = self.table.astype(object)
+        for name in self.table.index:
+            places = self.places(name)
+            for source, number in self.table.columns:
+                x = self.table.loc[name, (source, number)]
+                if number in SAMPLING or source == "difference":
+                    text = fixed(x, {"rhat": 3, "mcse": 1}.get(number, 0))
+                else:
+                    text = fixed(x, places)
+                out.loc[name, (source, number)] = text
+        return out
+
+    def places(self, parameter: str) -> int:
+        """Return how many decimals the values of a parameter deserve: two digits of its posterior SD."""
+        return decimals(float(self.table.loc[parameter, (self.best, "sd")]))
+
+    def plot(self) -> Figure:
+        """Draw the estimates and intervals of every parameter, and the density of every SD with its prior."""
+        from bayeslmm.plots import overview
+
+        return overview(self)
+
+    def report(self, path: str | Path, **about: Any) -> Path:
+        """Write a self-contained HTML report; `about` is as in `bayeslmm.report.write_report`."""
+        from bayeslmm.report import write_report
+
+        return write_report(self, path, **about)
+
+    def __str__(self) -> str:
+        from bayeslmm.report import terminal_text
+
+        return terminal_text(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from bayeslmm.report import tables_html
+
+        return tables_html(self) + paragraphs(self.findings)
+
+
+# Labels and draws
+
+
+def effect_labels(level) -> list[str]:
+    """Names of a level's random effects in Z's order: "u2[1:1]", or "u2[308, Days]" with several effects."""
+    if level.r == 1:
+        return [f"{level.name}[{group}]" for group in level.groups]
+    return [f"{level.name}[{group}, {effect}]" for group in level.groups for effect in level.effects]
+
+
+def sd_labels(design: Design) -> list[str]:
+    """Names of the standard deviations: sigma first, then level by level."""
+    return ["sigma", *(sigma_label(level, e) for level in design.levels for e in range(level.r))]
+
+
+def parameter_draws(design: Design, tree: xr.DataTree, random_effects: bool = False) -> xr.DataArray:
+    """Return the draws of every parameter of the table: dims chain, draw, parameter."""
+    import xarray as xr
+
+    posterior = tree["posterior"].to_dataset()
+    names = [f"beta[{name}]" for name in design.coef] + ["sigma"]
+    columns = [_flat(posterior["beta"]), _flat(posterior["sigma"])]
+    for level in design.levels:
+        own = level_names(level)
+        names += [sigma_label(level, e) for e in range(level.r)]
+        columns.append(_flat(posterior[own.sigma]))
+        if level.correlated:
+            corr = _ordered(posterior[own.corr]).values
+            lower = [(i, j) for i in range(1, level.r) for j in range(i)]
+            names += [corr_label(level, j, i) for i, j in lower]
+            columns.append(np.stack([corr[..., i, j] for i, j in lower], axis=-1))
+    if random_effects:
+        for level in design.levels:
+            names += effect_labels(level)
+            columns.append(_flat(posterior[level.name]))
+    values = np.concatenate(columns, axis=-1)
+    return xr.DataArray(values, dims=("chain", "draw", "parameter"), coords={"parameter": names})
+
+
+def density_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel density estimate (ArviZ's, with its boundary correction): grid and density."""
+    import arviz as az
+
+    if np.ptp(x) == 0:
+        return np.array([x.flat[0]]), np.array([1.0])
+    grid, density, _ = az.kde(np.asarray(x).ravel())
+    return grid, density
+
+
+def divergences(tree: xr.DataTree) -> np.ndarray | None:
+    """Which draws diverged (chain, draw), or None for a sampler that has no such thing."""
+    if "sample_stats" not in tree.children or "diverging" not in tree["sample_stats"].data_vars:
+        return None
+    return _ordered(tree["sample_stats"].to_dataset()["diverging"]).values.astype(bool)
+
+
+def _ordered(variable: xr.DataArray) -> xr.DataArray:
+    return variable.transpose("chain", "draw", ...)
+
+
+def _flat(variable: xr.DataArray) -> np.ndarray:
+    values = np.asarray(_ordered(variable).values, dtype=float)
+    return values.reshape(*values.shape[:2], -1)
+
+
+def _seconds(tree: xr.DataTree) -> float:
+    return float(tree.attrs.get("seconds", np.nan))
+
+
+def _summary(draws: xr.DataArray, seconds: float) -> tuple[pd.DataFrame, pd.Series]:
+    """Moments, quantiles, ESS and R-hat per parameter; and the Monte Carlo errors of the means."""
+    import arviz as az
+
+    names = draws["parameter"].values.tolist()
+    x = draws.values
+    flat = x.reshape(-1, x.shape[-1])
+    low, high = np.quantile(flat, [0.025, 0.975], axis=0)
+    chains, length = x.shape[:2]
+    ess, rhat, mcse = (np.full(len(names), np.nan) for _ in range(3))
+    if length >= 4:
+        for k in range(len(names)):
+            if np.ptp(x[..., k]) == 0:
+                continue
+            ess[k], mcse[k] = az.ess(x[..., k]), az.mcse(x[..., k])
+            if chains > 1:
+                rhat[k] = az.rhat(x[..., k])
+    sd = flat.std(axis=0, ddof=1) if len(flat) > 1 else np.full(len(names), np.nan)
+    columns = [flat.mean(axis=0), sd, low, high, ess, ess / seconds, rhat]
+    table = pd.DataFrame(dict(zip([*POSTERIOR, *SAMPLING], columns, strict=True)), index=names)
+    return table, pd.Series(mcse, index=names)
+
+
+def _check_variant(name: str) -> None:
+    if name not in VARIANTS:
+        raise DescriptionError(
+            f"There is no variant {name!r}; there are 'joint' and "
+            f"'marginal'.{did_you_mean(str(name), VARIANTS)}"
+        )
+
+
+def _check_tree(design: Design, name: str, tree: Any, random_effects: bool) -> None:
+    """Refuse a tree that isn't a posterior of this model: variables and their sizes."""
+    remedy = f"Write compare_posteriors(lmm, {{{name!r}: lmm.sample({name!r})}})."
+    if "posterior" not in getattr(tree, "children", {}):
+        raise DataError(
+            f"The {name} posterior is a {type(tree).__name__} without a group 'posterior'; "
+            f"a DataTree as lmm.sample returns it was expected. {remedy}"
+        )
+    wanted: dict[str, tuple[int, ...]] = {"beta": (design.p,), "sigma": ()}
+    for level in design.levels:
+        own = level_names(level)
+        each = (level.r,) if level.r > 1 else ()
+        wanted[own.sigma] = each
+        if level.correlated:
+            wanted[own.corr] = (level.r, level.r)
+        if random_effects:
+            wanted[own.u] = (level.m, *each)
+    posterior = tree["posterior"].to_dataset()
+    for variable, shape in wanted.items():
+        if variable not in posterior.data_vars:
+            raise DataError(
+                f"The {name} posterior has no variable {variable!r}; this model needs {', '.join(wanted)}. "
+                f"{remedy}"
+            )
+        found = _ordered(posterior[variable]).shape[2:]
+        if found != shape:
+            raise DataError(
+                f"{variable!r} of the {name} posterior has shape {found} per draw; {shape} was expected: "
+                f"it comes from another model. {remedy}"
+            )
+    flat = np.concatenate([_flat(posterior[variable]).ravel() for variable in wanted])
+    if not np.isfinite(flat).all():
+        raise DataError(
+            f"The {name} posterior has {int((~np.isfinite(flat)).sum())} values that are not finite; "
+            f"its run failed or was interrupted. Sample again."
+        )

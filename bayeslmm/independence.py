@@ -1,0 +1,241 @@
+"""An exact sampler for a few variance parameters: independence Metropolis with an adapted multivariate t proposal.
+
+Mode and curvature of the collapsed posterior give a first proposal; rounds of importance sampling match its
+moments to the posterior's. The chains then accept or reject independent proposals, so they are ordinary MCMC
+output, and the Pareto k of the proposal's weights says whether to trust them.
+
+Sources: Geweke (1989) and Tierney (1994) for the method; Vehtari, Simpson, Gelman, Yao & Gabry (2024) for k-hat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from bayeslmm.collapsed import CollapsedPosterior, log_prior_beta
+from bayeslmm.errors import SamplingError
+from bayeslmm.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A multivariate t folded at lower bounds: mean (k,), lower factor of the scale matrix (k, k), bounds (k,)."""
+
+    mean: np.ndarray
+    root: np.ndarray
+    lower: np.ndarray
+    dof: float = 6.0
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """n draws, (n, k); what falls below a bound is reflected."""
+        z = rng.standard_normal((n, self.mean.size))
+        x = self.mean + (z @ self.root.T) * np.sqrt(self.dof / rng.chisquare(self.dof, n))[:, None]
+        return np.where(x < self.lower, 2 * self.lower - x, x)
+
+    def logpdf(self, x: np.ndarray) -> np.ndarray:
+        """Log density up to a constant: a sum over the sides from which x may have been reflected."""
+        sd = np.sqrt(np.einsum("ij,ij->i", self.root, self.root))
+        near = [k for k in range(self.mean.size) if self.mean[k] - self.lower[k] < 30 * sd[k]][:8]
+        terms = []
+        for sides in product((False, True), repeat=len(near)):
+            image = x.copy()
+            for k, reflected in zip(near, sides, strict=True):
+                if reflected:
+                    image[:, k] = 2 * self.lower[k] - x[:, k]
+            z = np.linalg.solve(self.root, (image - self.mean).T)
+            terms.append(-0.5 * (self.dof + self.mean.size) * np.log1p(np.einsum("ij,ij->j", z, z) / self.dof))
+        return np.logaddexp.reduce(terms, axis=0) - np.log(np.diag(self.root)).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Weighted draws: x, the kernels' lambdas, beta, log posterior, log weights."""
+
+    x: np.ndarray
+    lams: np.ndarray
+    beta: np.ndarray
+    lp: np.ndarray
+    log_weight: np.ndarray
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights, normalised to sum to one."""
+        w = np.exp(self.log_weight - self.log_weight.max())
+        return w / w.sum()
+
+    @property
+    def efficiency(self) -> float:
+        """Effective share of the draws, 1 / (n sum w^2)."""
+        w = self.weights
+        return float(1 / (w.size * (w @ w)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chains:
+    """States of the chains, flattened chain by chain (phi in log coordinates), with what the sampler says of itself."""
+
+    phi: np.ndarray
+    lams: np.ndarray
+    beta: np.ndarray
+    lp: np.ndarray
+    accepted: np.ndarray
+    pareto_k: float
+    efficiency: float
+
+
+def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
+    """Mode (k,) and a positive definite negative Hessian (k, k) there."""
+    from scipy.optimize import minimize
+
+    def objective(x):
+        with np.errstate(all="ignore"):
+            value, gradient = posterior.value_and_gradient(x)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return 1e50, np.zeros_like(x)
+        return -value, -gradient
+
+    start = posterior.start()
+    if not np.isfinite(objective(start)[0]) or objective(start)[0] > 1e49:
+        raise SamplingError(
+            "The posterior density is zero at the starting point: the priors and the data exclude each other. "
+            "Look at lmm.priors.table(): a bounded prior may be on the wrong scale (units of y)."
+        )
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=posterior.box(start),
+                     options={"maxiter": 200, "ftol": 1e-9, "gtol": 1e-3})  # fmt: skip
+    x = np.asarray(found.x)
+    step = 1e-3
+    rows = [(objective(x + step * e)[1] - objective(x - step * e)[1]) / (2 * step) for e in np.eye(x.size)]
+    H = (np.array(rows) + np.array(rows).T) / 2
+    values, vectors = np.linalg.eigh(H)
+    return x, (vectors * np.clip(np.abs(values), 0.05, None)) @ vectors.T
+
+
+def weigh(posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: np.ndarray, progress: Progress) -> Batch:
+    """Evaluate draws of a proposal; beta is drawn exactly, z (n, p) being its standard normals."""
+    parts = []
+    for piece in np.array_split(np.arange(len(x)), max(1, len(x) // 128)):
+        lp, lams, conditional = posterior.evaluate(x[piece])
+        beta = conditional.draw(z[piece])
+        other = posterior.other_beta
+        if other:
+            lp = lp + log_prior_beta([posterior.priors.beta[j] for j in other], beta[:, list(other)])
+        parts.append((lp, lams, beta))
+        progress.advance(len(piece))
+    lp, lams, beta = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - proposal.logpdf(x))
+
+
+def match_moments(proposal: Proposal, batch: Batch) -> Proposal:
+    """Move the proposal to the weighted mean and covariance of its draws, keeping some of its shape if few count."""
+    w = _tempered(batch.weights)
+    mean = w @ batch.x
+    centred = batch.x - mean
+    cov = (centred * w[:, None]).T @ centred
+    keep = 1 / (1 + 0.1 * w.size * batch.efficiency / mean.size)
+    return replace(proposal, mean=mean, root=_root((1 - keep) * cov + keep * proposal.root @ proposal.root.T))
+
+
+def adapt(
+    posterior: CollapsedPosterior, rng: np.random.Generator, progress: Progress
+) -> tuple[CollapsedPosterior, Proposal, Batch]:
+    """Find the mode, choose the coordinates there, and match the proposal's moments to the posterior's while that pays."""
+    progress.stage("finding the mode")
+    mode, H = find_mode(posterior)
+    k, p = mode.size, posterior.stats.design.p
+    posterior, slope = posterior.shifted(mode)
+    centre = np.where(posterior.shift > 0, mode + np.log(2.0), mode)
+    proposal = Proposal(mean=centre, root=_root(slope[:, None] * np.linalg.inv(H) * slope), lower=posterior.lower)
+    n = 60 * (k + 1)
+    progress.stage("adapting the proposal", 3 * n)
+    batch = weigh(posterior, proposal, proposal.draw(rng, n), rng.standard_normal((n, p)), progress)
+    _require_support(batch)
+    for _ in range(4):
+        if batch.efficiency > 0.85:
+            break
+        trial = match_moments(proposal, batch)
+        new = weigh(posterior, trial, trial.draw(rng, n), rng.standard_normal((n, p)), progress)
+        gained = new.efficiency / batch.efficiency
+        if gained > 1:
+            proposal, batch = trial, new
+        if gained < 1.1:
+            break
+    return posterior, proposal, batch
+
+
+def run_chains(
+    posterior: CollapsedPosterior, *, draws: int, chains: int, seed: np.random.SeedSequence, progress: Progress
+) -> Chains:
+    """Adapt once, then run `chains` independent chains of `draws` kept states each."""
+    streams = seed.spawn(chains + 1)
+    rng = np.random.default_rng(streams[0])
+    posterior, proposal, batch = adapt(posterior, rng, progress)
+    p = posterior.stats.design.p
+    for attempt in range(2):
+        rngs = [np.random.default_rng(stream) for stream in streams[1:]]
+        progress.stage("drawing the variance parameters", chains * draws)
+        x = np.concatenate([proposal.draw(r, draws) for r in rngs])
+        z = np.concatenate([r.standard_normal((draws, p)) for r in rngs])
+        fresh = weigh(posterior, proposal, x, z, progress)
+        _require_support(fresh)
+        shape = pareto_k(fresh.log_weight)
+        if attempt or (shape < 0.6 and fresh.efficiency > 0.3):
+            break
+        proposal, batch = match_moments(proposal, fresh), fresh
+    first = rng.choice(batch.lp.size, size=chains, p=batch.weights)
+    log_u = np.log(np.stack([r.random(draws) for r in rngs]))
+    kept = np.empty((chains, draws), dtype=np.int64)
+    accepted = np.empty((chains, draws), dtype=bool)
+    weights = fresh.log_weight.reshape(chains, draws)
+    for c in range(chains):
+        current, index = batch.log_weight[first[c]], -1 - first[c]
+        for t in range(draws):
+            accepted[c, t] = log_u[c, t] < weights[c, t] - current
+            if accepted[c, t]:
+                current, index = weights[c, t], c * draws + t
+            kept[c, t] = index
+    kept = kept.ravel()
+    old = kept < 0
+
+    def pick(new, before):
+        out = new[np.where(old, 0, kept)]
+        out[old] = before[-1 - kept[old]]
+        return out
+
+    return Chains(
+        phi=posterior.to_log(pick(fresh.x, batch.x))[0],
+        lams=pick(fresh.lams, batch.lams),
+        beta=pick(fresh.beta, batch.beta),
+        lp=pick(fresh.lp, batch.lp),
+        accepted=accepted,
+        pareto_k=shape,
+        efficiency=fresh.efficiency,
+    )
+
+
+def pareto_k(log_weights: np.ndarray) -> float:
+    """Shape of the weights' upper tail, by ArviZ; it wants negative log weights."""
+    from arviz_stats.base import array_stats
+
+    finite = log_weights[np.isfinite(log_weights)]
+    if finite.size < 25:
+        return float("inf")
+    return float(array_stats.psislw(-finite)[1])
+
+
+def _require_support(batch: Batch) -> None:
+    if not np.isfinite(batch.log_weight).any():
+        raise SamplingError("No draw of the proposal has positive posterior density; use sampler='nuts'.")
+
+
+def _tempered(weights: np.ndarray) -> np.ndarray:
+    """Truncate the largest weights at sqrt(n) times their mean (Ionides 2008)."""
+    w = np.minimum(weights, weights.mean() * np.sqrt(weights.size))
+    return w / w.sum()
+
+
+def _root(cov: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh((cov + cov.T) / 2)
+    return np.linalg.cholesky((vectors * np.maximum(values, 1e-10 * values.max())) @ vectors.T)
+

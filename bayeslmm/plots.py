@@ -1,0 +1,395 @@
+"""The pictures of a comparison: numbers first, then axes, given or made.
+
+Matplotlib's global state is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayeslmm.compare import Comparison, density_of, divergences, sd_labels
+from bayeslmm.errors import DescriptionError
+from bayeslmm.parameters import level_names, sigma_label
+from bayeslmm.words import funnel_neck
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from bayeslmm.design import LevelDesign
+    from bayeslmm.lmm import LMM
+
+# Okabe and Ito's colours, told apart by every kind of sight; markers and dashes say the same
+COLOURS = {"ml": "#000000", "reml": "#009E73", "joint": "#0072B2", "marginal": "#D55E00", "prior": "#808080"}
+MARKERS = {"ml": "o", "reml": "D", "joint": "s", "marginal": "^"}
+NAMES = {"ml": "ML", "reml": "REML", "joint": "joint", "marginal": "marginal", "prior": "prior"}
+BANDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+WIDTH = 7.6  # inches
+MOST_PARAMETERS = 18
+MOST_GROUPS = 60
+
+
+def overview(comparison: Comparison) -> Figure:
+    """Every parameter's estimates and intervals, and below them the density of every SD."""
+    names, sds = forest_names(comparison), sd_labels(comparison.lmm.design)
+    top, bottom = _rows(len(names)), _rows(len(sds))
+    figure = _figure(1.25 * top + 1.8 * bottom + 0.9)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.25 * top + 0.45, 1.8 * bottom + 0.45])
+    forest(comparison, _grid(upper, len(names)))
+    sd_densities(comparison, _grid(lower, len(sds)))
+    return figure
+
+
+# Estimates and intervals
+
+
+def forest_names(comparison: Comparison) -> list[str]:
+    """Return the parameters that `forest` draws: no random effects; of many fixed effects, the first."""
+    every = list(comparison.ml.estimates().index)
+    p = comparison.lmm.design.p
+    return (
+        every[: max(1, MOST_PARAMETERS - len(every) + p)] + every[p:]
+        if len(every) > MOST_PARAMETERS
+        else every
+    )
+
+
+def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
+    """Draw one small axis per parameter, in its own units.
+
+    ML and REML are shown with 2 standard errors where they have them, the posteriors with mean and 95 % interval.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    ax : sequence of Axes, optional
+        One per parameter of `forest_names`; made when not given.
+    """
+    names = forest_names(comparison)
+    sources = ["ml", "reml", *comparison.variants]
+    figure, axes = _axes(ax, len(names), 1.25)
+    for a, name in zip(axes, names, strict=True):
+        row = comparison.table.loc[name]
+        for at, source in enumerate(sources):
+            if source in ("ml", "reml"):
+                middle, se = row[source, "estimate"], row[source, "se"]
+                ends = (middle - 2 * se, middle + 2 * se)
+            else:
+                middle = row[source, "mean"]
+                ends = (row[source, "2.5 %"], row[source, "97.5 %"])
+            if np.isfinite(ends).all():
+                a.plot(ends, [at, at], color=COLOURS[source], lw=1.6, solid_capstyle="butt")
+            a.plot([middle], [at], MARKERS[source], color=COLOURS[source], ms=5, clip_on=False, zorder=3)
+        a.set_ylim(len(sources) - 0.5, -0.5)
+        a.set_yticks(range(len(sources)), [NAMES[source] for source in sources])
+        a.tick_params(axis="y", length=0)
+        if name.startswith("sigma"):
+            a.set_xlim(left=0)
+        _tidy(a, name, left=False, most=32)
+        a.grid(axis="x", color="#dddddd", lw=0.6)
+        a.set_axisbelow(True)
+    return figure
+
+
+# Densities of the SDs
+
+
+def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
+    """Draw each SD's posterior density per variant, its prior, and where ML and REML stand.
+
+    What the posterior has and the prior has not is what the data added.
+    """
+    design, priors = comparison.lmm.design, comparison.lmm.priors
+    by_name = dict(
+        zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True)
+    )
+    figure, axes = _axes(ax, len(by_name), 1.8)
+    for at, (a, (name, prior)) in enumerate(zip(axes, by_name.items(), strict=True)):
+        draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
+        points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
+        low = min(min(np.quantile(x, 0.001) for x in draws.values()), *points)
+        high = max(*(np.quantile(x, 0.985) for x in draws.values()), *(1.1 * p for p in points))
+        low = 0.0 if low < 0.35 * high else low - 0.1 * (high - low)
+        high = high if high > low else low + 1.0
+        top = 0.0
+        for variant, x in draws.items():
+            grid, density = density_of(x)
+            # the estimate is cut off at the smallest draw; close the curve there
+            grid, density = np.append(grid[0], grid), np.append(0.0, density)
+            a.plot(
+                grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6
+            )
+            top = max(top, float(density.max()))
+        grid = np.linspace(max(low, high * 1e-3), high, 300)
+        density = np.exp(prior.logpdf(grid))
+        if not prior.is_flat:
+            a.fill_between(grid, density, color=COLOURS["prior"], alpha=0.3, lw=0)
+        for fit, value in zip(("ml", "reml"), points, strict=True):
+            a.axvline(value, color=COLOURS[fit], lw=1.1, ls="-" if fit == "ml" else (0, (2, 1.5)), ymax=0.93)
+            a.plot([value], [0.93 * 1.08 * top], MARKERS[fit], color=COLOURS[fit], ms=5, clip_on=False)
+        a.set_xlim(low, high)
+        a.set_ylim(0, 1.08 * top if top > 0 else 1)
+        a.set_yticks([])
+        a.margins(x=0)
+        _tidy(a, name, left=False, most=32)
+        if at == 0:
+            _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
+    return figure
+
+
+def _key(figure: Figure | SubFigure, sources: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    dashes: dict[str, Any] = {"ml": "-", "reml": (0, (2, 1.5)), "joint": "-", "marginal": (0, (5, 1.5))}
+    handles: list[Any] = [
+        Line2D(
+            [],
+            [],
+            color=COLOURS[s],
+            ls=dashes[s],
+            lw=1.4,
+            marker=MARKERS[s] if s in ("ml", "reml") else "",
+            ms=5,
+        )
+        for s in sources
+        if s != "prior"
+    ]
+    if "prior" in sources:
+        handles.append(Patch(color=COLOURS["prior"], alpha=0.3, lw=0))
+    labels = [NAMES[s] for s in sources]
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+
+
+# Random effects
+
+
+def caterpillar(
+    comparison: Comparison, level: LevelDesign, effect: int = 0, ax: Axes | None = None
+) -> Figure:
+    """Draw a level's random effects, sorted: REML's modes and the posterior's means, with intervals.
+
+    Where each group has one number of its own (a constant column), a cross shows it without shrinkage: the mean
+    of the group's rows less the fixed effects and the other levels. At most 60 groups are drawn, evenly spaced
+    by rank.
+    """
+    frame = comparison.reml.ranef[level.name]
+    mode = frame.iloc[:, effect].to_numpy()
+    sd = frame.iloc[:, level.r + effect].to_numpy()
+    variant = comparison.best
+    tree = comparison.posteriors[variant]
+    u = (
+        tree["posterior"]
+        .to_dataset()[level.name]
+        .transpose("chain", "draw", ...)
+        .values.reshape(-1, level.m, level.r)[..., effect]
+    )
+    mean, (low, high) = u.mean(axis=0), np.quantile(u, [0.025, 0.975], axis=0)
+    order = np.argsort(mean if np.ptp(mode) == 0 else mode, kind="stable")
+    if level.m > MOST_GROUPS:
+        order = order[np.linspace(0, level.m - 1, MOST_GROUPS).round().astype(int)]
+    own = _unshrunk(comparison, level)
+    figure, (a,) = _axes(
+        None if ax is None else [ax], 1, 0.6 + (0.3 if len(order) < 13 else 0.15) * len(order)
+    )
+    at = np.arange(len(order))
+    a.axvline(0, color="#999999", lw=0.8)
+    for source, middle, ends, shift in (
+        ("reml", mode, (mode - 2 * sd, mode + 2 * sd), -0.16),
+        (variant, mean, (low, high), 0.16),
+    ):
+        a.hlines(at + shift, ends[0][order], ends[1][order], color=COLOURS[source], lw=1.3)
+        label = "REML mode, 2 conditional SDs" if source == "reml" else f"{variant} posterior, mean and 95 %"
+        a.plot(middle[order], at + shift, MARKERS[source], color=COLOURS[source], ms=3.5, label=label)
+    if own is not None:
+        a.plot(own[order], at, "x", color="#000000", ms=4.5, mew=1, label="without shrinkage")
+    a.set_yticks(at, [_short(level.groups[g]) for g in order], fontsize=9 if len(order) < 31 else 7)
+    a.set_ylim(-0.7, len(order) - 0.3)
+    a.tick_params(axis="y", length=0)
+    some = "" if len(order) == level.m else f"; {len(order)} of {level.m} groups, evenly spaced by rank"
+    of = "" if level.r == 1 else f", {level.effects[effect]}"
+    _tidy(a, f"{level.name}{of}: one per {level.label}{some}", left=False)
+    a.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8.5)
+    a.set_title(a.get_title(loc="left"), loc="left", fontsize=10, pad=24)
+    return figure
+
+
+def _unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray | None:
+    column = level.columns[:, 0]
+    if level.r > 1 or np.ptp(column) > 0 or column[0] == 0:
+        return None
+    fit = comparison.reml
+    own = level.Z @ fit.ranef[level.name].iloc[:, 0].to_numpy()
+    rest = comparison.lmm.design.y - (fit.fitted.to_numpy() - own)
+    rows = np.bincount(level.index, minlength=level.m)
+    return np.bincount(level.index, weights=rest, minlength=level.m) / rows / column[0]
+
+
+# The design
+
+
+def design_matrix(lmm: LMM, ax: Axes | None = None) -> Figure:
+    """Draw where Z transposed is not zero, one band per level; of a large matrix, cells of several entries."""
+    from matplotlib.colors import ListedColormap
+
+    design = lmm.design
+    heights = [level.q for level in design.levels]
+    shares = _band_heights(heights)
+    n = design.n
+    columns = min(n, 600)
+    figure, (a,) = _axes(None if ax is None else [ax], 1, 0.9 + 3.4 * min(1.0, sum(shares) / 40))
+    top = 0.0
+    ticks, names = [], []
+    for k, (level, share) in enumerate(zip(design.levels, shares, strict=True)):
+        rows = min(level.q, 200)
+        Z = level.Z.tocoo()
+        seen = np.zeros((rows, columns))
+        seen[Z.coords[1] * rows // level.q, Z.coords[0] * columns // n] = 1
+        colour = BANDS[k % len(BANDS)]
+        a.axhspan(top, top + share, color=colour, alpha=0.1, lw=0)
+        a.imshow(
+            np.ma.masked_equal(seen, 0), extent=(0, n, top + share, top), aspect="auto",
+            interpolation="nearest", cmap=ListedColormap([colour]), vmin=0, vmax=1, zorder=2,
+        )  # fmt: skip
+        ticks.append(top + share / 2)
+        effects = "" if level.r == 1 else f"\n{level.r} effects each"
+        names.append(f"{level.name}: {_short(level.label, 20)}\n{level.m} groups{effects}")
+        top += share
+        if k + 1 < len(heights):
+            a.axhline(top, color="white", lw=2, zorder=3)
+    a.set_xlim(0, n)
+    a.set_ylim(top, 0)
+    a.set_yticks(ticks, names)
+    a.tick_params(axis="y", length=0)
+    a.set_xlabel("row of the data")
+    fill = 100 * design.Z.nnz / max(1, n * design.q)
+    _tidy(a, f"Z transposed: {design.q} x {n}, {fill:.3g} % not zero", left=False)
+    return figure
+
+
+def _band_heights(heights: Sequence[int]) -> list[float]:
+    """Return heights of the bands: the numbers of rows, small bands raised so that their names fit."""
+    total = max(sum(heights), 1)
+    floor = total / (2.2 * len(heights)) if len(heights) > 1 else 0
+    return [max(float(h), floor) for h in heights]
+
+
+# Sampling
+
+
+def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
+    """Draw the effective sample size of each parameter per variant; the line is the 400 that is wanted."""
+    names = forest_names(comparison)
+    figure, (a,) = _axes(None if ax is None else [ax], 1, 0.9 + 0.3 * len(names))
+    at, wide = np.arange(len(names)), 0.8 / len(comparison.variants)
+    for k, variant in enumerate(comparison.variants):
+        ess = comparison.table.loc[names, (variant, "ess")].to_numpy()
+        place = at + (k - (len(comparison.variants) - 1) / 2) * wide
+        a.barh(place, np.nan_to_num(ess), height=wide * 0.9, color=COLOURS[variant], label=variant)
+    a.axvline(400, color="#000000", lw=1, ls=(0, (4, 2)))
+    a.set_yticks(at, [_short(name, 36) for name in names])
+    a.set_ylim(len(names) - 0.4, -0.6)
+    a.tick_params(axis="y", length=0)
+    _tidy(a, "Effective draws (bulk); dashed: 400", left=False)
+    a.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = None) -> Figure:
+    """Draw the log of an SD against a random effect of its level, divergences marked.
+
+    The SD is the one that is smallest at the divergences (or else the last level's), the group the one with the
+    fewest rows.
+    """
+    design = comparison.lmm.design
+    neck = funnel_neck(comparison, variant)
+    level = design.levels[-1] if neck is None else neck[1]
+    labels = [sigma_label(level, e) for e in range(level.r)]
+    effect = 0 if neck is None else labels.index(neck[0])
+    group = int(np.argmin(np.bincount(level.index, minlength=level.m)))
+    tree = comparison.posteriors[variant]
+    u = tree["posterior"].to_dataset()[level_names(level).u].transpose("chain", "draw", ...).values
+    u = u.reshape(-1, level.m, level.r)[:, group, effect]
+    sd = np.log(np.maximum(comparison.values(variant, labels[effect]), np.finfo(float).tiny))
+    at = divergences(tree)
+    bad = np.zeros(sd.size, dtype=bool) if at is None else at.ravel()
+    figure, (a,) = _axes(None if ax is None else [ax], 1, 3.4)
+    a.plot(
+        u[~bad],
+        sd[~bad],
+        ".",
+        color=COLOURS[variant],
+        ms=2.5,
+        alpha=0.35,
+        mew=0,
+        rasterized=True,
+        label="draws",
+    )
+    a.plot(u[bad], sd[bad], "x", color="#000000", ms=5, mew=1.1, label=f"divergences ({bad.sum()})")
+    edge = np.quantile(np.abs(u), 0.995)
+    a.set_xlim(
+        -1.05 * max(edge, np.abs(u[bad]).max(initial=0)), 1.05 * max(edge, np.abs(u[bad]).max(initial=0))
+    )
+    of = "" if level.r == 1 else f", {level.effects[effect]}"
+    a.set_xlabel(f"{level.name}[{_short(level.groups[group])}{of}]")
+    a.set_ylabel(f"log {labels[effect]}")
+    _tidy(a, f"The funnel of {level.name} in the {variant} model")
+    a.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=1.5)
+    return figure
+
+
+# Axes
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def _per_row(count: int) -> int:
+    return count if count < 3 else 2 if count in (4,) else 3
+
+
+def _rows(count: int) -> int:
+    return -(-count // max(1, _per_row(count)))
+
+
+def _grid(figure: Figure | SubFigure, count: int) -> list[Axes]:
+    rows, columns = _rows(count), _per_row(count)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in axes[count:]:
+        spare.remove()
+    return list(axes[:count])
+
+
+def _axes(ax: Sequence[Axes] | None, count: int, height: float) -> tuple[Any, list[Axes]]:
+    """Return the given axes and their figure, or `count` new ones in rows of the given height in inches."""
+    if ax is not None:
+        axes = list(np.atleast_1d(np.asarray(ax, dtype=object)))
+        if len(axes) != count:
+            raise DescriptionError(
+                f"{len(axes)} axes were given; this picture needs {count}: leave ax out, or give {count}."
+            )
+        return axes[0].figure, axes
+    figure = _figure(height * _rows(count) + 0.5)
+    return figure, _grid(figure, count)
+
+
+def _tidy(ax: Axes, title: str, left: bool = True, most: int = 90) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_title(_short(title, most), loc="left", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines["left"].set_visible(left)
+    ax.tick_params(axis="x", labelsize=9)
+    ax.xaxis.set_major_locator(MaxNLocator(4 if most < 40 else 7))
+
+
+def _short(text: str, most: int = 24) -> str:
+    """Shorten in the middle, and write dollar signs so that matplotlib does not read them as mathematics."""
+    text = text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
+    return text.replace("$", r"\$")

@@ -1,0 +1,286 @@
+"""Sampling -> DataTree: the same names and dims whichever variant and sampler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bayeslmm.collapsed import CollapsedPosterior, collapsed_posterior
+from bayeslmm.design import Design
+from bayeslmm.errors import DescriptionError, SamplingError, did_you_mean
+from bayeslmm.factor import draw_many
+from bayeslmm.independence import run_chains
+from bayeslmm.parameters import coords, dims, level_names
+from bayeslmm.progress import Progress
+
+if TYPE_CHECKING:
+    from bayeslmm.lmm import LMM
+
+COLLAPSED_LIMIT = 12  # variance parameters up to which the collapsed sampler is tried first
+MIN_ACCEPTANCE = 0.1
+MAX_PARETO_K = 0.7
+
+
+def sample(
+    lmm: LMM,
+    variant: str = "marginal",
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    random_seed: int | None = None,
+    sampler: str = "auto",
+    centered: bool | Mapping[str, bool] = False,
+    residuals: bool = False,
+    progress: bool = True,
+) -> xr.DataTree:
+    """Sample the posterior of one variant.
+
+    Parameters
+    ----------
+    lmm : LMM
+    variant : {"marginal", "joint"}
+        In the marginal variant u2, u3, ... are drawn exactly from p(u | y, parameters).
+    draws, tune, chains : int
+        Kept and tuning draws per chain (the collapsed sampler adapts by itself: `tune` is for NUTS).
+    random_seed : int, optional
+        The same seed gives the same draws, whatever the number of cores.
+    sampler : {"auto", "collapsed", "nuts"}
+        "auto" takes the collapsed sampler for the marginal variant with up to 12 variance parameters, and NUTS where
+        its diagnostics fail or the variant is joint; which one ran is in ``attrs["sampler"]``, why in ``attrs["note"]``.
+    centered : bool or mapping of level to bool
+        Parameterisation of the joint variant.
+    residuals : bool
+        Whether to keep e = y - X beta - Z u (dims chain, draw, row).
+    progress : bool
+        Show progress when the work takes more than a second.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups posterior, sample_stats, observed_data.
+
+    Raises
+    ------
+    SamplingError
+        If the run was interrupted or has draws that are not finite; its `clean` is the part that can be trusted.
+    """
+    _check(lmm, variant, sampler, draws=draws, tune=tune, chains=chains)
+    began = time.perf_counter()
+    seed = np.random.SeedSequence(random_seed)
+    note = ""
+    if variant == "marginal" and sampler != "nuts":
+        size = collapsed_posterior(lmm.statistics, lmm.priors).coordinates.size
+        if sampler == "auto" and size > COLLAPSED_LIMIT:
+            note = f"{size} variance parameters are more than the collapsed sampler takes ({COLLAPSED_LIMIT}): NUTS ran."
+        else:
+            tree, trouble = _collapsed(lmm, draws=draws, chains=chains, seed=seed, residuals=residuals, progress=progress)
+            if not trouble or sampler == "collapsed":
+                return _finish(tree, began, variant, "collapsed", trouble, draws, tune, chains, random_seed)
+            note = f"{trouble} NUTS ran on the marginal model instead."
+            _say(note)
+    tree = _nuts(
+        lmm, variant, draws=draws, tune=tune, chains=chains, seed=seed, centered=centered, residuals=residuals,
+        progress=progress,
+    )  # fmt: skip
+    return _finish(tree, began, variant, "nuts", note, draws, tune, chains, random_seed)
+
+
+def _say(note: str) -> None:
+    import warnings
+
+    warnings.warn(note, UserWarning, stacklevel=4)
+
+
+def _check(lmm: LMM, variant: str, sampler: str, **counts: int) -> None:
+    for name, value, known in (
+        ("variant", variant, ("marginal", "joint")),
+        ("sampler", sampler, ("auto", "collapsed", "nuts")),
+    ):
+        if value not in known:
+            raise DescriptionError(
+                f"{name}={value!r}; expected {' or '.join(map(repr, known))}.{did_you_mean(str(value), known)}"
+            )
+    if variant == "joint" and sampler == "collapsed":
+        raise DescriptionError("The collapsed sampler works on the marginal: write sample('marginal', sampler='collapsed').")
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < (0 if name == "tune" else 1):
+            raise DescriptionError(f"{name}={count!r}; expected a positive whole number, such as {name}=1000.")
+
+
+def _finish(tree, began, variant, sampler, note, draws, tune, chains, random_seed) -> xr.DataTree:
+    tree.attrs |= {
+        "variant": variant,
+        "sampler": sampler,
+        "seconds": time.perf_counter() - began,
+        "note": note,
+        "draws": draws,
+        "tune": tune if sampler == "nuts" else 0,
+        "chains": chains,
+        "random_seed": -1 if random_seed is None else random_seed,
+        "inference_library": "bayeslmm",
+    }
+    return tree
+
+
+# the collapsed sampler ---------------------------------------------------------------------------------------------
+
+
+def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[xr.DataTree, str]:
+    """Run the collapsed sampler; the second value says what is wrong with the run, if anything is."""
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    chain_seed, effect_seed = seed.spawn(2)
+    with Progress(progress) as bar:
+        states = run_chains(posterior, draws=draws, chains=chains, seed=chain_seed, progress=bar)
+        trouble = ""
+        acceptance = float(states.accepted.mean())
+        if states.pareto_k >= MAX_PARETO_K or acceptance < MIN_ACCEPTANCE:
+            trouble = (
+                f"The collapsed sampler's proposal does not fit this posterior (Pareto k {states.pareto_k:.2f}, "
+                f"acceptance {100 * acceptance:.0f} %)."
+            )
+        sigma, sds, chols = posterior.coordinates.natural(states.phi)
+        values: dict[str, np.ndarray] = {"beta": states.beta, "sigma": sigma}
+        for level, sd, L in zip(lmm.design.levels, sds, chols, strict=True):
+            names = level_names(level)
+            values[names.sigma] = sd[:, 0] if level.r == 1 else sd
+            if level.correlated:
+                values[names.corr] = L @ np.swapaxes(L, -1, -2)
+        values |= _random_effects(posterior, states.lams, states.beta, sigma, effect_seed, chains, bar)
+    stats = {
+        "accepted": states.accepted,
+        "lp": states.lp.reshape(chains, draws),
+        "diverging": np.zeros((chains, draws), dtype=bool),
+    }
+    tree = _tree(lmm.design, {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in values.items()}, stats, residuals)
+    tree.attrs |= {"pareto_k": states.pareto_k, "acceptance_rate": acceptance}
+    return tree, trouble
+
+
+def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chains: int, bar: Progress) -> dict:
+    """u2, u3, ... drawn from p(u | y, parameters), each (chains * draws, m[, r]); chain by chain from its own stream."""
+    stats = posterior.stats
+    levels = stats.design.levels
+    if not levels:
+        return {}
+    total = len(beta)
+    out = {level.name: np.empty((total, level.m, level.r)) for level in levels}
+    bar.stage("drawing the random effects", total)
+    piece = max(1, min(total // chains, 20_000_000 // max(stats.structure.q, 1)))
+    for chain, stream in enumerate(seed.spawn(chains)):
+        rng = np.random.default_rng(stream)
+        begin, end = chain * (total // chains), (chain + 1) * (total // chains)
+        for lo in range(begin, end, piece):
+            rows = slice(lo, min(lo + piece, end))
+            z = rng.standard_normal((rows.stop - rows.start, stats.structure.q))
+            b = draw_many(stats, lams[rows], posterior.v(beta[rows]), sigma[rows], z)
+            at = 0
+            for level, M in zip(levels, stats.maps, strict=True):
+                block = b[:, at : at + level.q].reshape(-1, level.m, level.r)
+                at += level.q
+                out[level.name][rows] = block if np.array_equal(M, np.eye(level.r)) else block @ np.linalg.inv(M).T
+            bar.advance(rows.stop - rows.start)
+    return {level.name: out[level.name][..., 0] if level.r == 1 else out[level.name] for level in levels}
+
+
+# NUTS --------------------------------------------------------------------------------------------------------------
+
+
+def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, residuals, progress) -> xr.DataTree:
+    """Run NUTS by nutpie on one of the two PyMC models, its data frozen so that they can be folded."""
+    import nutpie
+    from pymc.model.transform.optimization import freeze_dims_and_data
+
+    model = lmm.marginal() if variant == "marginal" else lmm.joint(centered)
+    nuts_seed, effect_seed = seed.spawn(2)
+    compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
+    trace = nutpie.sample(
+        compiled, draws=draws, tune=tune, chains=chains, seed=int(nuts_seed.generate_state(1)[0]), progress_bar=progress,
+        save_warmup=False,
+    )  # fmt: skip
+    posterior = trace["posterior"]
+    raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
+    if len(lmm.priors.beta) == 0:
+        raw["beta"] = np.zeros((*raw["sigma"].shape, 0))
+    clean = _clean_draws(raw, draws)
+    kept = {name: x[:, :clean] for name, x in raw.items()}
+    stats = {
+        str(name): trace["sample_stats"][name].to_numpy()[:, :clean]
+        for name in trace["sample_stats"].data_vars
+        if trace["sample_stats"][name].dims == ("chain", "draw")
+    }
+    tree = None
+    if clean:
+        if variant == "marginal":
+            kept |= _effects_given(lmm, kept, effect_seed)
+        wanted = dims(lmm.design)
+        tree = _tree(lmm.design, {name: kept[name] for name in wanted if name in kept}, stats, residuals)
+    if clean < draws:
+        raise SamplingError(
+            f"NUTS came back with {clean} of {draws} finite draws per chain: it was interrupted or left the support. "
+            "The clean part is in this error's attribute `clean`; it is not a sample of the size asked for.",
+            clean=tree,
+        )
+    return tree
+
+
+def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> int:
+    """Number of leading draws that are finite in every chain and variable."""
+    clean = draws
+    for values in raw.values():
+        finite = np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=(0, 2))
+        clean = min(clean, int(np.argmin(finite)) if not finite.all() else finite.size)
+    return clean
+
+
+def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.ndarray]:
+    """u2, u3, ... for the draws of the parameters of the marginal model."""
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    chains, draws = kept["sigma"].shape
+    flat = {name: x.reshape(chains * draws, *x.shape[2:]) for name, x in kept.items()}
+    sigma = flat["sigma"]
+    parts = [np.zeros((chains * draws, 0))]
+    for level, M in zip(lmm.design.levels, lmm.statistics.maps, strict=True):
+        names = level_names(level)
+        sd = flat[names.sigma].reshape(chains * draws, level.r)
+        L = flat[f"{names.corr}_factor"] if level.correlated else np.eye(level.r)
+        parts.append((M @ (sd[:, :, None] * L / sigma[:, None, None])).reshape(chains * draws, -1))
+    effects = _random_effects(posterior, np.concatenate(parts, axis=1), flat["beta"], sigma, seed, chains, Progress(False))
+    return {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in effects.items()}
+
+
+# the tree ----------------------------------------------------------------------------------------------------------
+
+
+def _tree(design: Design, values: dict[str, np.ndarray], stats: dict[str, np.ndarray], residuals: bool) -> xr.DataTree:
+    if residuals:
+        values = {**values, "e": _residuals(design, values)}
+    known = dims(design)
+    labels = coords(design)
+    chains, draws = values["sigma"].shape
+    base: dict[str, Any] = {"chain": np.arange(chains), "draw": np.arange(draws)}
+    used = {dim for name in values for dim in known[name]}
+    posterior = xr.Dataset(
+        {name: (("chain", "draw", *known[name]), values[name]) for name in known if name in values},
+        coords=base | {dim: labels[dim] for dim in used},
+    )
+    return xr.DataTree.from_dict(
+        {
+            "/posterior": posterior,
+            "/sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in stats.items()}, coords=base),
+            "/observed_data": xr.Dataset({"y": ("row", design.y)}, coords={"row": labels["row"]}),
+        }
+    )
+
+
+def _residuals(design: Design, values: dict[str, np.ndarray]) -> np.ndarray:
+    """E = y - X beta - sum Z_k u_k, (chain, draw, row)."""
+    e = design.y - values["beta"] @ design.X.T
+    for level in design.levels:
+        u = values[level.name][:, :, level.index]
+        e -= u * level.columns[:, 0] if level.r == 1 else (u * level.columns).sum(axis=-1)
+    return e

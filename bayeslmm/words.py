@@ -1,0 +1,389 @@
+"""What a comparison shows, in sentences: each tied to a computed fact, and said only when it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from math import floor, isfinite, log10
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayeslmm.parameters import corr_label, sigma_label
+
+if TYPE_CHECKING:
+    from bayeslmm.compare import Comparison
+    from bayeslmm.design import LevelDesign
+
+RHAT_LIMIT = 1.01
+ESS_LIMIT = 400
+FEW_GROUPS = 5
+VISIBLE = 0.1  # relative difference of standard errors that is worth a sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that a comparison shows: its topic, and a paragraph."""
+
+    topic: str
+    text: str
+
+
+def findings(comparison: Comparison) -> tuple[Finding, ...]:
+    """Everything there is to say of a comparison; topics without a fact are left out."""
+    topics = {
+        "Trust": _trust,
+        "Divergences": _divergences,
+        "Joint and marginal": _agreement,
+        "Efficiency": _efficiency,
+        "On the boundary": _boundary,
+        "Few groups": _few_groups,
+        "ML, REML and the posterior": _centres,
+        "Standard errors": _standard_errors,
+    }
+    found = ((topic, " ".join(said(comparison))) for topic, said in topics.items())
+    return tuple(Finding(topic=topic, text=text) for topic, text in found if text)
+
+
+# Numbers
+
+
+def decimals(sd: float) -> int:
+    """Decimals that a number of this uncertainty deserves: two digits of the SD.
+
+    Examples
+    --------
+    >>> decimals(6.9), decimals(0.069), decimals(412.0)
+    (1, 3, 0)
+    """
+    if not (isfinite(sd) and sd > 0):
+        return 3
+    return max(0, 1 - floor(log10(sd)))
+
+
+def fixed(x: float, places: int) -> str:
+    """Write with a fixed number of decimals, "" for NaN; an exponent only for what is unreadable without.
+
+    Examples
+    --------
+    >>> fixed(251.4051, 1), fixed(float("nan"), 1), fixed(-0.0001, 2), fixed(3.2e9, 0)
+    ('251.4', '', '0.00', '3.2e+09')
+    """
+    if np.isnan(x):
+        return ""
+    if not isfinite(x) or abs(x) >= 1e7 or places > 7:
+        return f"{x:.3g}"
+    text = f"{x:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def number(x: float, digits: int = 3) -> str:
+    """Write with so many significant digits, without an exponent from 0.0001 to ten million.
+
+    Examples
+    --------
+    >>> number(0.012345), number(1234.5), number(0.0), number(2.0e-9)
+    ('0.0123', '1234', '0', '2e-09')
+    """
+    if x == 0 or not isfinite(x):
+        return f"{x:.0f}".removeprefix("-")
+    if not 1e-4 <= abs(x) < 1e7:
+        return f"{x:.{digits}g}"
+    return f"{x:.{max(0, digits - 1 - floor(log10(abs(x))))}f}"
+
+
+def percent(p: float) -> str:
+    """Write a probability as a percentage that never claims certainty.
+
+    Examples
+    --------
+    >>> percent(0.734), percent(0.9999), percent(0.0)
+    ('73 %', 'more than 99 %', 'less than 1 %')
+    """
+    if p < 0.01:
+        return "less than 1 %"
+    return "more than 99 %" if p > 0.99 else f"{100 * p:.0f} %"
+
+
+def listed(names) -> str:
+    """Join names: "a", "a and b", "a, b and c"."""
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def paragraphs(found: tuple[Finding, ...]) -> str:
+    """Findings as HTML paragraphs, escaped."""
+    return "".join(f"<p><strong>{escape(f.topic)}.</strong> {escape(f.text)}</p>\n" for f in found)
+
+
+# Sampling
+
+
+def _trust(c: Comparison) -> Iterator[str]:
+    d = c.diagnostics
+    bad = [v for v in c.variants if not d.loc[v, "trusted"]]
+    for variant in bad:
+        reasons = []
+        part = c.table[variant]
+        if part["rhat"].isna().any():
+            reasons.append("R-hat cannot be computed (it takes two chains that move)")
+        elif d.loc[variant, "max_rhat"] > RHAT_LIMIT:
+            worst = part["rhat"].idxmax()
+            reasons.append(
+                f"R-hat reaches {fixed(part['rhat'].max(), 3)} ({worst}), {RHAT_LIMIT} being the limit"
+            )
+        if part["ess"].isna().any():
+            reasons.append("the effective sample size cannot be computed")
+        elif d.loc[variant, "min_ess"] < ESS_LIMIT:
+            worst = part["ess"].idxmin()
+            reasons.append(
+                f"the smallest effective sample size is {fixed(part['ess'].min(), 0)} ({worst}), "
+                f"{ESS_LIMIT} being wanted"
+            )
+        yield f"The {variant} posterior cannot be trusted yet: {listed(reasons)}."
+    if bad and len(bad) < len(c.variants):
+        yield f"The {c.best} posterior can, and is the one quoted below."
+    elif bad:
+        yield "Take more draws before quoting any number of it."
+
+
+def _divergences(c: Comparison) -> Iterator[str]:
+    from bayeslmm.compare import divergences
+
+    for variant in c.variants:
+        at = divergences(c.posteriors[variant])
+        if at is None or not at.any():
+            continue
+        times = "1 draw" if at.sum() == 1 else f"{at.sum()} draws"
+        yield (
+            f"In the {variant} model {times} of {at.size} diverged: "
+            "there the sampler could not follow the posterior, and may have left out a part of it."
+        )
+        neck = funnel_neck(c, variant)
+        if neck is None:
+            continue
+        name, level, shift = neck
+        where = f"{name} is small: there its logarithm lies {-shift:.1f} posterior SDs below its mean"
+        if variant == "joint":
+            yield (
+                f"They gather where {where}. That is the narrow end of the funnel of {level.name} "
+                f"({level.label}): "
+                f"when {name} is near zero, so must every {level.name} be. "
+                f"Use the marginal model, which has no funnel, or sample {level.name} non-centred "
+                f"(centered=False)."
+            )
+        else:
+            yield f"They gather where {where}."
+
+
+def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] | None:
+    """The SD that is smallest at the divergences, its level, and by how many posterior SDs of its logarithm.
+
+    None unless it is clear: five divergences or more, half an SD or more, and 2.5 standard errors or more.
+    """
+    from bayeslmm.compare import divergences
+
+    at = divergences(c.posteriors[variant])
+    if at is None or at.sum() < 5 or at.all():
+        return None
+    shifts = []
+    for level in c.lmm.design.levels:
+        for e in range(level.r):
+            name = sigma_label(level, e)
+            x = np.log(np.maximum(c.values(variant, name), np.finfo(float).tiny))
+            if np.ptp(x) > 0:
+                shift = (x[at.ravel()].mean() - x[~at.ravel()].mean()) / x.std()
+                shifts.append((float(shift), name, level))
+    if not shifts:
+        return None
+    shift, name, level = min(shifts, key=lambda s: s[0])
+    clear = shift < -0.5 and shift * np.sqrt(at.sum()) < -2.5
+    return (name, level, shift) if clear else None
+
+
+def _agreement(c: Comparison) -> Iterator[str]:
+    from scipy.stats import norm
+
+    if len(c.variants) < 2:
+        return
+    z = c.table[("difference", "mcse")].abs().dropna()
+    if z.empty:
+        return
+    K = len(z)
+    # of K independent standard normals: median of the largest, and what it passes once in a hundred
+    usual, rare = (float(norm.ppf((1 + q ** (1 / K)) / 2)) for q in (0.5, 0.99))
+    gap = (
+        f"their means differ by at most {z.max():.1f} Monte Carlo errors ({z.idxmax()}, the largest of {K}); "
+        f"chance alone gives about {usual:.1f}, and more than {rare:.1f} once in a hundred times"
+    )
+    both = bool(c.diagnostics["trusted"].all())
+    if both and z.max() < rare:
+        yield (
+            f"Joint and marginal agree: {gap}. They are one posterior, with the random effects kept or "
+            f"integrated out."
+        )
+    elif both:
+        yield (
+            f"Joint and marginal do not agree: {gap}. The two are the same posterior, so one of the samplers "
+            "has missed a part of it; look for divergences and run both for longer."
+        )
+    elif c.diagnostics["trusted"].any():
+        yield f"As to agreement, {gap}; with one posterior not to be trusted, that settles little."
+
+
+def _efficiency(c: Comparison) -> Iterator[str]:
+    rate, trusted = c.diagnostics["min_ess_per_second"], c.diagnostics["trusted"]
+    if len(c.variants) < 2 or not trusted.all() or not np.isfinite(rate).all():
+        return
+    fast, slow = rate.idxmax(), rate.idxmin()
+    ratio = rate.max() / rate.min()
+    how = (
+        f"{number(rate[fast], 2)} against {number(rate[slow], 2)} effective draws per second "
+        "of the parameter that mixes worst, compilation included"
+    )
+    if ratio < 1.25:
+        yield f"Joint and marginal were about equally efficient: {how}."
+    else:
+        yield f"The {fast} model was {number(ratio, 2)} times as efficient as the {slow}: {how}."
+
+
+# Estimates
+
+
+def _boundary(c: Comparison) -> Iterator[str]:
+    fits = {"ML": set(c.ml.boundary), "REML": set(c.reml.boundary)}
+    for level in c.lmm.design.levels:
+        for e in range(level.r):
+            name = sigma_label(level, e)
+            who = [fit for fit, names in fits.items() if name in names]
+            if not who:
+                continue
+            x, unit, per = c.values(c.best, name), *_weight(level, e)
+            exceeds = float(np.mean(x * unit > c.values(c.best, "sigma") / 2))
+            yield (
+                f"{listed(who)} put{'s' if len(who) == 1 else ''} {name}, {meaning(level, e)}, at zero: the "
+                f"highest "
+                f"point of a likelihood that falls off slowly, not evidence that there is no variation. "
+                f"The posterior has a median of {number(np.median(x))} and a 95 % interval from "
+                f"{_interval(x)}; "
+                f"the probability that it exceeds half the residual SD{per} is {percent(exceeds)}."
+            )
+        who = [fit for fit, names in fits.items() if f"corr_{level.name}" in names]
+        if who:
+            yield from _tied(c, level, who)
+
+
+def _tied(c: Comparison, level: LevelDesign, who: list[str]) -> Iterator[str]:
+    fit = c.ml if who[0] == "ML" else c.reml
+    pairs = [corr_label(level, j, i) for i in range(1, level.r) for j in range(i)]
+    extreme = [name for name in pairs if abs(fit.estimates()[name]) > 0.999]
+    verb = "s" if len(who) == 1 else ""
+    for name in extreme:
+        x = c.values(c.best, name)
+        yield (
+            f"{listed(who)} put{verb} {name} at {fit.estimates()[name]:.0f}, the edge of what a correlation "
+            f"can be. "
+            f"The posterior has a median of {np.median(x):.2f} and a 95 % interval from "
+            f"{np.quantile(x, 0.025):.2f} to {np.quantile(x, 0.975):.2f}."
+        )
+    if not extreme:
+        yield (
+            f"{listed(who)} put{verb} the covariance of {level.name} on its boundary: one combination of "
+            f"{listed(level.effects)} does not vary between the groups of {level.label} at all."
+        )
+
+
+def _few_groups(c: Comparison) -> Iterator[str]:
+    for level, priors in zip(c.lmm.design.levels, c.lmm.priors.sd, strict=True):
+        if level.m >= FEW_GROUPS:
+            continue
+        for e, prior in enumerate(priors):
+            name = sigma_label(level, e)
+            x = c.values(c.best, name)
+            yield (
+                f"{level.label} has {level.m} groups, and {level.m} numbers say little about the SD they "
+                f"come from, "
+                f"so the prior of {name}, {prior}, matters."
+            )
+            if not prior.is_flat:
+                low, high = (number(v) for v in prior.quantile([0.25, 0.75]))
+                after = [number(v) for v in np.quantile(x, [0.25, 0.75])]
+                yield (
+                    f"Its middle half runs from {low} to {high}; that of the posterior from {after[0]} to "
+                    f"{after[1]}."
+                )
+            elif level.m < 3:
+                yield (
+                    "It is flat, and with fewer than 3 groups such a posterior has no finite mass: give a "
+                    "proper prior."
+                )
+
+
+def _centres(c: Comparison) -> Iterator[str]:
+    table, edge = c.centres, set(c.ml.boundary)
+    below = [n for n in table.index if n not in edge and table.loc[n, "ml"] < 0.95 * table.loc[n, "reml"]]
+    if below:
+        pairs = listed(
+            f"{n} at {number(table.loc[n, 'ml'])} against {number(table.loc[n, 'reml'])}" for n in below
+        )
+        yield (
+            f"ML puts {pairs} by REML: ML takes the fixed effects as known, and so sees less variation than "
+            f"there is."
+        )
+    skewed = []
+    for name, row in table.iterrows():
+        sd = float(c.table.loc[name, (c.best, "sd")])
+        if row["mode"] < row["median"] < row["mean"] and row["mean"] - row["mode"] > 0.25 * sd:
+            skewed.append((name, row))
+    if skewed:
+        name, row = max(skewed, key=lambda s: (s[1]["mean"] - s[1]["mode"]) / s[1]["mean"])
+        others = [other for other, _ in skewed if other != name]
+        yield (
+            f"The posterior of {name} is skewed to the right: its mode is {number(row['mode'])}, its median "
+            f"{number(row['median'])}, its mean {number(row['mean'])}; ML says {number(row['ml'])} and REML "
+            f"{number(row['reml'])}. An estimate that is the top of a curve leaves out the tail that the "
+            f"mean counts." + (f" The same holds, less strongly, for {listed(others)}." if others else "")
+        )
+
+
+def _standard_errors(c: Comparison) -> Iterator[str]:
+    ml, reml = c.ml.fixef_se, c.reml.fixef_se
+    wider = [name for name in reml.index if abs(reml[name] - ml[name]) > VISIBLE * ml[name]]
+    if wider:
+        name = max(wider, key=lambda n: abs(np.log(reml[n] / ml[n])))
+        many = f"of {len(wider)} of the {len(reml)} fixed effects" if len(reml) > 1 else "of the fixed effect"
+        yield (
+            f"REML changes the standard error {many} by more than 10 %, most that of beta[{name}]: "
+            f"{number(ml[name])} by ML, {number(reml[name])} by REML."
+        )
+    sd = c.table[(c.best, "sd")]
+    unsure = [n for n in reml.index if sd[f"beta[{n}]"] > (1 + VISIBLE) * reml[n]]
+    if unsure and c.diagnostics.loc[c.best, "trusted"]:
+        name = max(unsure, key=lambda n: sd[f"beta[{n}]"] / reml[n])
+        yield (
+            f"The posterior SD of beta[{name}] is {number(sd[f'beta[{name}]'])}, REML's standard error "
+            f"{number(reml[name])}: a standard error takes the variances as known, the posterior does not."
+        )
+
+
+def meaning(level: LevelDesign, effect: int) -> str:
+    """Say what an SD measures: "the SD between the groups of school"."""
+    name = level.effects[effect]
+    what = "the SD" if name == "Intercept" else f"the SD of {name}"
+    return f"{what} between the groups of {level.label}"
+
+
+def _weight(level: LevelDesign, effect: int) -> tuple[float, str]:
+    """Return what an effect of size 1 does to y in units of y, and the words for it."""
+    column = level.columns[:, effect]
+    if np.ptp(column) == 0:
+        return abs(float(column[0])), ""
+    if np.isin(column, (0.0, 1.0)).all():
+        return 1.0, ""
+    return float(np.std(column)), f" (for a change of {level.effects[effect]} by one SD)"
+
+
+def _interval(x: np.ndarray) -> str:
+    low, high = np.quantile(x, [0.025, 0.975])
+    return f"{number(low)} to {number(high)}"
