@@ -285,7 +285,7 @@ def _load(file: Path | None, source: Source) -> Model:
     if file is not None:
         if source.data is not None:
             raise UsageError(
-                f"--data goes with --formula; the data of {file} are named in it: data = {str(source.data)!r}."
+                f"--data goes with --formula; {file} names its own: data = {str(source.data)!r}."
             )
         described = ModelFile.read(file)
         stem = file.stem

@@ -45,7 +45,8 @@ def plan_cost(stats: Statistics) -> Cost:
     Examples
     --------
     >>> import bayeslmm as blm
-    >>> cost = plan_cost(blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}).statistics)
+    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+    >>> cost = plan_cost(lmm.statistics)
     >>> cost.stored, cost.full
     (3, 6)
     """
@@ -100,27 +101,25 @@ def explain_plan(stats: Statistics) -> str:
     >>> import bayeslmm as blm
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
     >>> print(explain_plan(lmm.statistics))
-    6 rows become cross-products of 3 random effects, 1 column of X and y, once; from then on the rows don't matter.
+    6 rows become cross-products of 3 random effects, 1 column of X, and y; after that the rows don't matter.
     Eliminated group by group, leaf first:
-      1. u2 (g): 3 blocks of 1 x 1, no ancestors
+      1. u2 (g): 3 blocks of 1 x 1
     Dense tail: none, so that work and memory grow linearly with the number of groups.
     Factor: 3 numbers, 50 % of the 6 in a full triangle.
-    Cost: about 30 flops for the value, 90 flops with the gradient.
-    Memory: 0.5 kB of statistics, 0.1 kB of work space for an evaluation.
+    Cost: about 42 flops for the value, 130 flops with the gradient.
+    Memory: 0.38 kB of statistics, 0.14 kB of work space.
     """
     design = stats.design
-    if not design.levels:
-        return "There are no random effects, and so nothing to factorise: this is ordinary least squares."
     cost = plan_cost(stats)
     share = 100 * cost.stored / cost.full
     lines = [
         f"{_many(design.n, 'row')} become cross-products of {_many(design.q, 'random effect')}, "
-        f"{_many(design.p, 'column')} of X and y, once; from then on the rows don't matter.",
+        f"{_many(design.p, 'column')} of X, and y; after that the rows don't matter.",
         *_chain(stats),
         *_tail(stats, cost),
         f"Factor: {_many(cost.stored, 'number')}, {_percent(share)} of the {cost.full:,} in a full triangle.",
         f"Cost: about {_flops(cost.value)} for the value, {_flops(cost.gradient)} with the gradient.",
-        f"Memory: {_bytes(cost.statistics)} of statistics, {_bytes(cost.work)} of work space for an evaluation.",
+        f"Memory: {_bytes(cost.statistics)} of statistics, {_bytes(cost.work)} of work space.",
     ]
     return "\n".join("\n".join(wrap(line, 110, subsequent_indent="     ")) for line in lines)
 
@@ -133,11 +132,9 @@ def _chain(stats: Statistics) -> list[str]:
         effects = sum(other.r for other in above)
         names = " and ".join(other.name for other in above)
         text = f"  {place + 1}. {_named(level)}: {_many(level.m, 'block')} of {level.r} x {level.r}"
-        text += f", each beside {_many(effects, 'effect')} of {names}" if above else ", no ancestors"
-        if stats.plan.tail:
-            couplings = _couplings(stats, place)
-            text += f" and {_range(couplings)} of the tail's columns"
-        lines.append(text)
+        beside = [f"{_many(effects, 'effect')} of {names}"] if above else []
+        beside += [f"{_range(_couplings(stats, place))} of the tail's columns"] if stats.plan.tail else []
+        lines.append(text + (f", each beside {' and '.join(beside)}" if beside else ""))
     return lines
 
 
@@ -149,15 +146,13 @@ def _tail(stats: Statistics, cost: Cost) -> list[str]:
     parts = " and ".join(f"{_named(levels[k])} with {levels[k].q:,}" for k in plan.tail)
     share = 100 * cost.tail / cost.gradient
     lines = [
-        f"Dense tail: {_many(columns, 'column')} ({parts}), because {_reasons(stats)}. It is a dense matrix of "
-        f"{_bytes(8 * columns**2)}, and takes {_percent(share)} of the flops of value and gradient."
+        f"Dense tail: {_many(columns, 'column')} ({parts}), because {_reasons(stats)}. It is a dense matrix "
+        f"of {_bytes(8 * columns**2)}, and takes {_percent(share)} of the flops of value and gradient."
     ]
     if columns > LARGE_TAIL:
         lines.append(
-            f"The tail is what costs here: time grows with the cube of its columns, and {TAIL_LIMIT:,} are the most "
-            "that are taken. What makes it smaller: writing a level as nested (a/b) where it is nested, fewer "
-            f"effects in {_where(stats)}, leaving out or putting together groups with few rows, or a level as "
-            "fixed effects where it has few groups."
+            f"The tail is what costs here: time grows with the cube of its columns, and {TAIL_LIMIT:,} are "
+            f"the most that are taken. What makes it smaller: {_remedies(stats)}."
         )
     return lines
 
@@ -174,8 +169,13 @@ def _reasons(stats: Statistics) -> str:
     return ", ".join(said)
 
 
-def _where(stats: Statistics) -> str:
-    return " or ".join(stats.design.levels[k].name for k in stats.plan.tail)
+def _remedies(stats: Statistics) -> str:
+    tail = [stats.design.levels[k] for k in stats.plan.tail]
+    said = ["writing a level as nested, (1 | a/b), where it is"]
+    several = " or ".join(level.name for level in tail if level.r > 1)
+    said += [f"fewer effects in {several}"] if several else []
+    said += ["fitting a subset of the groups", "putting groups with few rows together"]
+    return ", ".join(said)
 
 
 def _named(level: LevelDesign) -> str:

@@ -215,8 +215,8 @@ def fit_text(fit: LikelihoodFit) -> str:
     <BLANKLINE>
     Random effects:
      Groups    Name       Variance  Std.Dev.
-     g         Intercept  12.08333   3.47611
-     Residual              0.50000   0.70711
+     g         Intercept   12.0833   3.47611
+     Residual               0.5000   0.70711
     Number of obs: 6, groups: g, 3
     <BLANKLINE>
     Fixed effects:

@@ -1,0 +1,288 @@
+"""The command line: what each command prints and saves, its exit codes, and its start-up."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bayeslmm as blm
+from bayeslmm.cli import FAILED, INTERRUPTED, OK, USAGE, main
+
+MODELS = Path(__file__).parents[1] / "models"
+HEIGHTS = str(MODELS / "heights.toml")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PYTHONPATH", str(MODELS.parent))
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestCheck:
+    def test_says_what_the_model_is(self, capsys):
+        assert main(["check", HEIGHTS]) == OK
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert "18 rows in 6 groups of class:school" in out
+        assert "Note: school has only 2 groups" in out
+        assert "sigma_u3" in out  # the priors
+        assert "flops" in out  # the plan
+
+    def test_quiet_says_nothing_when_all_is_well(self, capsys, tmp_path):
+        assert main(["check", HEIGHTS, "--quiet"]) == OK
+        assert capsys.readouterr() == ("", "")
+        assert files(tmp_path) == []
+
+    @pytest.mark.parametrize("path", sorted(MODELS.glob("*.toml")), ids=lambda path: path.stem)
+    def test_every_model_of_the_gallery_is_sound(self, path, capsys):
+        assert main(["check", str(path)]) == OK
+
+    def test_a_formula_and_a_table_will_do(self, capsys):
+        data = str(MODELS / "data" / "heights.csv")
+        assert main(["check", "--formula", "Height ~ 1 + (1 | school/class)", "--data", data]) == OK
+        assert "nested in 2 groups of school" in capsys.readouterr().out
+
+
+class TestFit:
+    def test_reml_is_printed_and_saved_as_json(self, capsys, tmp_path):
+        assert main(["fit", HEIGHTS, "--variant", "reml"]) == OK
+        out = capsys.readouterr().out
+        assert "Linear mixed model fit by REML" in out
+        assert "Saved: heights-reml.json" in out
+        saved = json.loads((tmp_path / "heights-reml.json").read_text())
+        fit = blm.LMM.from_toml(HEIGHTS).reml()
+        assert saved["loglik"] == pytest.approx(fit.loglik, rel=1e-12)
+        assert saved["fixef"] == pytest.approx(fit.fixef.to_dict())
+        assert saved["se"] == pytest.approx(fit.fixef_se.to_dict())
+        assert saved["theta"] == pytest.approx(fit.theta.to_dict())
+        assert [row["group"] for row in saved["varcorr"]] == ["class:school", "school", "Residual"]
+        assert saved["varcorr"][2]["effect"] is None
+        assert saved["ranef"]["u3"]["1"]["Intercept"] == pytest.approx(fit.ranef["u3"].loc["1", "Intercept"])
+
+    def test_ml_on_the_boundary_is_said_and_saved(self, capsys, tmp_path):
+        target = tmp_path / "fit.json"
+        arguments = ["fit", HEIGHTS, "--variant", "ml", "--quiet", "--random-effects", "--out", str(target)]
+        assert main(arguments) == OK
+        out = capsys.readouterr().out
+        assert out.startswith("Linear mixed model fit by maximum likelihood")
+        assert "Conditional modes of u2" in out
+        assert json.loads(target.read_text())["status"]["name"] == "singular"
+
+    def test_a_posterior_is_printed_and_saved_as_netcdf(self, capsys, tmp_path, monkeypatch):
+        import xarray as xr
+
+        asked = {}
+
+        def sample(self, variant, **settings):
+            asked.update(settings, variant=variant)
+            return posterior()
+
+        monkeypatch.setattr(blm.LMM, "sample", sample)
+        numbers = ["--draws", "50", "--tune", "20", "--chains", "2", "--seed", "7"]
+        assert main(["fit", HEIGHTS, "--variant", "marginal", "--quiet", *numbers]) == OK
+        assert asked == {
+            "variant": "marginal", "draws": 50, "tune": 20, "chains": 2, "random_seed": 7, "progress": False,
+        }  # fmt: skip
+        out = capsys.readouterr().out
+        assert "sigma_u3" in out
+        with xr.open_datatree(tmp_path / "heights-marginal.nc") as tree:
+            assert tree["posterior"]["beta"].shape == (2, 50, 1)
+
+    def test_the_clean_part_of_an_interrupted_run_is_kept(self, capsys, tmp_path, monkeypatch):
+        def sample(self, variant, **settings):
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                raise blm.SamplingError("Interrupted after 50 draws.", posterior()) from None
+
+        monkeypatch.setattr(blm.LMM, "sample", sample)
+        assert main(["fit", HEIGHTS, "--variant", "joint", "--quiet"]) == INTERRUPTED
+        assert "heights-joint-partial.nc" in capsys.readouterr().err
+        assert files(tmp_path) == ["heights-joint-partial.nc"]
+
+
+class TestCompare:
+    @pytest.fixture
+    def compared(self, monkeypatch):
+        asked = {}
+
+        class Result:
+            def __str__(self):
+                return "the table"
+
+            def report(self, path, **about):
+                asked["about"] = about
+                return Path(path).write_text("<html></html>")
+
+        def compare(lmm, **settings):
+            asked.update(settings)
+            return Result()
+
+        monkeypatch.setattr("bayeslmm.compare.compare", compare)
+        return asked
+
+    def test_describes_compares_and_writes_a_report(self, compared, capsys, tmp_path):
+        assert main(["compare", HEIGHTS, "--seed", "1"]) == OK
+        out = capsys.readouterr().out
+        assert "18 rows in 6 groups" in out
+        assert out.index("18 rows") < out.index("the table") < out.index("Report: heights-report.html")
+        assert files(tmp_path) == ["heights-report.html"]
+        assert compared["random_seed"] == 1
+        assert compared["progress"] is True
+        assert compared["about"]["title"]
+
+    def test_quiet_prints_the_comparison_alone(self, compared, capsys, tmp_path):
+        target = tmp_path / "r.html"
+        assert main(["compare", HEIGHTS, "--quiet", "--random-effects", "--out", str(target)]) == OK
+        assert capsys.readouterr().out == f"the table\n\nReport: {target}\n"
+        assert compared["random_effects"] is True
+        assert compared["progress"] is False
+
+    def test_an_interrupt_is_one_line(self, monkeypatch, capsys):
+        def interrupted(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("bayeslmm.compare.compare", interrupted)
+        assert main(["compare", HEIGHTS, "--quiet"]) == INTERRUPTED
+        assert capsys.readouterr().err == "bayeslmm: Interrupted.\n"
+
+
+def test_schema_is_the_published_one(capsys):
+    assert main(["schema"]) == OK
+    assert json.loads(capsys.readouterr().out) == json.loads((MODELS / "schema.json").read_text())
+
+
+class TestErrors:
+    """Each is one message on stderr, no traceback, nothing on stdout, and its exit code."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["check", "no.toml"], FAILED, "there is no description file no.toml"),
+            (["check"], USAGE, "No model was given; write FILE.toml"),
+            (["check", HEIGHTS, "--formula", "y ~ 1"], USAGE, "Both a description file and --formula"),
+            (["check", HEIGHTS, "--data", "x.csv"], USAGE, "--data goes with --formula"),
+            (["check", "--formula", "y ~ 1 + (1 | g)"], USAGE, "needs the table as well"),
+            (["check", "--formula", "y ~ 1 + (1 | g)", "--data", "x.csv"], FAILED, "there is no file x.csv"),
+            (["fit", HEIGHTS], USAGE, "--variant"),
+            (["fit", HEIGHTS, "--variant", "mle"], USAGE, '"ml", "reml", "joint", "marginal"'),
+            (["fit", HEIGHTS, "--variant", "ml", "--draws", "0"], USAGE, "Must be >= 1"),
+            (["fit", HEIGHTS, "--variant", "ml", "--seed", "x"], USAGE, "seed"),
+            (["compar", HEIGHTS], USAGE, "compare"),
+            (["fit", HEIGHTS, "--variant", "ml", "--out", "a.nc"], USAGE, "write --out a.json"),
+            (["fit", HEIGHTS, "--variant", "joint", "--out", "a.json"], USAGE, "write --out a.nc"),
+        ],
+    )
+    def test_wrong_input(self, arguments, code, message, capsys, tmp_path):
+        assert main(arguments) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("bayeslmm: ")
+        assert message in err
+        assert "Traceback" not in err
+        assert files(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("toml", "csv", "message"),
+        [
+            ('formula = "y ~ 1 + (1 | g)', "y,g\n1,a\n", "m.toml, line 1"),
+            ('formla = "y ~ 1 + (1 | g)"\ndata = "d.csv"', "y,g\n1,a\n", "Did you mean 'formula'?"),
+            ('formula = "y ~ 1 + (1 | g)"\ndata = "d.csv"', "y,g\n1,a\nNaN,a\n2,b\n4,b\n", "y"),
+            ('formula = "y ~ 1 + (1 | g)"\ndata = "d.csv"', "y,g\n1,a\ninf,a\n2,b\n4,b\n", "infinite"),
+            ('formula = "y ~ 1 + (1 | h)"\ndata = "d.csv"', "y,g\n1,a\n2,a\n2,b\n4,b\n", "'h'"),
+            ('formula = "y ~ 1 + (1 | g)"\ndata = "e.csv"', "y,g\n1,a\n", "Did you mean 'd.csv'?"),
+            (
+                'formula = "y ~ 1 + (1 | g)"\ndata = "d.csv"\n[priors]\nsigma = "HalfNormal(sd=2)"',
+                "y,g\n1,a\n2,a\n2,b\n4,b\n",
+                "m.toml, line 4",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("command", [["check"], ["compare"], ["fit", "--variant", "reml"]])
+    def test_unsound_files(self, command, toml, csv, message, capsys, tmp_path):
+        (tmp_path / "m.toml").write_text(toml)
+        (tmp_path / "d.csv").write_text(csv)
+        assert main([*command, "m.toml"]) == FAILED
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert message in err
+        assert files(tmp_path) == ["d.csv", "m.toml"]
+
+    @pytest.mark.parametrize("command", [["compare"], ["fit", "--variant", "joint"]])
+    @pytest.mark.parametrize("place", ["no/such/folder", "folder", "file.txt"])
+    def test_a_bad_target_is_found_before_the_long_work(self, command, place, capsys, tmp_path, monkeypatch):
+        def never(*_, **__):
+            raise AssertionError("the long work began")
+
+        monkeypatch.setattr("bayeslmm.compare.compare", never)
+        monkeypatch.setattr(blm.LMM, "sample", never)
+        suffix = ".html" if command[0] == "compare" else ".nc"
+        (tmp_path / f"folder{suffix}").mkdir()
+        (tmp_path / "file.txt").write_text("")
+        target = f"{place}{suffix}" if place != "file.txt" else f"file.txt/out{suffix}"
+        assert main([*command, HEIGHTS, "--out", target]) == FAILED
+        assert "--out is" in capsys.readouterr().err
+
+    def test_a_failing_disk_is_one_message(self, monkeypatch, capsys):
+        def full(*_, **__):
+            raise OSError(28, "No space left on device", "heights-reml.json")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        assert main(["fit", HEIGHTS, "--variant", "reml"]) == FAILED
+        assert capsys.readouterr().err == "bayeslmm: heights-reml.json: No space left on device\n"
+
+
+class TestStartUp:
+    @staticmethod
+    def imported(*arguments):
+        code = (
+            "import sys; from bayeslmm.cli import main; code = main(sys.argv[1:]); "
+            "print('\\n' + ' '.join(sorted({name.split('.')[0] for name in sys.modules}))); sys.exit(code)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        )
+        return set(done.stdout.splitlines()[-1].split())
+
+    @pytest.mark.parametrize(
+        "arguments", [["check", HEIGHTS], ["fit", HEIGHTS, "--variant", "reml"]], ids=["check", "reml"]
+    )
+    def test_no_pymc_without_a_posterior(self, arguments):
+        assert not self.imported(*arguments) & {"pymc", "pytensor", "arviz", "nutpie", "matplotlib"}
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["--version"], []])
+    def test_help_imports_nothing_heavy(self, arguments):
+        assert not self.imported(*arguments) & {
+            "numpy",
+            "pandas",
+            "numba",
+            "scipy",
+            "pymc",
+            "pytensor",
+            "pydantic",
+        }
+
+    def test_help_takes_under_a_second(self):
+        def once():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "bayeslmm", "--help"], check=True, capture_output=True)
+            return time.perf_counter() - start
+
+        assert min(once() for _ in range(3)) < 1
+
+
+def posterior():
+    import arviz as az
+
+    rng = np.random.default_rng(0)
+    values = {name: rng.gamma(3, size=(2, 50)) for name in ("sigma", "sigma_u2", "sigma_u3")}
+    return az.from_dict({"posterior": values | {"beta": rng.normal(size=(2, 50, 1))}})
