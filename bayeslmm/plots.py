@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.compare import Comparison, density_of, divergences, sd_labels
+from bayeslmm.draws import density_of, divergences, sd_labels
 from bayeslmm.errors import DescriptionError
 from bayeslmm.parameters import level_names, sigma_label
 from bayeslmm.words import funnel_neck
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from bayeslmm.compare import Comparison
     from bayeslmm.design import LevelDesign
     from bayeslmm.lmm import LMM
 
@@ -30,16 +31,17 @@ BANDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WIDTH = 7.6  # inches
 MOST_PARAMETERS = 18
 MOST_GROUPS = 60
+LONG_NAME = 26
 
 
 def overview(comparison: Comparison) -> Figure:
     """Every parameter's estimates and intervals, and below them the density of every SD."""
     names, sds = forest_names(comparison), sd_labels(comparison.lmm.design)
-    top, bottom = _rows(len(names)), _rows(len(sds))
+    top, bottom = _rows(names), _rows(sds)
     figure = _figure(1.25 * top + 1.8 * bottom + 0.9)
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.25 * top + 0.45, 1.8 * bottom + 0.45])
-    forest(comparison, _grid(upper, len(names)))
-    sd_densities(comparison, _grid(lower, len(sds)))
+    forest(comparison, _grid(upper, names))
+    sd_densities(comparison, _grid(lower, sds))
     return figure
 
 
@@ -60,7 +62,7 @@ def forest_names(comparison: Comparison) -> list[str]:
 def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
     """Draw one small axis per parameter, in its own units.
 
-    ML and REML are shown with 2 standard errors where they have them, the posteriors with mean and 95 % interval.
+    ML and REML are shown with 2 standard errors where they have them, posteriors with mean and 95 % interval.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
     """
     names = forest_names(comparison)
     sources = ["ml", "reml", *comparison.variants]
-    figure, axes = _axes(ax, len(names), 1.25)
+    figure, axes = _axes(ax, names, 1.25)
     for a, name in zip(axes, names, strict=True):
         row = comparison.table.loc[name]
         for at, source in enumerate(sources):
@@ -87,8 +89,10 @@ def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
         a.set_yticks(range(len(sources)), [NAMES[source] for source in sources])
         a.tick_params(axis="y", length=0)
         if name.startswith("sigma"):
-            a.set_xlim(left=0)
-        _tidy(a, name, left=False, most=32)
+            low, high = a.get_xlim()
+            # zero is shown where it is near, and not hidden by the axis
+            a.set_xlim(left=-0.03 * high if low < 0.35 * high else low)
+        _tidy(a, name, left=False, most=LONG_NAME if _per_row(names) == 3 else 44)
         a.grid(axis="x", color="#dddddd", lw=0.6)
         a.set_axisbelow(True)
     return figure
@@ -106,7 +110,7 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
     by_name = dict(
         zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True)
     )
-    figure, axes = _axes(ax, len(by_name), 1.8)
+    figure, axes = _axes(ax, list(by_name), 1.8)
     for at, (a, (name, prior)) in enumerate(zip(axes, by_name.items(), strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
         points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
@@ -129,12 +133,13 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
             a.fill_between(grid, density, color=COLOURS["prior"], alpha=0.3, lw=0)
         for fit, value in zip(("ml", "reml"), points, strict=True):
             a.axvline(value, color=COLOURS[fit], lw=1.1, ls="-" if fit == "ml" else (0, (2, 1.5)), ymax=0.93)
-            a.plot([value], [0.93 * 1.08 * top], MARKERS[fit], color=COLOURS[fit], ms=5, clip_on=False)
+            size = 6.5 if fit == "ml" else 4.5  # both are seen where they coincide
+            a.plot([value], [0.93 * 1.08 * top], MARKERS[fit], color=COLOURS[fit], ms=size, clip_on=False)
         a.set_xlim(low, high)
         a.set_ylim(0, 1.08 * top if top > 0 else 1)
         a.set_yticks([])
         a.margins(x=0)
-        _tidy(a, name, left=False, most=32)
+        _tidy(a, name, left=False, most=LONG_NAME if _per_row(list(by_name)) == 3 else 44)
         if at == 0:
             _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
     return figure
@@ -172,9 +177,9 @@ def caterpillar(
 ) -> Figure:
     """Draw a level's random effects, sorted: REML's modes and the posterior's means, with intervals.
 
-    Where each group has one number of its own (a constant column), a cross shows it without shrinkage: the mean
-    of the group's rows less the fixed effects and the other levels. At most 60 groups are drawn, evenly spaced
-    by rank.
+    Where each group has one number of its own (a constant column), a cross shows it without shrinkage: the
+    mean of the group's rows less the fixed effects and the other levels. Of many groups, 60 are drawn, evenly
+    spaced by rank.
     """
     frame = comparison.reml.ranef[level.name]
     mode = frame.iloc[:, effect].to_numpy()
@@ -193,7 +198,7 @@ def caterpillar(
         order = order[np.linspace(0, level.m - 1, MOST_GROUPS).round().astype(int)]
     own = _unshrunk(comparison, level)
     figure, (a,) = _axes(
-        None if ax is None else [ax], 1, 0.6 + (0.3 if len(order) < 13 else 0.15) * len(order)
+        None if ax is None else [ax], [""], 0.6 + (0.3 if len(order) < 13 else 0.15) * len(order)
     )
     at = np.arange(len(order))
     a.axvline(0, color="#999999", lw=0.8)
@@ -232,7 +237,7 @@ def _unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray | None:
 
 
 def design_matrix(lmm: LMM, ax: Axes | None = None) -> Figure:
-    """Draw where Z transposed is not zero, one band per level; of a large matrix, cells of several entries."""
+    """Draw where Z transposed is not zero, one band per level; a large matrix is drawn in cells."""
     from matplotlib.colors import ListedColormap
 
     design = lmm.design
@@ -240,7 +245,7 @@ def design_matrix(lmm: LMM, ax: Axes | None = None) -> Figure:
     shares = _band_heights(heights)
     n = design.n
     columns = min(n, 600)
-    figure, (a,) = _axes(None if ax is None else [ax], 1, 0.9 + 3.4 * min(1.0, sum(shares) / 40))
+    figure, (a,) = _axes(None if ax is None else [ax], [""], 0.9 + 3.4 * min(1.0, sum(shares) / 40))
     top = 0.0
     ticks, names = [], []
     for k, (level, share) in enumerate(zip(design.levels, shares, strict=True)):
@@ -283,7 +288,7 @@ def _band_heights(heights: Sequence[int]) -> list[float]:
 def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
     """Draw the effective sample size of each parameter per variant; the line is the 400 that is wanted."""
     names = forest_names(comparison)
-    figure, (a,) = _axes(None if ax is None else [ax], 1, 0.9 + 0.3 * len(names))
+    figure, (a,) = _axes(None if ax is None else [ax], [""], 0.9 + 0.3 * len(names))
     at, wide = np.arange(len(names)), 0.8 / len(comparison.variants)
     for k, variant in enumerate(comparison.variants):
         ess = comparison.table.loc[names, (variant, "ess")].to_numpy()
@@ -298,11 +303,18 @@ def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
     return figure
 
 
+def has_funnel(comparison: Comparison, variant: str) -> bool:
+    """Whether there is a level, and its random effects are in the posterior, so that `funnel` can be drawn."""
+    levels = comparison.lmm.design.levels
+    variables = comparison.posteriors[variant]["posterior"].data_vars
+    return bool(levels) and all(level.name in variables for level in levels)
+
+
 def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = None) -> Figure:
     """Draw the log of an SD against a random effect of its level, divergences marked.
 
-    The SD is the one that is smallest at the divergences (or else the last level's), the group the one with the
-    fewest rows.
+    The SD is the one that is smallest at the divergences (or else the last level's), the group the one
+    with the fewest rows.
     """
     design = comparison.lmm.design
     neck = funnel_neck(comparison, variant)
@@ -316,7 +328,7 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     sd = np.log(np.maximum(comparison.values(variant, labels[effect]), np.finfo(float).tiny))
     at = divergences(tree)
     bad = np.zeros(sd.size, dtype=bool) if at is None else at.ravel()
-    figure, (a,) = _axes(None if ax is None else [ax], 1, 3.4)
+    figure, (a,) = _axes(None if ax is None else [ax], [""], 3.4)
     a.plot(
         u[~bad],
         sd[~bad],
@@ -337,7 +349,7 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     a.set_xlabel(f"{level.name}[{_short(level.groups[group])}{of}]")
     a.set_ylabel(f"log {labels[effect]}")
     _tidy(a, f"The funnel of {level.name} in the {variant} model")
-    a.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=1.5)
+    a.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -350,33 +362,36 @@ def _figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def _per_row(count: int) -> int:
-    return count if count < 3 else 2 if count in (4,) else 3
+def _per_row(names: Sequence[str]) -> int:
+    """Return how many small axes stand side by side: three; two for four axes or long names."""
+    most = 2 if len(names) == 4 or max(map(len, names), default=0) > LONG_NAME else 3
+    return max(1, min(len(names), most))
 
 
-def _rows(count: int) -> int:
-    return -(-count // max(1, _per_row(count)))
+def _rows(names: Sequence[str]) -> int:
+    return -(-len(names) // _per_row(names))
 
 
-def _grid(figure: Figure | SubFigure, count: int) -> list[Axes]:
-    rows, columns = _rows(count), _per_row(count)
+def _grid(figure: Figure | SubFigure, names: Sequence[str]) -> list[Axes]:
+    rows, columns, count = _rows(names), _per_row(names), len(names)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[count:]:
         spare.remove()
     return list(axes[:count])
 
 
-def _axes(ax: Sequence[Axes] | None, count: int, height: float) -> tuple[Any, list[Axes]]:
-    """Return the given axes and their figure, or `count` new ones in rows of the given height in inches."""
+def _axes(ax: Sequence[Axes] | None, names: Sequence[str], height: float) -> tuple[Any, list[Axes]]:
+    """Return the figure and the given axes, or one new axis per name, in rows of so many inches."""
     if ax is not None:
         axes = list(np.atleast_1d(np.asarray(ax, dtype=object)))
-        if len(axes) != count:
+        if len(axes) != len(names):
             raise DescriptionError(
-                f"{len(axes)} axes were given; this picture needs {count}: leave ax out, or give {count}."
+                f"{len(axes)} axes were given; this picture needs {len(names)}: leave ax out, or give as "
+                f"many."
             )
         return axes[0].figure, axes
-    figure = _figure(height * _rows(count) + 0.5)
-    return figure, _grid(figure, count)
+    figure = _figure(height * _rows(names) + 0.5)
+    return figure, _grid(figure, names)
 
 
 def _tidy(ax: Axes, title: str, left: bool = True, most: int = 90) -> None:
@@ -386,7 +401,7 @@ def _tidy(ax: Axes, title: str, left: bool = True, most: int = 90) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["left"].set_visible(left)
     ax.tick_params(axis="x", labelsize=9)
-    ax.xaxis.set_major_locator(MaxNLocator(4 if most < 40 else 7))
+    ax.xaxis.set_major_locator(MaxNLocator(4 if most < 50 else 7))
 
 
 def _short(text: str, most: int = 24) -> str:

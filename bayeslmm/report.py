@@ -1,4 +1,4 @@
-"""A comparison for the terminal, and as one self-contained HTML file."""
+"""A comparison as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from platform import python_version
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.compare import POSTERIOR, SAMPLING, Comparison
-from bayeslmm.words import fixed, number, paragraphs
+from bayeslmm.compare import Comparison
+from bayeslmm.tables import HEADINGS, NUMBERS, estimates, sampling, shown_centres, shown_diagnostics
+from bayeslmm.words import funnel_neck, number, paragraphs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bayeslmm.design import LevelDesign
     from bayeslmm.lmm import LMM
 
-WIDTH = 110
 PACKAGES = (
     "bayeslmm",
     "pymc",
@@ -40,104 +40,6 @@ PACKAGES = (
 ATTRIBUTES = (
     "sampler", "draws", "tune", "chains", "random_seed", "seconds", "acceptance_rate", "pareto_k", "note",
 )  # fmt: skip
-HEADINGS = {"ml": "ML", "reml": "REML", "difference": "joint - marginal"}
-NUMBERS = {
-    "ess_per_second": "ESS/s",
-    "ess": "ESS",
-    "rhat": "R-hat",
-    "mcse": "in MC errors",
-    "estimate": "estimate",
-}
-
-# In the terminal
-
-
-def terminal_text(comparison: Comparison) -> str:
-    """Return the whole comparison as text of at most 110 columns where the names allow it."""
-    lmm = comparison.lmm
-    parts = [
-        lmm.hierarchy.formula,
-        lmm.describe(),
-        _blocks(_estimates(comparison)),
-        _blocks(_sampling(comparison)),
-        "SDs by five rules (posterior of the "
-        f"{comparison.best} variant)\n\n{_plain(shown_centres(comparison))}",
-        _plain(shown_diagnostics(comparison)),
-    ]
-    parts += [fill(f"{found.topic}. {found.text}", WIDTH) for found in comparison.findings]
-    return "\n\n".join(parts) + "\n"
-
-
-def _estimates(comparison: Comparison) -> pd.DataFrame:
-    columns = [(fit, number) for fit in ("ml", "reml") for number in ("estimate", "se")]
-    columns += [(variant, number) for variant in comparison.variants for number in POSTERIOR]
-    return comparison.shown[columns]
-
-
-def _sampling(comparison: Comparison) -> pd.DataFrame:
-    columns = [(variant, number) for variant in comparison.variants for number in SAMPLING]
-    if "difference" in comparison.table.columns.get_level_values(0):
-        columns.append(("difference", "mcse"))
-    return comparison.shown[columns]
-
-
-def shown_centres(comparison: Comparison) -> pd.DataFrame:
-    """Return the SDs by five rules as text, with the decimals of the table."""
-    table = comparison.centres
-    rows = {name: [fixed(x, comparison.places(name)) for x in row] for name, row in table.iterrows()}
-    columns = ["ML", "REML", "posterior mode", "median", "mean"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-
-
-def shown_diagnostics(comparison: Comparison) -> pd.DataFrame:
-    """Return the diagnostics as text, one row per variant."""
-    table = comparison.diagnostics
-    out = pd.DataFrame(index=table.index)
-    out["sampler"] = table["sampler"]
-    out["chains x draws"] = [f"{c} x {d}" for c, d in zip(table["chains"], table["draws"], strict=True)]
-    out["seconds"] = [number(x) if np.isfinite(x) else "" for x in table["seconds"]]
-    out["divergences"] = ["none possible" if np.isnan(x) else f"{x:.0f}" for x in table["divergences"]]
-    out["smallest ESS"] = [fixed(x, 0) for x in table["min_ess"]]
-    out["per second"] = [number(x) if np.isfinite(x) else "" for x in table["min_ess_per_second"]]
-    out["largest R-hat"] = [fixed(x, 3) for x in table["max_rhat"]]
-    out["trusted"] = ["yes" if x else "no" for x in table["trusted"]]
-    return out
-
-
-def _plain(table: pd.DataFrame) -> str:
-    """Text, right-aligned under its headings, the index on the left."""
-    cells = [["", *map(str, table.columns)]]
-    cells += [[str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
-
-
-def _blocks(table: pd.DataFrame) -> str:
-    """Put the groups of columns side by side, each under its heading; start a new block where 110 columns are full."""
-    names = ["", "", *map(str, table.index)]
-    left = max(map(len, names))
-    groups = []
-    for source in dict.fromkeys(table.columns.get_level_values(0)):
-        part = table[source].rename(columns=NUMBERS)
-        lines = _plain(part.set_axis([""] * len(part), axis=0)).splitlines()
-        wide = max(len(HEADINGS.get(source, source)), *map(len, lines))
-        groups.append(
-            [f" {HEADINGS.get(source, source)} ".center(wide, "-"), *(line.rjust(wide) for line in lines)]
-        )
-    blocks: list[list[str]] = []
-    for group in groups:
-        if not blocks or len(blocks[-1][0]) + len(group[0]) + 2 > WIDTH:
-            blocks.append([name.ljust(left) for name in names])
-        blocks[-1] = [f"{a}  {b}" for a, b in zip(blocks[-1], group, strict=True)]
-    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
-
-
-# HTML
 
 
 def write_report(
@@ -215,9 +117,9 @@ def report_html(
 def tables_html(comparison: Comparison) -> str:
     """Return the table (estimates, then sampling), the SDs by five rules and the diagnostics as HTML."""
     tables = {
-        "Estimates, standard errors, and the posteriors with their 95 % intervals": _estimates(comparison),
+        "Estimates, standard errors, and the posteriors with their 95 % intervals": estimates(comparison),
         "The standard deviations by five rules": shown_centres(comparison),
-        "How well each parameter was sampled": _sampling(comparison),
+        "How well each parameter was sampled": sampling(comparison),
         "The runs": shown_diagnostics(comparison),
     }
     out = []
@@ -231,27 +133,36 @@ def tables_html(comparison: Comparison) -> str:
 
 def equations(lmm: LMM) -> str:
     """Return the joint and the marginal model as equations in plain HTML."""
-    design = lmm.design
-    u = [f"<i>u</i><sub>{level.name.removeprefix('u')}</sub>" for level in design.levels]
-    Z = [f"<i>Z</i><sub>{level.name.removeprefix('u')}</sub>" for level in design.levels]
+
+    def symbol(letter: str, level: LevelDesign) -> str:
+        return f"<i>{letter}</i><sub>{level.name.removeprefix('u')}</sub>"
+
+    levels = lmm.design.levels
     s2 = "<i>σ</i><sup>2</sup>"
-    G = [f"<i>G</i><sub>{level.name.removeprefix('u')}</sub>" for level in design.levels]
-    mean = "<i>y</i> = <i>Xβ</i>" + "".join(f" + {z}{b}" for z, b in zip(Z, u, strict=True)) + " + <i>e</i>"
-    lines = [mean, f"<i>e</i> ~ N(0, {s2}<i>I</i>)"]
-    said = []
-    for level, b, g in zip(design.levels, u, G, strict=True):
-        lines.append(f"{b} ~ N(0, {s2}{g})")
-        effects = ", ".join(level.effects)
+    effects = "".join(f" + {symbol('Z', level)}{symbol('u', level)}" for level in levels)
+    lines = [f"<i>y</i> = <i>Xβ</i>{effects} + <i>e</i>", f"<i>e</i> ~ N(0, {s2}<i>I</i>)"]
+    items = []
+    for level in levels:
+        u, G = symbol("u", level), symbol("G", level)
+        names = escape(", ".join(level.effects))
         how = "correlated" if level.correlated else "independent"
-        many = f"{level.r} {how} effects ({effects})" if level.r > 1 else f"one effect ({effects})"
-        said.append(f"{b} has {many} for each of the {level.m} groups of {escape(level.label)}")
-    V = "".join(f"{z}{g}{z}′ + " for z, g in zip(Z, G, strict=True))
-    joint = "".join(f'<p class="equation">{line}</p>' for line in lines)
-    items = "".join(f"<li>{escape(text, quote=False) if '<' not in text else text}.</li>" for text in said)
+        if level.r == 1:
+            variance = f"<i>σ</i><sub>{level.name}</sub><sup>2</sup><i>I</i>"
+            lines.append(f"{u} ~ N(0, {s2}{G}), {s2}{G} = {variance}")
+            what = f"one effect ({names})"
+        else:
+            lines.append(f"{u} ~ N(0, {s2}{G})")
+            what = f"{level.r} {how} effects ({names})"
+        block = f"; {s2}{G} is the same {level.r} x {level.r} block for every group" if level.r > 1 else ""
+        items.append(
+            f"<li>{u}: {what} for each of the {level.m} groups of {escape(level.label)}{block}.</li>"
+        )
+    V = "".join(f"{symbol('Z', k)}{symbol('G', k)}{symbol('Z', k)}′ + " for k in levels)
     return (
-        f"<p>The formula is <code>{escape(lmm.hierarchy.formula)}</code>. The joint model keeps the random "
-        f"effects:</p>"
-        f"{joint}<ul>{items}</ul>"
+        f"<p>The formula is <code>{escape(lmm.hierarchy.formula)}</code>. "
+        "The joint model keeps the random effects:</p>"
+        + "".join(f'<p class="equation">{line}</p>' for line in lines)
+        + f"<ul>{''.join(items)}</ul>"
         "<p>The marginal model is the integral of the joint over the random effects; ML and REML work on "
         "it:</p>"
         f'<p class="equation"><i>y</i> ~ N(<i>Xβ</i>, {s2}({V}<i>I</i>))</p>'
@@ -281,62 +192,67 @@ def recipe(comparison: Comparison, load: str | None = None) -> str:
 def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
     from bayeslmm import plots
 
-    best = comparison.best
-    sources = " and ".join(comparison.variants)
+    design, best = comparison.lmm.design, comparison.best
     shown = plots.forest_names(comparison)
-    some = (
-        f" The first {sum(name.startswith('beta[') for name in shown)} of the {comparison.lmm.design.p} "
-        f"fixed effects are shown."
-        if len(shown) < len(comparison.ml.estimates())
-        else ""
-    )
+    left_out = len(comparison.ml.estimates()) - len(shown)
+    some = f" {left_out} of the {design.p} fixed effects are left out." if left_out else ""
     yield (
         plots.forest(comparison),
         "Each parameter in its own units: ML and REML with 2 standard errors (none for SDs and "
         "correlations), "
-        f"the {sources} posterior with mean and 95 % interval. Joint and marginal should coincide; where "
-        f"the posterior "
-        f"is wider than the likelihood's interval, it counts what the standard error takes as known.{some}",
+        f"the {' and '.join(comparison.variants)} posterior with mean and 95 % interval. Where the "
+        f"posterior is "
+        f"wider than the likelihood's interval, it counts what the standard error takes as known.{some}",
     )
     yield (
         plots.sd_densities(comparison),
         "The posterior density of each SD, with its prior in grey and the points that ML and REML choose. "
-        "Where the posterior follows the prior, the data said little; where it is narrower, that is what "
-        "the data added. "
-        "A mean lies to the right of the highest point when the tail is long.",
+        "Where "
+        "the posterior follows the prior, the data said little; where it is narrower, that is what the data "
+        "added.",
     )
-    for level in comparison.lmm.design.levels:
+    for level in design.levels:
+        if level.name not in comparison.posteriors[best]["posterior"].data_vars:
+            continue
+        uneven = np.ptp(np.bincount(level.index, minlength=level.m)) > 0
         for effect in range(level.r):
-            if level.name in comparison.posteriors[best]["posterior"].data_vars:
-                yield (
-                    plots.caterpillar(comparison, level, effect),
-                    f"The random effects of {level.label}, {level.effects[effect]}: REML's conditional "
-                    f"modes, which take the "
-                    "variances as known, and the posterior, which does not. Groups with few rows are drawn "
-                    "furthest to zero.",
-                )
+            yield (
+                plots.caterpillar(comparison, level, effect),
+                f"The random effects of {level.label}, {level.effects[effect]}: REML's conditional modes, "
+                f"which take "
+                "the variances as known, and the posterior, which does not."
+                + (" Groups with few rows are drawn furthest towards zero." if uneven else ""),
+            )
     yield (
         plots.ess_bars(comparison),
-        "How many independent draws the run is worth, parameter by parameter. Short bars need more draws or "
-        "the other variant.",
+        "How many independent draws each run is worth, parameter by parameter.",
     )
     for variant in comparison.variants:
-        if comparison.diagnostics.loc[variant, "divergences"] > 0 and comparison.lmm.design.levels:
-            yield (
-                plots.funnel(comparison, variant),
-                f"Where the {variant} run diverged. Towards the bottom the SD nears zero and the effects "
-                f"must follow: "
-                "the funnel narrows, and a sampler with steps of one length gets stuck at its neck.",
-            )
+        if not (
+            comparison.diagnostics.loc[variant, "divergences"] > 0 and plots.has_funnel(comparison, variant)
+        ):
+            continue
+        gathered = funnel_neck(comparison, variant) is not None
+        yield (
+            plots.funnel(comparison, variant),
+            f"Where the {variant} run diverged (crosses). Towards the bottom the SD nears zero and the "
+            f"effects must "
+            "follow: a funnel. "
+            + (
+                "The crosses gather at its neck, where steps that suit the wide part are too long."
+                if gathered
+                else "The crosses do not gather at its neck here."
+            ),
+        )
 
 
 def _design_picture(lmm: LMM) -> tuple[Figure, str]:
     from bayeslmm import plots
 
+    how = " Nested levels show as steps within steps, crossed ones as stripes across each other."
     return plots.design_matrix(lmm), (
-        "Where the matrix of the random effects is not zero, one band per level, one column per row of the "
-        "data. "
-        "Nested levels show as steps within steps, crossed ones as stripes across each other."
+        "Where the matrix of the random effects is not zero: one band per level, one column per row of the "
+        "data." + (how if len(lmm.design.levels) > 1 else "")
     )
 
 

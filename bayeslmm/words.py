@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayeslmm.draws import divergences
 from bayeslmm.parameters import corr_label, sigma_label
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def findings(comparison: Comparison) -> tuple[Finding, ...]:
     topics = {
         "Trust": _trust,
         "Divergences": _divergences,
-        "Joint and marginal": _agreement,
+        "Agreement": _agreement,
         "Efficiency": _efficiency,
         "On the boundary": _boundary,
         "Few groups": _few_groups,
@@ -141,7 +142,7 @@ def _trust(c: Comparison) -> Iterator[str]:
                 f"the smallest effective sample size is {fixed(part['ess'].min(), 0)} ({worst}), "
                 f"{ESS_LIMIT} being wanted"
             )
-        yield f"The {variant} posterior cannot be trusted yet: {listed(reasons)}."
+        yield f"The {variant} posterior cannot be trusted yet: {'; '.join(reasons)}."
     if bad and len(bad) < len(c.variants):
         yield f"The {c.best} posterior can, and is the one quoted below."
     elif bad:
@@ -149,8 +150,6 @@ def _trust(c: Comparison) -> Iterator[str]:
 
 
 def _divergences(c: Comparison) -> Iterator[str]:
-    from bayeslmm.compare import divergences
-
     for variant in c.variants:
         at = divergences(c.posteriors[variant])
         if at is None or not at.any():
@@ -182,8 +181,6 @@ def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] |
 
     None unless it is clear: five divergences or more, half an SD or more, and 2.5 standard errors or more.
     """
-    from bayeslmm.compare import divergences
-
     at = divergences(c.posteriors[variant])
     if at is None or at.sum() < 5 or at.all():
         return None
@@ -229,7 +226,7 @@ def _agreement(c: Comparison) -> Iterator[str]:
             "has missed a part of it; look for divergences and run both for longer."
         )
     elif c.diagnostics["trusted"].any():
-        yield f"As to agreement, {gap}; with one posterior not to be trusted, that settles little."
+        yield f"Of joint and marginal, {gap}. With one posterior not to be trusted, that settles little."
 
 
 def _efficiency(c: Comparison) -> Iterator[str]:
@@ -265,8 +262,8 @@ def _boundary(c: Comparison) -> Iterator[str]:
                 f"{listed(who)} put{'s' if len(who) == 1 else ''} {name}, {meaning(level, e)}, at zero: the "
                 f"highest "
                 f"point of a likelihood that falls off slowly, not evidence that there is no variation. "
-                f"The posterior has a median of {number(np.median(x))} and a 95 % interval from "
-                f"{_interval(x)}; "
+                f"The posterior has a median of {_of(c, name, np.median(x))} and a 95 % interval from "
+                f"{_interval(c, name)}; "
                 f"the probability that it exceeds half the residual SD{per} is {percent(exceeds)}."
             )
         who = [fit for fit, names in fits.items() if f"corr_{level.name}" in names]
@@ -307,8 +304,8 @@ def _few_groups(c: Comparison) -> Iterator[str]:
                 f"so the prior of {name}, {prior}, matters."
             )
             if not prior.is_flat:
-                low, high = (number(v) for v in prior.quantile([0.25, 0.75]))
-                after = [number(v) for v in np.quantile(x, [0.25, 0.75])]
+                low, high = (_of(c, name, v) for v in prior.quantile([0.25, 0.75]))
+                after = [_of(c, name, v) for v in np.quantile(x, [0.25, 0.75])]
                 yield (
                     f"Its middle half runs from {low} to {high}; that of the posterior from {after[0]} to "
                     f"{after[1]}."
@@ -325,7 +322,7 @@ def _centres(c: Comparison) -> Iterator[str]:
     below = [n for n in table.index if n not in edge and table.loc[n, "ml"] < 0.95 * table.loc[n, "reml"]]
     if below:
         pairs = listed(
-            f"{n} at {number(table.loc[n, 'ml'])} against {number(table.loc[n, 'reml'])}" for n in below
+            f"{n} at {_of(c, n, table.loc[n, 'ml'])} against {_of(c, n, table.loc[n, 'reml'])}" for n in below
         )
         yield (
             f"ML puts {pairs} by REML: ML takes the fixed effects as known, and so sees less variation than "
@@ -336,34 +333,39 @@ def _centres(c: Comparison) -> Iterator[str]:
         sd = float(c.table.loc[name, (c.best, "sd")])
         if row["mode"] < row["median"] < row["mean"] and row["mean"] - row["mode"] > 0.25 * sd:
             skewed.append((name, row))
-    if skewed:
-        name, row = max(skewed, key=lambda s: (s[1]["mean"] - s[1]["mode"]) / s[1]["mean"])
-        others = [other for other, _ in skewed if other != name]
-        yield (
-            f"The posterior of {name} is skewed to the right: its mode is {number(row['mode'])}, its median "
-            f"{number(row['median'])}, its mean {number(row['mean'])}; ML says {number(row['ml'])} and REML "
-            f"{number(row['reml'])}. An estimate that is the top of a curve leaves out the tail that the "
-            f"mean counts." + (f" The same holds, less strongly, for {listed(others)}." if others else "")
-        )
+    if not skewed:
+        return
+    name, row = max(skewed, key=lambda s: (s[1]["mean"] - s[1]["mode"]) / s[1]["mean"])
+    ml, reml, mode, median, mean = (_of(c, name, x) for x in row)
+    yield (
+        f"The posterior of {name} is skewed to the right: its mode is {mode}, its median {median}, its mean "
+        f"{mean}; "
+        f"ML says {ml} and REML {reml}. The top of a curve leaves out the tail that the mean counts."
+    )
+    others = [other for other, _ in skewed if other != name]
+    if others:
+        yield f"The same holds, less strongly, for {listed(others)}."
 
 
 def _standard_errors(c: Comparison) -> Iterator[str]:
-    ml, reml = c.ml.fixef_se, c.reml.fixef_se
-    wider = [name for name in reml.index if abs(reml[name] - ml[name]) > VISIBLE * ml[name]]
-    if wider:
-        name = max(wider, key=lambda n: abs(np.log(reml[n] / ml[n])))
-        many = f"of {len(wider)} of the {len(reml)} fixed effects" if len(reml) > 1 else "of the fixed effect"
+    ml, reml, sd = c.ml.fixef_se, c.reml.fixef_se, c.table[(c.best, "sd")]
+    changed = [name for name in reml.index if abs(reml[name] - ml[name]) > VISIBLE * ml[name]]
+    if changed:
+        name = max(changed, key=lambda n: abs(np.log(reml[n] / ml[n])))
+        label = f"beta[{name}]"
+        also = f" (and of {len(changed) - 1} more)" if len(changed) > 1 else ""
         yield (
-            f"REML changes the standard error {many} by more than 10 %, most that of beta[{name}]: "
-            f"{number(ml[name])} by ML, {number(reml[name])} by REML."
+            f"ML and REML give standard errors of {label}{also} that differ by more than 10 %: "
+            f"{_of(c, label, ml[name])} and {_of(c, label, reml[name])}."
         )
-    sd = c.table[(c.best, "sd")]
-    unsure = [n for n in reml.index if sd[f"beta[{n}]"] > (1 + VISIBLE) * reml[n]]
-    if unsure and c.diagnostics.loc[c.best, "trusted"]:
-        name = max(unsure, key=lambda n: sd[f"beta[{n}]"] / reml[n])
+    wider = [name for name in reml.index if sd[f"beta[{name}]"] > (1 + VISIBLE) * reml[name]]
+    if wider and c.diagnostics.loc[c.best, "trusted"]:
+        name = max(wider, key=lambda n: sd[f"beta[{n}]"] / reml[n])
+        label = f"beta[{name}]"
         yield (
-            f"The posterior SD of beta[{name}] is {number(sd[f'beta[{name}]'])}, REML's standard error "
-            f"{number(reml[name])}: a standard error takes the variances as known, the posterior does not."
+            f"The posterior SD of {label} is {_of(c, label, sd[label])}, REML's standard error "
+            f"{_of(c, label, reml[name])}: a standard error takes the variances as known, the posterior "
+            f"does not."
         )
 
 
@@ -384,6 +386,11 @@ def _weight(level: LevelDesign, effect: int) -> tuple[float, str]:
     return float(np.std(column)), f" (for a change of {level.effects[effect]} by one SD)"
 
 
-def _interval(x: np.ndarray) -> str:
-    low, high = np.quantile(x, [0.025, 0.975])
-    return f"{number(low)} to {number(high)}"
+def _of(c: Comparison, name: str, x: float) -> str:
+    """Write a value of a parameter with the decimals it has in the table."""
+    return fixed(float(x), c.places(name))
+
+
+def _interval(c: Comparison, name: str) -> str:
+    low, high = np.quantile(c.values(c.best, name), [0.025, 0.975])
+    return f"{_of(c, name, low)} to {_of(c, name, high)}"
