@@ -7,7 +7,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from bayeslmm.mixednormal import cross_products, flatten_factors, normal_logp, random_effects_draw
-from bayeslmm.op import log_det_and_T, structure_variables
+from bayeslmm.op import log_det_and_T, pack_structure
 from bayeslmm.parameters import coords
 from bayeslmm.priors import Priors
 from bayeslmm.statistics import Statistics
@@ -39,11 +39,11 @@ def _law(stats: Statistics):
     """Log density of y, and a symbolic draw, as functions of (beta, sigma, lambda_2, ...)."""
     design = stats.design
     p = design.p
-    structure = structure_variables(stats.structure)
     fitted = stats.Q @ stats.gamma
     ZtQ = np.ascontiguousarray(stats.ZtW[:, :p])
     # y enters as a variable, so nothing is taken for granted about which levels resolve it
     winspan = np.column_stack([stats.winspan[:, :p], np.zeros((len(stats.plan.chain), 1), dtype=bool)])
+    packed = pack_structure(stats.structure, winspan)
 
     def logp(value, beta, sigma, *factors):
         residual = (value - fitted) / stats.scale
@@ -56,7 +56,7 @@ def _law(stats: Statistics):
             ],
             axis=0,
         )
-        logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, WtW, winspan, structure)
+        logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, WtW, packed)
         v = pt.concatenate([stats.gamma - stats.R @ beta, [np.float64(stats.scale)]])
         return normal_logp(design.n, sigma, logdet, v @ T @ v)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayeslmm.op import log_det_and_T, structure_variables
+from bayeslmm.op import log_det_and_T, pack_structure
 from bayeslmm.statistics import Statistics
 
 LOG_2PI = np.log(2 * np.pi)
@@ -76,18 +76,17 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, **kwargs):
             blm.MixedNormal("y", mu, sigma, [sigma_u2 / sigma], lmm, observed=reaction)
     """
     stats = lmm.statistics
-    structure = structure_variables(stats.structure)
     sizes = [level.r for level in stats.design.levels]
     factors = [
         pt.as_tensor_variable(lam).reshape((r, r)) if pt.as_tensor_variable(lam).ndim == 0 else pt.as_tensor_variable(lam)
         for lam, r in zip(factors, sizes, strict=True)
     ]
-    winspan = np.zeros((len(stats.plan.chain), 1), dtype=bool)
+    packed = pack_structure(stats.structure, np.zeros((len(stats.plan.chain), 1), dtype=bool))
 
     def logp(value, mu, sigma, *factors):
         residual = (value - mu)[:, None]
         ZtW = cross_products(stats, residual)
-        logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, residual.T @ residual, winspan, structure)
+        logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, residual.T @ residual, packed)
         return normal_logp(stats.design.n, sigma, logdet, T[0, 0])
 
     def dist(mu, sigma, *rest):

@@ -1,7 +1,6 @@
 """The factorisation as a PyTensor Op: (lambda, Z'W, W'W) -> (log|V0|, T = W' V0^-1 W), with its pullback.
 
-The arrays of `Structure` are inputs, not constants: as shared variables they stay out of compiled code, so that
-this can be cached on disk whatever the size of the data.
+The arrays of `Structure` travel as two packed vectors, so that the graph stays small and quick to compile.
 """
 
 from __future__ import annotations
@@ -19,14 +18,63 @@ from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
 from bayeslmm.statistics import Structure
 
 # PyTensor's cache on disk knows an Op by this number, not by its source: raise it with every change of a kernel.
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 
-STRUCTURE = ("chain", "tail", "parent", "order", "zz", "inspan", "zz_tail", "lists", "columns", "zt", "maps", "voff")
+# Below this many bytes the structure is a constant of the graph (quick to compile); above, a shared variable, because
+# numba doesn't cache code with constants of more than 1 MB.
+CONSTANT_LIMIT = 400_000
+
+INTS = ("chain", "tail", "parent", "order", "inspan", "lists", "columns", "maps", "voff")
+FLOATS = ("zz", "zz_tail", "zt")
+
+
+def pack_structure(structure: Structure, winspan: np.ndarray) -> tuple:
+    """The structure and the mask of W's columns as two symbolic vectors (ints, floats), the ints' lengths first."""
+    ints = [np.asarray(getattr(structure, name)).astype(np.int64).ravel() for name in INTS]
+    ints.append(np.asarray(winspan).astype(np.int64).ravel())
+    floats = [getattr(structure, name).ravel() for name in FLOATS]
+    head = np.array([x.size for x in (*ints, *floats)], dtype=np.int64)
+    packed = (np.concatenate([head, *ints]), np.concatenate([*floats, np.zeros(1)]))
+    if sum(x.nbytes for x in packed) < CONSTANT_LIMIT:
+        return tuple(pt.constant(x) for x in packed)
+    return tuple(pytensor.shared(x, borrow=True) for x in packed)
+
+
+@numba.njit(nogil=True, error_model="numpy", inline="never")
+def _unpack(ints, floats, d):
+    """Views of the packed arrays: chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt."""
+    ends = np.zeros(14, np.int64)
+    ends[0] = 13
+    for i in range(10):
+        ends[i + 1] = ends[i] + ints[i]
+    s = ints[0] // 13
+    chain = ints[ends[0] : ends[1]].reshape(s, 13)
+    tail = ints[ends[1] : ends[2]].reshape(ints[1] // 6, 6)
+    parent = ints[ends[2] : ends[3]]
+    order = ints[ends[3] : ends[4]]
+    inspan = np.zeros((s, ints[4] // max(s, 1)), np.bool_)
+    for i in range(inspan.shape[0]):
+        for j in range(inspan.shape[1]):
+            inspan[i, j] = ints[ends[4] + i * inspan.shape[1] + j] != 0
+    lists = ints[ends[5] : ends[6]]
+    columns = ints[ends[6] : ends[7]]
+    maps = ints[ends[7] : ends[8]]
+    voff = ints[ends[8] : ends[9]]
+    winspan = np.zeros((s, d), np.bool_)
+    for i in range(s):
+        for j in range(d):
+            winspan[i, j] = ints[ends[9] + i * d + j] != 0
+    q = int(np.sqrt(ints[11]) + 0.5)
+    zz = floats[: ints[10]]
+    zz_tail = floats[ints[10] : ints[10] + ints[11]].reshape(q, q)
+    zt = floats[ints[10] + ints[11] : ints[10] + ints[11] + ints[12]]
+    return chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _forward(lam, ZtW, WtW, winspan, chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, voff):
+def _forward(lam, ZtW, WtW, ints, floats):
     d = WtW.shape[0]
+    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(ints, floats, d)
     blocks = 0
     bt = 0
     for i in range(chain.shape[0]):
@@ -44,13 +92,12 @@ def _forward(lam, ZtW, WtW, winspan, chain, tail, parent, order, zz, inspan, zz_
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _backward(a, Tbar, lam, chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, voff,
-              At, Bt, Bz, F, S, SW, Lt):  # fmt: skip
+def _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
     d = Tbar.shape[0]
-    q = 0
+    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(ints, floats, d)
+    q = zz_tail.shape[0]
     for i in range(chain.shape[0]):
         q += chain[i, C_GROUPS] * chain[i, C_EFFECTS]
-    q += zz_tail.shape[0]
     b = np.zeros((q, d))
     variances = np.zeros(voff[-1])
     gradient = np.zeros(lam.size)
@@ -67,9 +114,9 @@ class FactorOp(Op):
 
     __props__ = ()
 
-    def make_node(self, lam, ZtW, WtW, winspan, *structure):
-        """Inputs: lam (n_lambda,), ZtW (q, d), WtW (d, d), winspan (chain, d) bool, and the arrays of `Structure`."""
-        inputs = [pt.as_tensor_variable(x) for x in (lam, ZtW, WtW, winspan, *structure)]
+    def make_node(self, lam, ZtW, WtW, ints, floats):
+        """Inputs: lam (n_lambda,), ZtW (q, d), WtW (d, d), and the packed structure."""
+        inputs = [pt.as_tensor_variable(x) for x in (lam, ZtW, WtW, ints, floats)]
         vector, matrix = pt.dvector, pt.dmatrix
         outputs = [pt.dscalar(), matrix(), vector(), vector(), vector(), vector(), matrix(), matrix(), matrix()]
         return Apply(self, inputs, outputs)
@@ -81,10 +128,10 @@ class FactorOp(Op):
 
     def pullback(self, inputs, outputs, cotangents):
         """Cotangents of (lam, ZtW, WtW): the gradient kernel's, -2 b Tbar, Tbar."""
-        lam, _, WtW, _, *structure = inputs
+        lam, _, WtW, ints, floats = inputs
         a = cotangents[0] if _connected(cotangents[0]) else pt.zeros((), dtype="float64")
         Tbar = cotangents[1] if _connected(cotangents[1]) else pt.zeros_like(WtW)
-        gradient, b = FactorPullbackOp()(a, Tbar, lam, *structure, *outputs[2:])
+        gradient, b = FactorPullbackOp()(a, Tbar, lam, ints, floats, *outputs[2:])
         symmetric = (Tbar + Tbar.T) / 2
         rest = [pytensor.gradient.disconnected_type() for _ in inputs[3:]]
         return [gradient, -2 * b @ symmetric, symmetric, *rest]
@@ -100,7 +147,7 @@ class FactorPullbackOp(Op):
     __props__ = ()
 
     def make_node(self, *inputs):
-        """Inputs: a, Tbar, lam, the arrays of `Structure`, the by-products of `FactorOp`."""
+        """Inputs: a, Tbar, lam, the packed structure, the by-products of `FactorOp`."""
         return Apply(self, [pt.as_tensor_variable(x) for x in inputs], [pt.dvector(), pt.dmatrix()])
 
     def perform(self, node, inputs, outputs):
@@ -116,12 +163,9 @@ def _connected(variable) -> bool:
 @register_funcify_default_op_cache_key(FactorOp)
 def _numba_factor(op, node=None, **kwargs):
     @numba.njit(nogil=True, error_model="numpy")
-    def factor(lam, ZtW, WtW, winspan, chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, voff):
+    def factor(lam, ZtW, WtW, ints, floats):
         c = np.ascontiguousarray
-        return _forward(
-            c(lam), c(ZtW), c(WtW), c(winspan), c(chain), c(tail), c(parent), c(order), c(zz), c(inspan), c(zz_tail),
-            c(lists), c(columns), c(zt), c(maps), c(voff),
-        )  # fmt: skip
+        return _forward(c(lam), c(ZtW), c(WtW), c(ints), c(floats))
 
     return factor, KERNEL_VERSION
 
@@ -129,23 +173,16 @@ def _numba_factor(op, node=None, **kwargs):
 @register_funcify_default_op_cache_key(FactorPullbackOp)
 def _numba_pullback(op, node=None, **kwargs):
     @numba.njit(nogil=True, error_model="numpy")
-    def factor_pullback(a, Tbar, lam, chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, voff,
-                        At, Bt, Bz, F, S, SW, Lt):  # fmt: skip
+    def factor_pullback(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
         c = np.ascontiguousarray
         return _backward(
-            a, c(Tbar), c(lam), c(chain), c(tail), c(parent), c(order), c(zz), c(inspan), c(zz_tail), c(lists),
-            c(columns), c(zt), c(maps), c(voff), c(At), c(Bt), c(Bz), c(F), c(S), c(SW), c(Lt),
+            a, c(Tbar), c(lam), c(ints), c(floats), c(At), c(Bt), c(Bz), c(F), c(S), c(SW), c(Lt)
         )  # fmt: skip
 
     return factor_pullback, KERNEL_VERSION
 
 
-def structure_variables(structure: Structure) -> list:
-    """Shared variables of the structure's arrays, in the order that the Ops expect."""
-    return [pytensor.shared(getattr(structure, name), name=f"structure_{name}", borrow=True) for name in STRUCTURE]
-
-
-def log_det_and_T(lam, ZtW, WtW, winspan, structure: list):
-    """Symbolic (log|V0|, T) of the given W; `structure` comes from `structure_variables`."""
-    logdet, T, *_ = FactorOp()(lam, ZtW, WtW, winspan, *structure)
+def log_det_and_T(lam, ZtW, WtW, packed: tuple):
+    """Symbolic (log|V0|, T) of the given W; `packed` comes from `pack_structure`."""
+    logdet, T, *_ = FactorOp()(lam, ZtW, WtW, *packed)
     return logdet, T

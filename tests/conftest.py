@@ -15,15 +15,6 @@ HERE = Path(__file__).parent
 GALLERY = HERE.parent / "models" / "data"
 LME4 = json.loads((HERE / "data" / "lme4.json").read_text())
 
-GROUPING = {
-    "heights": ["class", "school"],
-    "sleepstudy": ["Subject"],
-    "chem97": ["lea", "school"],
-    "insteval": ["s", "d", "dept", "service"],
-    "exam": ["school"],
-    "cake": ["replicate"],
-}
-
 
 def pytest_configure(config):
     # PyTensor says so when it folds a constant in C on a machine without BLAS; the numba code doesn't use it.
@@ -34,10 +25,10 @@ def pytest_configure(config):
 
 @cache
 def read_data(name: str) -> pd.DataFrame:
-    """One table of the gallery (or of tests/data), its grouping columns as text, as factors are in R."""
+    """One table of the gallery (or of tests/data)."""
     paths = [folder / f"{name}.csv{end}" for folder in (HERE / "data", GALLERY) for end in ("", ".gz")]
     data = pd.read_csv(next(path for path in paths if path.exists()))
-    return data.astype(dict.fromkeys(GROUPING.get(name, []), "str"))
+    return data.astype({"service": "str"}) if name == "insteval" else data  # a factor in the reference
 
 
 @cache
