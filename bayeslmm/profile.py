@@ -1,0 +1,441 @@
+"""Confidence limits of a likelihood fit: where the deviance, minimised over all else, rises too far; or Wald's.
+
+The deviance is taken before sigma is profiled out, as a function of psi = (log sigma, SDs, arctanh of partial
+correlations):
+
+    D(psi) = log|V0| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
+
+In SDs, not their logarithms, so that the boundary SD = 0 is a point like any other. A correlation of two effects
+is a partial correlation in an order of the effects that begins with one of them, so each level is put in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.factor import factorise_statistics
+from bayeslmm.parameters import Coordinates, corr_cholesky, corr_label, level_names, sigma_label
+from bayeslmm.statistics import Statistics
+
+if TYPE_CHECKING:
+    from bayeslmm.likelihood import LikelihoodFit
+
+METHODS = ("profile", "wald")
+FLAT = 8.0  # arctanh(correlation) from here on stands for a correlation of one
+
+Limits = tuple[float, float, str]
+Profile = Callable[[float, np.ndarray], tuple[float, np.ndarray]]
+
+
+def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "profile") -> pd.DataFrame:
+    """Return estimate, lower, upper and criterion for every parameter of the fit.
+
+    Parameters
+    ----------
+    fit : LikelihoodFit
+    level : float
+        Coverage, between 0 and 1.
+    method : {"profile", "wald"}
+        "profile": where the deviance rises by the chi-squared quantile with one degree of freedom. REML says
+        nothing about the fixed effects, so theirs are Wald's then. "wald": estimate +- z SE, for SDs on the log
+        scale and for correlations on the arctanh scale.
+
+    Notes
+    -----
+    An SD whose lower limit is 0, or a correlation that reaches 1 or -1, is on the edge of what it can be: the
+    data don't exclude it. Where there is no answer, the limits are NaN and `criterion` says why.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> fit = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}).ml()
+    >>> confidence_limits(fit, method="wald").round(2)
+                     estimate  lower  upper criterion
+    beta[Intercept]      4.83   1.59   8.08   ML Wald
+    sigma                0.71   0.32   1.58   ML Wald
+    sigma_u2             2.82   1.25   6.34   ML Wald
+    """
+    if not (isinstance(level, int | float) and 0 < level < 1):
+        hint = f" Did you mean {level / 100:g}?" if isinstance(level, int | float) and 1 < level < 100 else ""
+        raise DescriptionError(f"level is {level!r}; a coverage between 0 and 1 was expected, such as 0.95.{hint}")
+    if method not in METHODS:
+        raise DescriptionError(
+            f"method is {method!r}; 'profile' or 'wald' was expected.{did_you_mean(str(method), METHODS)}"
+        )
+    from scipy.stats import norm
+
+    z = float(norm.ppf((1 + level) / 2))
+    profile = method == "profile"
+    rows: dict[str, Limits] = {}
+    for j, name in enumerate(fit.design.coef):
+        if profile and fit.method == "ML":
+            rows[f"beta[{name}]"] = _profile_beta(fit, j, z)
+        else:
+            half = z * float(fit.fixef_se.iloc[j])
+            rows[f"beta[{name}]"] = (fit.beta[j] - half, fit.beta[j] + half, f"{fit.method} Wald")
+    rows |= _profile_variances(fit, z) if profile else _wald_variances(fit, z)
+    estimates = fit.estimates()
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper", "criterion"])
+    table.insert(0, "estimate", estimates)
+    return table.loc[estimates.index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """The deviance D(psi), with its gradient; `orders` says per level in which order the effects are taken."""
+
+    stats: Statistics
+    reml: bool
+    orders: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def slices(self) -> tuple[tuple[slice, slice], ...]:
+        """Where each level's SDs and partial correlations stand in psi."""
+        return Coordinates(design=self.stats.design).slices
+
+    @cached_property
+    def size(self) -> int:
+        """Length of psi."""
+        return Coordinates(design=self.stats.design).size
+
+    @cached_property
+    def sd_entries(self) -> np.ndarray:
+        """Which entries of psi are SDs."""
+        out = np.zeros(self.size, dtype=bool)
+        for sd, _ in self.slices:
+            out[sd] = True
+        return out
+
+    @property
+    def degrees(self) -> int:
+        """n for ML, n - p for REML."""
+        return self.stats.design.n - (self.stats.design.p if self.reml else 0)
+
+    @cached_property
+    def _Rinv(self) -> np.ndarray:
+        return np.linalg.inv(self.stats.R) if self.stats.design.p else self.stats.R
+
+    def psi(self, fit: LikelihoodFit) -> np.ndarray:
+        """Coordinates of a fit."""
+        out = np.zeros(self.size)
+        out[0] = np.log(fit.sigma)
+        for level, lam, (sd, corr), order in zip(
+            self.stats.design.levels, fit.lambdas, self.slices, self.orders, strict=True
+        ):
+            size = np.sqrt(np.einsum("ij,ij->i", lam, lam))
+            out[sd] = fit.sigma * size
+            if level.correlated:
+                rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
+                out[corr] = _partial_correlations(np.linalg.qr(rows.T, mode="r").T)
+        return out
+
+    def loadings(self, k: int, z: np.ndarray) -> np.ndarray:
+        """Cholesky factor of level k's correlations: rows in the level's own order."""
+        level, order = self.stats.design.levels[k], list(self.orders[k])
+        if not level.correlated:
+            return np.eye(level.r)
+        L = np.empty((level.r, level.r))
+        L[order] = corr_cholesky(z, level.r)
+        return L
+
+    def value_and_gradient(
+        self, psi: np.ndarray, beta: tuple[int, float] | None = None
+    ) -> tuple[float, np.ndarray]:
+        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others are at their best."""
+        stats, p, d = self.stats, self.stats.design.p, self.degrees
+        sigma = float(np.exp(psi[0]))
+        tau2 = (sigma / stats.scale) ** 2
+        loadings = [self.loadings(k, psi[z]) for k, (_, z) in enumerate(self.slices)]
+        lambdas = [psi[sd][:, None] / sigma * L for (sd, _), L in zip(self.slices, loadings, strict=True)]
+        factor = factorise_statistics(stats, stats.flatten(lambdas))
+        P, c = factor.T[:p, :p], factor.T[:p, p]
+        Pinv = np.linalg.inv(P) if p else P
+        a = Pinv @ c
+        rss = float(factor.T[p, p] - c @ a)
+        if beta is not None:
+            row = self._Rinv[beta[0]]
+            gap = (beta[1] - row @ stats.gamma) / stats.scale - row @ a
+            along = Pinv @ row
+            a = a + along * gap / (row @ along)
+            rss += float(gap**2 / (row @ along))
+        value = factor.logdet + d * (np.log(2 * np.pi) + 2 * psi[0]) + rss / tau2
+        v = np.append(-a, 1.0)
+        Tbar = np.outer(v, v) / tau2
+        if self.reml:
+            value += np.linalg.slogdet(P)[1] + 2 * np.linalg.slogdet(stats.R)[1]
+            Tbar[:p, :p] += Pinv
+        flat = factor.adjoint(1.0, Tbar).gradient
+        gradient = np.zeros(self.size)
+        gradient[0] = 2 * d - 2 * rss / tau2
+        for k, (sd, z) in enumerate(self.slices):
+            L, r = loadings[k], self.stats.design.levels[k].r
+            bar = stats.maps[k].T @ flat[stats.lambda_slices[k]].reshape(r, r)
+            gradient[0] -= float(np.sum(bar * lambdas[k]))
+            gradient[sd] = np.sum(bar * L, axis=1) / sigma
+            weight = bar * psi[sd][:, None] / sigma
+            for at in range(z.start, z.stop):
+                step = np.zeros(z.stop - z.start)
+                step[at - z.start] = 1e-6
+                change = self.loadings(k, psi[z] + step) - self.loadings(k, psi[z] - step)
+                gradient[at] = float(np.sum(weight * change)) / 2e-6
+        return float(value), gradient
+
+    def minimise(
+        self, start: np.ndarray, scale: np.ndarray, *, pin: int | None = None, beta: tuple[int, float] | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Least D over psi, entry `pin` held where it is; an SD on zero is left only for a better place."""
+        from scipy.optimize import minimize
+
+        free = np.delete(np.arange(self.size), [] if pin is None else [pin])
+        lower = np.where(self.sd_entries, 0.0, -np.inf)
+        upper = np.full(self.size, np.inf)
+        for _, z in self.slices:
+            lower[z], upper[z] = -FLAT, FLAT
+        bounds = list(zip(lower[free], upper[free], strict=True))
+
+        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+            psi = best.copy()
+            psi[free] = x * scale[free]
+            value, gradient = self.value_and_gradient(psi, beta)
+            return value, gradient[free] * scale[free]
+
+        best = start.copy()
+        value = np.inf
+        for _ in range(5):
+            if free.size:
+                options = {"maxiter": 300, "ftol": 1e-14, "gtol": 1e-6, "maxcor": 20}
+                found = minimize(
+                    objective, best[free] / scale[free], jac=True, method="L-BFGS-B", bounds=bounds, options=options
+                )
+                best[free] = found.x * scale[free]
+                value = float(found.fun)
+            else:
+                value = self.value_and_gradient(best, beta)[0]
+            better = self._leave_zero(best, scale, free, value, beta)
+            if better is None:
+                break
+            best = better
+        return value, best
+
+    def _leave_zero(self, psi, scale, free, value, beta) -> np.ndarray | None:
+        """A better point beside an SD that is zero, where the gradient vanishes by symmetry; or None."""
+        for k in free[self.sd_entries[free] & (psi[free] <= 1e-4 * scale[free])]:
+            for step in (1e-2, 0.1, 0.5):
+                trial = psi.copy()
+                trial[k] = step * scale[k]
+                if self.value_and_gradient(trial, beta)[0] < value - 1e-8:
+                    return trial
+        return None
+
+
+def _partial_correlations(L: np.ndarray) -> np.ndarray:
+    """Inverse of `corr_cholesky`, kept away from infinity; signs of L's columns don't matter."""
+    L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
+    out = []
+    for i in range(1, L.shape[0]):
+        left = 1.0
+        for j in range(i):
+            c = L[i, j] / np.sqrt(left) if left > 1e-14 else 0.0
+            out.append(float(np.clip(np.arctanh(np.clip(c, -1 + 1e-15, 1 - 1e-15)), -FLAT, FLAT)))
+            left = max(left - L[i, j] ** 2, 0.0)
+    return np.array(out)
+
+
+def _surface(fit: LikelihoodFit, k: int | None = None, first: int = 0) -> Surface:
+    """The fit's deviance, effect `first` of level k taken first."""
+    orders = [tuple(range(level.r)) for level in fit.design.levels]
+    if k is not None:
+        orders[k] = (first, *(e for e in orders[k] if e != first))
+    return Surface(stats=fit.stats, reml=fit.method == "REML", orders=tuple(orders))
+
+
+def _scale(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
+    """Typical size of each entry of psi."""
+    out = np.ones(surface.size)
+    for (sd, _), sds, M in zip(surface.slices, fit.sds, fit.stats.maps, strict=True):
+        typical = fit.sigma / np.abs(np.diag(M))
+        out[sd] = np.where(sds > 0.1 * typical, sds, typical)
+    return out
+
+
+# profile limits ----------------------------------------------------------------------------------------
+
+
+def _profile_beta(fit: LikelihoodFit, j: int, z: float) -> Limits:
+    surface = _surface(fit)
+    scale = _scale(fit, surface)
+    step = z * float(fit.fixef_se.iloc[j])
+
+    def profile(x: float, start: np.ndarray) -> tuple[float, np.ndarray]:
+        return surface.minimise(start, scale, beta=(j, x))
+
+    return _both(fit, profile, fit.beta[j], surface.psi(fit), step, (-np.inf, np.inf), z)
+
+
+def _profile_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
+    """Limits of sigma, the SDs and the correlations."""
+    surface = _surface(fit)
+    scale = _scale(fit, surface)
+    d = surface.degrees
+    lower, upper, said = _profile_entry(fit, surface, 0, z / np.sqrt(2 * d), (-np.inf, np.inf), z)
+    out: dict[str, Limits] = {"sigma": (float(np.exp(lower)), float(np.exp(upper)), said)}
+    for k, level in enumerate(fit.design.levels):
+        sd, corr = surface.slices[k]
+        for e in range(level.r):
+            at = sd.start + e
+            out[sigma_label(level, e)] = _profile_entry(fit, surface, at, scale[at] / 2, (0.0, np.inf), z)
+        if not level.correlated:
+            continue
+        for i in range(1, level.r):
+            for j in range(i):
+                name = corr_label(level, j, i)
+                if fit.sds[k][i] == 0 or fit.sds[k][j] == 0:
+                    out[name] = (np.nan, np.nan, f"{fit.method} profile: none, as an SD is zero")
+                    continue
+                turned = _surface(fit, k, j)
+                place = turned.orders[k].index(i)
+                at = corr.start + place * (place - 1) // 2
+                lower, upper, said = _profile_entry(fit, turned, at, 0.5, (-FLAT, FLAT), z)
+                out[name] = (_correlation(lower), _correlation(upper), said)
+    return out
+
+
+def _correlation(z: float) -> float:
+    return float(np.sign(z)) if abs(z) >= FLAT else float(np.tanh(z))
+
+
+def _profile_entry(
+    fit: LikelihoodFit, surface: Surface, at: int, step: float, ends: tuple[float, float], z: float
+) -> Limits:
+    """Limits of one entry of psi, the others at their best."""
+    scale, start = _scale(fit, surface), surface.psi(fit)
+
+    def profile(x: float, near: np.ndarray) -> tuple[float, np.ndarray]:
+        psi = near.copy()
+        psi[at] = x
+        return surface.minimise(psi, scale, pin=at)
+
+    return _both(fit, profile, start[at], start, step, ends, z)
+
+
+class _Better(Exception):
+    """Profiling came below the fit's own deviance."""
+
+
+def _both(
+    fit: LikelihoodFit,
+    profile: Profile,
+    estimate: float,
+    start: np.ndarray,
+    step: float,
+    ends: tuple[float, float],
+    z: float,
+) -> Limits:
+    least = -2 * fit.loglik
+    try:
+        lower = _limit(profile, estimate, start, -step, ends[0], least, z)
+        upper = _limit(profile, estimate, start, step, ends[1], least, z)
+    except _Better:
+        reason = "none, as profiling found a higher likelihood than the fit's"
+        return (np.nan, np.nan, f"{fit.method} profile: {reason}")
+    reason = ": no limit found" if np.isnan(lower) or np.isnan(upper) else ""
+    return (lower, upper, f"{fit.method} profile{reason}")
+
+
+def _limit(
+    profile: Profile, estimate: float, start: np.ndarray, step: float, end: float, least: float, z: float
+) -> float:
+    """Where the square root of the rise is z: walk until it is passed, then close in; `end` if it never is."""
+    from scipy.optimize import brentq
+
+    seen = [(float(estimate), start)]
+
+    def excess(x: float) -> float:
+        near = min(seen, key=lambda known: abs(known[0] - x))[1]
+        value, psi = profile(x, near)
+        if value < least - 1e-4:
+            raise _Better
+        seen.append((x, psi))
+        return float(np.sqrt(max(value - least, 0.0))) - z
+
+    inside = float(estimate)
+    for k in range(60):
+        outside = estimate + step * 1.5**k
+        if (step < 0 and outside <= end) or (step > 0 and outside >= end):
+            outside = end
+        if outside == inside:
+            return float(end)
+        if excess(outside) > 0:
+            break
+        inside = outside
+    else:
+        return float("nan")
+    return float(brentq(excess, inside, outside, xtol=1e-7 * abs(step), rtol=1e-9))
+
+
+# Wald limits -------------------------------------------------------------------------------------------
+
+
+def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
+    """Limits from the curvature at the optimum, in log sigma, log SDs and arctanh partial correlations."""
+    plain = _surface(fit)
+    psi, se = plain.psi(fit), _wald_errors(fit, plain)
+    edge = f"{fit.method} Wald: none, on the boundary"
+
+    def limits(at: int, value: float, error: float, back) -> Limits:
+        if np.isnan(error):
+            return (np.nan, np.nan, edge)
+        return (float(back(value - z * error)), float(back(value + z * error)), f"{fit.method} Wald")
+
+    out = {"sigma": limits(0, psi[0], se[0], np.exp)}
+    for k, level in enumerate(fit.design.levels):
+        sd, corr = plain.slices[k]
+        for e in range(level.r):
+            at = sd.start + e
+            with np.errstate(divide="ignore"):
+                out[sigma_label(level, e)] = limits(at, np.log(psi[at]), se[at], np.exp)
+        if not level.correlated:
+            continue
+        for i in range(1, level.r):
+            for j in range(i):
+                turned = _surface(fit, k, j) if j else plain
+                place = turned.orders[k].index(i)
+                at = corr.start + place * (place - 1) // 2
+                error = _wald_errors(fit, turned)[at] if j else se[at]
+                out[corr_label(level, j, i)] = limits(at, turned.psi(fit)[at], error, np.tanh)
+    return out
+
+
+def _wald_errors(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
+    """Standard errors of log sigma, log SDs and arctanh partial correlations; NaN for those on the boundary."""
+    psi = surface.psi(fit)
+    free = np.ones(surface.size, dtype=bool)
+    for level, (sd, corr) in zip(fit.design.levels, surface.slices, strict=True):
+        zero = [sigma_label(level, e) in fit.boundary for e in range(level.r)]
+        free[sd] = ~np.array(zero)
+        if any(zero) or level_names(level).corr in fit.boundary:
+            free[corr] = False
+    entries = np.flatnonzero(free)
+
+    def gradient(x: np.ndarray) -> np.ndarray:
+        moved = psi.copy()
+        moved[entries] += x
+        logs = surface.sd_entries & free
+        moved[logs] = psi[logs] * np.exp((moved - psi)[logs])
+        slope = surface.value_and_gradient(moved)[1]
+        slope[logs] *= moved[logs]
+        return slope[entries]
+
+    steps = 1e-4 * np.eye(entries.size)
+    H = np.array([(gradient(step) - gradient(-step)) / 2e-4 for step in steps])
+    out = np.full(surface.size, np.nan)
+    with np.errstate(invalid="ignore"):
+        out[entries] = np.sqrt(np.diag(np.linalg.inv((H + H.T) / 4)))
+    return out
