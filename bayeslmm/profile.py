@@ -1,12 +1,12 @@
-"""Confidence limits of a likelihood fit: where the deviance, minimised over all else, rises too far; or Wald's.
+"""Confidence limits of a fit: where the deviance, minimised over all else, rises too far; or Wald's.
 
 The deviance is taken before sigma is profiled out, as a function of psi = (log sigma, SDs, arctanh of partial
 correlations):
 
     D(psi) = log|V0| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
 
-In SDs, not their logarithms, so that the boundary SD = 0 is a point like any other. A correlation of two effects
-is a partial correlation in an order of the effects that begins with one of them, so each level is put in that order.
+In SDs, not their logarithms, so that the boundary SD = 0 is a point like any other. A correlation of two
+effects is a partial correlation in an order that begins with one of them, so its level is put in that order.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
         Coverage, between 0 and 1.
     method : {"profile", "wald"}
         "profile": where the deviance rises by the chi-squared quantile with one degree of freedom. REML says
-        nothing about the fixed effects, so theirs are Wald's then. "wald": estimate +- z SE, for SDs on the log
-        scale and for correlations on the arctanh scale.
+        nothing about the fixed effects, so theirs are Wald's then. "wald": estimate +- z SE, for SDs on the
+        log scale and for correlations on the arctanh scale.
 
     Notes
     -----
@@ -59,12 +59,14 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
     >>> confidence_limits(fit, method="wald").round(2)
                      estimate  lower  upper criterion
     beta[Intercept]      4.83   1.59   8.08   ML Wald
-    sigma                0.71   0.32   1.58   ML Wald
-    sigma_u2             2.82   1.25   6.34   ML Wald
+    sigma                0.71   0.32   1.57   ML Wald
+    sigma_u2             2.82   1.24   6.45   ML Wald
     """
     if not (isinstance(level, int | float) and 0 < level < 1):
         hint = f" Did you mean {level / 100:g}?" if isinstance(level, int | float) and 1 < level < 100 else ""
-        raise DescriptionError(f"level is {level!r}; a coverage between 0 and 1 was expected, such as 0.95.{hint}")
+        raise DescriptionError(
+            f"level is {level!r}; a coverage between 0 and 1 was expected, such as 0.95.{hint}"
+        )
     if method not in METHODS:
         raise DescriptionError(
             f"method is {method!r}; 'profile' or 'wald' was expected.{did_you_mean(str(method), METHODS)}"
@@ -89,7 +91,7 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """The deviance D(psi), with its gradient; `orders` says per level in which order the effects are taken."""
+    """The deviance D(psi), with its gradient; `orders` gives the order of the effects, level by level."""
 
     stats: Statistics
     reml: bool
@@ -115,7 +117,7 @@ class Surface:
 
     @property
     def degrees(self) -> int:
-        """n for ML, n - p for REML."""
+        """Rows for ML, less the columns of X for REML."""
         return self.stats.design.n - (self.stats.design.p if self.reml else 0)
 
     @cached_property
@@ -132,7 +134,9 @@ class Surface:
             size = np.sqrt(np.einsum("ij,ij->i", lam, lam))
             out[sd] = fit.sigma * size
             if level.correlated:
-                rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
+                rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[
+                    list(order)
+                ]
                 out[corr] = _partial_correlations(np.linalg.qr(rows.T, mode="r").T)
         return out
 
@@ -148,7 +152,7 @@ class Surface:
     def value_and_gradient(
         self, psi: np.ndarray, beta: tuple[int, float] | None = None
     ) -> tuple[float, np.ndarray]:
-        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others are at their best."""
+        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
         stats, p, d = self.stats, self.stats.design.p, self.degrees
         sigma = float(np.exp(psi[0]))
         tau2 = (sigma / stats.scale) ** 2
@@ -188,7 +192,12 @@ class Surface:
         return float(value), gradient
 
     def minimise(
-        self, start: np.ndarray, scale: np.ndarray, *, pin: int | None = None, beta: tuple[int, float] | None = None
+        self,
+        start: np.ndarray,
+        scale: np.ndarray,
+        *,
+        pin: int | None = None,
+        beta: tuple[int, float] | None = None,
     ) -> tuple[float, np.ndarray]:
         """Least D over psi, entry `pin` held where it is; an SD on zero is left only for a better place."""
         from scipy.optimize import minimize
@@ -212,7 +221,12 @@ class Surface:
             if free.size:
                 options = {"maxiter": 300, "ftol": 1e-14, "gtol": 1e-6, "maxcor": 20}
                 found = minimize(
-                    objective, best[free] / scale[free], jac=True, method="L-BFGS-B", bounds=bounds, options=options
+                    objective,
+                    best[free] / scale[free],
+                    jac=True,
+                    method="L-BFGS-B",
+                    bounds=bounds,
+                    options=options,
                 )
                 best[free] = found.x * scale[free]
                 value = float(found.fun)
@@ -352,7 +366,7 @@ def _both(
 def _limit(
     profile: Profile, estimate: float, start: np.ndarray, step: float, end: float, least: float, z: float
 ) -> float:
-    """Where the square root of the rise is z: walk until it is passed, then close in; `end` if it never is."""
+    """Where the root of the rise is z: walk until it is passed, then close in; `end` if it never is."""
     from scipy.optimize import brentq
 
     seen = [(float(estimate), start)]
@@ -414,7 +428,7 @@ def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
 
 
 def _wald_errors(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
-    """Standard errors of log sigma, log SDs and arctanh partial correlations; NaN for those on the boundary."""
+    """Standard errors of log sigma, log SDs, arctanh partial correlations; NaN for those on the boundary."""
     psi = surface.psi(fit)
     free = np.ones(surface.size, dtype=bool)
     for level, (sd, corr) in zip(fit.design.levels, surface.slices, strict=True):
