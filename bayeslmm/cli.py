@@ -6,8 +6,11 @@ Nothing heavy is imported before the arguments are understood, and PyMC only whe
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -116,22 +119,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     tokens = list(sys.argv[1:] if argv is None else argv)
+    with _interrupts() as interrupts:
+        try:
+            build_parser()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
+            return OK
+        except (CycloptsError, UsageError) as error:
+            return _say(f"{_plain(error)} See bayeslmm --help.", USAGE)
+        except KeyboardInterrupt:
+            return _say("Interrupted.", INTERRUPTED)
+        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            return FAILED
+        except BayesLMMError as error:
+            return _say(str(error), INTERRUPTED if interrupts else FAILED)
+        except OSError as error:
+            return _say(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Note every Ctrl-C, as a sampler may catch it and come back with what it has."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+
+    def note(number: int, frame: Any) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
     try:
-        build_parser()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
-        return OK
-    except (CycloptsError, UsageError) as error:
-        return _say(f"{_plain(error)} See bayeslmm --help.", USAGE)
-    except KeyboardInterrupt:
-        return _say("Interrupted.", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return FAILED
-    except BayesLMMError as error:
-        interrupted = isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)
-        return _say(str(error), INTERRUPTED if interrupted else FAILED)
-    except OSError as error:
-        return _say(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run() -> None:
@@ -169,8 +191,8 @@ def compare(
 
     model = _load(file, source)
     out = _writable(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
-    if not quiet:
-        print(_description(model), flush=True)
+    if not quiet:  # the comparison itself says the formula and the hierarchy in words
+        print("\n".join([*_title(model), *_notes(model)]), end="\n\n", flush=True)
     result = compare_variants(model.lmm, random_effects=random_effects, **sampling.settings(quiet))
     print(result)
     result.report(out, **model.about)
@@ -242,11 +264,11 @@ def fit(
         if random_effects:
             for name, frame in found.ranef.items():
                 print(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
-        _save_json(found, out)
+        _save(out, lambda part: part.write_text(_json(found), "utf-8"))
     else:
         tree = _sample(model.lmm, variant, out, sampling.settings(quiet))
         print(_posterior(model.lmm, variant, tree, random_effects))
-        tree.to_netcdf(out)
+        _save(out, tree.to_netcdf)
     print(f"\nSaved: {out}")
 
 
@@ -301,7 +323,9 @@ def _load(file: Path | None, source: Source) -> Model:
 
     frame = described.load_data()
     lmm = LMM(described.hierarchy, frame, priors=described.priors, missing=described.missing)
-    about = {"title": described.title, "source": described.source}
+    about = {"title": described.title, "source": described.source, "notes": described.notes}
+    if file is not None:
+        about["load"] = f"lmm = blm.LMM.from_toml({str(file)!r})"
     return Model(lmm=lmm, stem=stem, about={key: value for key, value in about.items() if value})
 
 
@@ -331,9 +355,16 @@ def _writable(out: Path, suffixes: set[str], kind: str) -> Path:
 
 def _description(model: Model) -> str:
     """Title, formula, the hierarchy in words, and what deserves a second look."""
-    head = [model.about["title"]] if "title" in model.about else []
-    notes = [f"Note: {hint}" for hint in model.lmm.design.hints]
-    return "\n".join([*head, model.lmm.hierarchy.formula, "", model.lmm.describe(), *notes])
+    words = [model.lmm.hierarchy.formula, "", model.lmm.describe()]
+    return "\n".join([*_title(model), *words, *_notes(model)])
+
+
+def _title(model: Model) -> list[str]:
+    return [model.about["title"]] if "title" in model.about else []
+
+
+def _notes(model: Model) -> list[str]:
+    return [f"Note: {hint}" for hint in model.lmm.design.hints]
 
 
 def _priors(lmm: LMM) -> str:
@@ -351,7 +382,7 @@ def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.D
     except SamplingError as error:
         if error.clean is not None:
             partial = out.with_name(f"{out.stem}-partial{out.suffix}")
-            error.clean.to_netcdf(partial)
+            _save(partial, error.clean.to_netcdf)
             print(f"The clean part of the run is saved: {partial}", file=sys.stderr)
         raise
 
@@ -365,10 +396,20 @@ def _posterior(lmm: LMM, variant: str, tree: xr.DataTree, random_effects: bool) 
     return f"Posterior of the {variant} model\n{table.to_string()}" + (f"\n\n{note}" if note else "")
 
 
-def _save_json(fit: LikelihoodFit, out: Path) -> None:
+def _save(out: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file in one step: what was there before stays until the new one is whole."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _json(fit: LikelihoodFit) -> str:
     import json
 
-    out.write_text(json.dumps(fit_record(fit), indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+    return json.dumps(fit_record(fit), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def fit_record(fit: LikelihoodFit) -> dict[str, Any]:
