@@ -35,6 +35,7 @@ from bayeslmm.elimination import (
     T_Z,
     b_offsets,
     njit,
+    scale_columns,
     scale_rows,
     scale_rows_transposed,
 )
@@ -66,11 +67,27 @@ def _invert_lower(L):
 
 
 @njit
+def _gram_of_lower(X):
+    """X'X for a lower triangular X, by blocks that skip the zeros."""
+    n = X.shape[0]
+    G = np.empty_like(X)
+    size = 128
+    for o in range(0, n, size):
+        e = min(o + size, n)
+        left = np.ascontiguousarray(X[o:, o:e])
+        G[o:e, :e] = np.dot(left.T, np.ascontiguousarray(X[o:, :e]))
+        for i in range(o, e):
+            for j in range(i):
+                G[j, i] = G[i, j]
+    return G
+
+
+@njit
 def _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
     """Modes and gradient of the tail; returns its effects' covariance C and modes b_T."""
     q, d = SW.shape
     X = _invert_lower(Lt)
-    Minv = np.dot(X.T, X)
+    Minv = _gram_of_lower(X)
     half = np.empty((q, d))
     scale_rows(tail, lam, SW, half)
     bT = np.empty((q, d))
@@ -78,10 +95,10 @@ def _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
     left = np.empty((q, q))
     scale_rows_transposed(tail, lam, Minv, left)
     C = np.empty((q, q))
-    scale_rows_transposed(tail, lam, left.T.copy(), C)
+    scale_columns(tail, lam, left, C, True)
     Q = SW - np.dot(S, bT)
-    LS = np.empty((q, q))
-    scale_rows(tail, lam, S, LS)
+    SL = np.empty((q, q))  # S Lambda, by symmetry (Lambda' S)'
+    scale_columns(tail, lam, S, SL, False)
     QT = np.dot(Q, Tbar)
     for t in range(tail.shape[0]):
         r = tail[t, T_EFFECTS]
@@ -101,7 +118,7 @@ def _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
                     H[i, j] += x
                     x = 0.0
                     for c in range(q):
-                        x += Minv[o + i, c] * LS[c, o + j]
+                        x += Minv[o + i, c] * SL[o + j, c]
                     KL[j, i] += x
                     variances[voff[tail[t, T_LEVEL]] + (g * r + i) * r + j] = C[o + i, o + j]
         for i in range(r):
@@ -226,16 +243,17 @@ def backward(chain, tail, parent, order, lists, columns, maps, lam, At, Bt, Bz, 
                     for m in range(nz):
                         x += Z[i, m] * Cx[k, maps[mbase + m]]
                     KC[i, k] = x
-            KX = np.empty((r, nz))
-            for k in range(nz):
-                ck = columns[first + k]
+            KX = np.zeros((r, nz))
+            for m in range(nz):
+                row = CT[columns[first + m]]
                 for i in range(r):
-                    x = 0.0
-                    for m in range(nz):
-                        x += Z[i, m] * CT[columns[first + m], ck]
-                    for m in range(R):
-                        x += B[i, m] * Cx[m, maps[mbase + k]]
-                    KX[i, k] = x
+                    z = Z[i, m]
+                    for k in range(nz):
+                        KX[i, k] += z * row[columns[first + k]]
+            for m in range(R):
+                for i in range(r):
+                    for k in range(nz):
+                        KX[i, k] += B[i, m] * Cx[m, maps[mbase + k]]
             for i in range(r):
                 for j in range(r):
                     x = 0.0

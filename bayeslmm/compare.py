@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.draws import (
-    SAMPLING,
     VARIANTS,
     check_tree,
     check_variant,
@@ -108,9 +109,9 @@ def compare_posteriors(
     >>> tree = az.from_dict({"posterior": values | {"beta": rng.normal(size=(4, 100, 1))}})
     >>> compare_posteriors(lmm, {"joint": tree}).table["reml"].round(2)
                      estimate    se
-    beta[Intercept]      4.83  2.02
+    beta[Intercept]      4.83  2.03
     sigma                0.71   NaN
-    sigma_u2             3.46   NaN
+    sigma_u2             3.48   NaN
     """
     if not posteriors:
         raise DescriptionError(
@@ -267,17 +268,15 @@ class Comparison:
     @cached_property
     def shown(self) -> pd.DataFrame:
         """The table as text, each row with as many decimals as its posterior SD deserves."""
-        out = self.table.astype(object)
-        for name in self.table.index:
-            places = self.places(name)
-            for source, number in self.table.columns:
-                x = self.table.loc[name, (source, number)]
-                if number in SAMPLING or source == "difference":
-                    text = fixed(x, {"rhat": 3, "mcse": 1}.get(number, 0))
-                else:
-                    text = fixed(x, places)
-                out.loc[name, (source, number)] = text
-        return out
+        columns = self.table.columns
+        precise = {"rhat": 3, "mcse": 1, "ess": 0, "ess_per_second": 0}
+        rows = []
+        for row, sd in zip(self.table.to_numpy(), self.table[(self.best, "sd")], strict=True):
+            places = decimals(sd)
+            rows.append(
+                [fixed(x, precise.get(number, places)) for x, (_, number) in zip(row, columns, strict=True)]
+            )
+        return pd.DataFrame(rows, index=self.table.index, columns=columns)
 
     def places(self, parameter: str) -> int:
         """Return how many decimals the values of a parameter deserve: two digits of its posterior SD."""
@@ -307,3 +306,13 @@ class Comparison:
         from bayeslmm.report import tables_html
 
         return tables_html(self) + paragraphs(self.findings)
+
+
+class _CallableModule(ModuleType):
+    """The module as a function: once imported, it stands where `blm.compare(lmm)` looks for the function."""
+
+    def __call__(self, lmm: LMM, **settings: Any) -> Comparison:
+        return compare(lmm, **settings)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.factor import Factor, factorise_statistics
-from bayeslmm.statistics import Statistics
+from bayeslmm.statistics import Statistics, group_sums
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
 
@@ -57,6 +57,19 @@ class Criterion:
             for j in range(level.r):
                 out += [i == j for i in range(j, level.r)] if level.correlated else [True]
         return np.array(out, dtype=bool)
+
+    def start(self) -> np.ndarray:
+        """First point: per effect, what the analysis of variance of the least-squares residual suggests."""
+        out, at = [], 0
+        for level, better in zip(self.stats.design.levels, self.stats.better, strict=True):
+            sums = self.stats.ZtW[at : at + level.q, -1].reshape(level.m, level.r)
+            at += level.q
+            size = group_sums(level.index, level.m, better**2)
+            between = np.divide(sums**2, size, out=np.zeros_like(sums), where=size > 0).sum(axis=0) / level.m
+            ratio = np.sqrt(np.clip((between - 1) / (size.sum(axis=0) / level.m), 0.01, 4.0))
+            for j in range(level.r):
+                out += [ratio[j] if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [ratio[j]]
+        return np.array(out)
 
     def factor(self, phi: np.ndarray) -> Factor:
         """Factorise at the free entries phi."""
@@ -108,57 +121,69 @@ class Optimum:
     converged: bool
 
 
-def _hessian(criterion: Criterion, phi: np.ndarray, free: np.ndarray) -> np.ndarray:
+class _Counted:
+    """The criterion's value and gradient, and how often it was asked for."""
+
+    def __init__(self, criterion: Criterion):
+        self.criterion = criterion
+        self.calls = 0
+
+    def __call__(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
+        self.calls += 1
+        return self.criterion.value_and_gradient(phi)
+
+
+def _hessian(evaluate: _Counted, phi: np.ndarray, free: np.ndarray) -> np.ndarray:
     columns = []
     for k in free:
         step = np.zeros_like(phi)
         step[k] = 1e-4 * max(1.0, abs(phi[k]))
-        up, down = (criterion.value_and_gradient(phi + s)[1][free] for s in (step, -step))
+        up, down = (evaluate(phi + s)[1][free] for s in (step, -step))
         columns.append((up - down) / (2 * step[k]))
     H = np.array(columns).reshape(len(free), len(free))
     return (H + H.T) / 2
 
 
-def _search(criterion: Criterion, start: np.ndarray) -> tuple[np.ndarray, int]:
+def _search(evaluate: _Counted, start: np.ndarray) -> np.ndarray:
+    """Quasi-Newton search to a point near the minimum; `_polish` does the rest."""
     from scipy.optimize import minimize
 
-    bounds = [(0.0, None) if d else (None, None) for d in criterion.diagonal]
+    bounds = [(0.0, None) if d else (None, None) for d in evaluate.criterion.diagonal]
     found = minimize(
-        criterion.value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds,
-        options={"maxiter": 500, "ftol": 1e-13, "gtol": 1e-6, "maxcor": 20},
+        evaluate, start, jac=True, method="L-BFGS-B", bounds=bounds,
+        options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-3, "maxcor": 20},
     )  # fmt: skip
-    return np.asarray(found.x), int(found.nfev)
+    return np.asarray(found.x)
 
 
 def minimise(criterion: Criterion) -> Optimum:
     """Minimise over the free entries; converged means a small gradient and no direction of descent, checked."""
     diagonal = criterion.diagonal
-    size = diagonal.size
-    if size == 0:
-        return Optimum(phi=np.zeros(0), value=criterion.value(criterion.factor(np.zeros(0)))[0],
-                       gradient=0.0, curvature=np.inf, evaluations=1, converged=True)  # fmt: skip
-    phi, evaluations = _search(criterion, np.where(diagonal, 1.0, 0.0))
+    if diagonal.size == 0:
+        value = criterion.value(criterion.factor(np.zeros(0)))[0]
+        return Optimum(phi=np.zeros(0), value=value, gradient=0.0, curvature=np.inf, evaluations=1, converged=True)
+    evaluate = _Counted(criterion)
+    phi = _search(evaluate, criterion.start())
     for _ in range(4):
         phi = _snap(criterion, phi)
-        phi, value, gradient, free, H = _polish(criterion, phi)
-        evaluations += 4 * (2 * len(free) + 1)
+        phi, value, gradient, free, H = _polish(evaluate, phi)
         escape = _descent_from_bound(criterion, phi, value)
         if escape is None:
             break
-        phi, more = _search(criterion, escape)
-        evaluations += more
+        phi = _search(evaluate, escape)
     curvature = float(np.linalg.eigvalsh(H)[0]) if len(free) else np.inf
     steep = float(np.abs(gradient[free]).max()) if len(free) else 0.0
+    # The gradient of a sum of n terms cannot be known better than its rounding errors.
     tolerance = 1e-5 * max(1.0, abs(value) * 1e-3)
     return Optimum(
-        phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluations,
+        phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluate.calls,
         converged=bool(steep < tolerance and curvature > 0 and escape is None),
     )  # fmt: skip
 
 
 def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
     """Put diagonal entries that hardly differ from zero on zero, where that costs nothing."""
-    for k in np.flatnonzero(criterion.diagonal & (phi < 1e-2)):
+    for k in np.flatnonzero(criterion.diagonal & (phi < 2e-2)):
         if phi[k] > 0:
             trial = phi.copy()
             trial[k] = 0.0
@@ -167,28 +192,37 @@ def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
     return phi
 
 
-def _polish(criterion: Criterion, phi: np.ndarray):
-    """A few safeguarded Newton steps on the entries that are not on their bound."""
-    value, gradient = criterion.value_and_gradient(phi)
-    free = np.flatnonzero(~criterion.diagonal | (phi > 0))
-    H = np.zeros((len(free), len(free)))
-    for _ in range(8):
-        if not len(free):
-            break
-        H = _hessian(criterion, phi, free)
+def _polish(evaluate: _Counted, phi: np.ndarray):
+    """Newton steps on the entries that are not on their bound, with one Hessian as long as it serves."""
+    diagonal = evaluate.criterion.diagonal
+    value, gradient = evaluate(phi)
+    free = np.flatnonzero(~diagonal | (phi > 0))
+    if not len(free):
+        return phi, value, gradient, free, np.zeros((0, 0))
+    H = _hessian(evaluate, phi, free)
+    renewed = 0
+    for _ in range(20):
         eigenvalues, vectors = np.linalg.eigh(H)
-        step = -vectors @ ((vectors.T @ gradient[free]) / np.maximum(np.abs(eigenvalues), 1e-8 * np.abs(eigenvalues).max() + 1e-12))
+        sizes = np.maximum(np.abs(eigenvalues), 1e-8 * np.abs(eigenvalues).max() + 1e-12)
+        step = -vectors @ ((vectors.T @ gradient[free]) / sizes)
+        if np.abs(step).max() < 1e-9 * (1 + np.abs(phi).max()):
+            break
         trial = phi.copy()
         trial[free] += step
-        if np.any(trial[criterion.diagonal] < 0):
+        if np.any(trial[diagonal] < 0):
             break
-        new_value, new_gradient = criterion.value_and_gradient(trial)
-        better = new_value < value - 1e-10 or np.abs(new_gradient[free]).max() < np.abs(gradient[free]).max()
-        if not (np.isfinite(new_value) and new_value <= value + 1e-8 and better):
+        new_value, new_gradient = evaluate(trial)
+        if not (np.isfinite(new_value) and new_value <= value + 1e-9 * (1 + abs(value) * 1e-4)):
             break
+        slow = np.abs(new_gradient[free]).max() > 0.1 * np.abs(gradient[free]).max()
         phi, value, gradient = trial, new_value, new_gradient
         if np.abs(step).max() < 1e-7 * (1 + np.abs(phi).max()):
             break
+        if slow:
+            renewed += 1
+            if renewed > 6:
+                break
+            H = _hessian(evaluate, phi, free)
     return phi, value, gradient, free, H
 
 

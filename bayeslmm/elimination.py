@@ -425,6 +425,22 @@ def scale_rows_transposed(tail, lam, M, out):
 
 
 @njit
+def scale_columns(tail, lam, M, out, transposed):
+    """out = M Lambda_T, or M Lambda_T' where `transposed`."""
+    for i in range(M.shape[0]):
+        for t in range(tail.shape[0]):
+            r = tail[t, T_EFFECTS]
+            lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
+            for g in range(tail[t, T_GROUPS]):
+                o = tail[t, T_COLUMN] + g * r
+                for a in range(r):
+                    x = 0.0
+                    for k in range(r):
+                        x += M[i, o + k] * (lm[a, k] if transposed else lm[k, a])
+                    out[i, o + a] = x
+
+
+@njit
 def symmetrise(S):
     """Copy the lower triangle to the upper one."""
     for i in range(S.shape[0]):
@@ -438,7 +454,7 @@ def tail_factor(tail, lam, S):
     half = np.empty_like(S)
     scale_rows(tail, lam, S, half)
     M = np.empty_like(S)
-    scale_rows(tail, lam, half.T.copy(), M)
+    scale_columns(tail, lam, half, M, False)
     for i in range(M.shape[0]):
         M[i, i] += 1.0
     return np.linalg.cholesky(M)

@@ -39,7 +39,9 @@ def overview(comparison: Comparison) -> Figure:
     names, sds = forest_names(comparison), sd_labels(comparison.lmm.design)
     top, bottom = _rows(names), _rows(sds)
     figure = _figure(1.25 * top + 1.8 * bottom + 0.9)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.25 * top + 0.45, 1.8 * bottom + 0.45])
+    shares = [1.25 * top + 0.45, 1.8 * bottom + 0.45]
+    parts: Any = figure.subfigures(2, 1, height_ratios=shares)
+    upper, lower = parts
     forest(comparison, _grid(upper, names))
     sd_densities(comparison, _grid(lower, sds))
     return figure
@@ -304,7 +306,7 @@ def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
 
 
 def has_funnel(comparison: Comparison, variant: str) -> bool:
-    """Whether there is a level, and its random effects are in the posterior, so that `funnel` can be drawn."""
+    """Whether the posterior has the random effects that `funnel` draws."""
     levels = comparison.lmm.design.levels
     variables = comparison.posteriors[variant]["posterior"].data_vars
     return bool(levels) and all(level.name in variables for level in levels)
@@ -329,22 +331,12 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     at = divergences(tree)
     bad = np.zeros(sd.size, dtype=bool) if at is None else at.ravel()
     figure, (a,) = _axes(None if ax is None else [ax], [""], 3.4)
-    a.plot(
-        u[~bad],
-        sd[~bad],
-        ".",
-        color=COLOURS[variant],
-        ms=2.5,
-        alpha=0.35,
-        mew=0,
-        rasterized=True,
-        label="draws",
-    )
+    dots: dict[str, Any] = {"ms": 3.5, "alpha": 0.4, "mew": 0, "rasterized": True}
+    a.plot(u[~bad], sd[~bad], ".", color=COLOURS[variant], **dots)
+    a.plot([], [], "o", color=COLOURS[variant], ms=4, label="draws")
     a.plot(u[bad], sd[bad], "x", color="#000000", ms=5, mew=1.1, label=f"divergences ({bad.sum()})")
-    edge = np.quantile(np.abs(u), 0.995)
-    a.set_xlim(
-        -1.05 * max(edge, np.abs(u[bad]).max(initial=0)), 1.05 * max(edge, np.abs(u[bad]).max(initial=0))
-    )
+    edge = 1.05 * max(np.quantile(np.abs(u), 0.995), np.abs(u[bad]).max(initial=0))
+    a.set_xlim(-edge, edge)
     of = "" if level.r == 1 else f", {level.effects[effect]}"
     a.set_xlabel(f"{level.name}[{_short(level.groups[group])}{of}]")
     a.set_ylabel(f"log {labels[effect]}")

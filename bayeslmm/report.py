@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm import __version__
 from bayeslmm.compare import Comparison
-from bayeslmm.tables import HEADINGS, NUMBERS, estimates, sampling, shown_centres, shown_diagnostics
+from bayeslmm.tables import HEADINGS, NUMBERS, estimates, left_out, sampling, shown_centres, shown_diagnostics
 from bayeslmm.words import funnel_neck, number, paragraphs
 
 if TYPE_CHECKING:
@@ -25,21 +26,18 @@ if TYPE_CHECKING:
     from bayeslmm.design import LevelDesign
     from bayeslmm.lmm import LMM
 
-PACKAGES = (
-    "bayeslmm",
-    "pymc",
-    "pytensor",
-    "nutpie",
-    "arviz",
-    "numpy",
-    "scipy",
-    "pandas",
-    "numba",
-    "formulaic",
-)
+PACKAGES = ("pymc", "pytensor", "nutpie", "arviz", "numpy", "scipy", "pandas", "numba", "formulaic")
 ATTRIBUTES = (
-    "sampler", "draws", "tune", "chains", "random_seed", "seconds", "acceptance_rate", "pareto_k", "note",
-)  # fmt: skip
+    "sampler",
+    "draws",
+    "tune",
+    "chains",
+    "random_seed",
+    "seconds",
+    "acceptance_rate",
+    "pareto_k",
+    "note",
+)
 
 
 def write_report(
@@ -128,6 +126,8 @@ def tables_html(comparison: Comparison) -> str:
             pairs = [(HEADINGS.get(s, s), NUMBERS.get(n, n)) for s, n in table.columns]
             table = table.set_axis(pd.MultiIndex.from_tuples(pairs), axis=1)
         out.append(f"<h3>{caption}</h3>\n{_scroll(table.to_html(border=0))}")
+    if left_out(comparison):
+        out.insert(1, f"<p>{escape(left_out(comparison))}</p>")
     return "\n".join(out)
 
 
@@ -289,7 +289,7 @@ def _settings(comparison: Comparison) -> str:
         values = [(k, tree.attrs[k]) for k in ATTRIBUTES if tree.attrs.get(k) not in (None, "")]
         text = ", ".join(f"{k} {number(v) if isinstance(v, float) else v}" for k, v in values)
         rows.append(f"<li>{name}: {escape(text)}</li>")
-    found = ", ".join(f"{name} {_version(name)}" for name in PACKAGES if _version(name))
+    found = ", ".join([f"bayeslmm {__version__}", *(f"{name} {_version(name)}" for name in PACKAGES)])
     return f"<ul>{''.join(rows)}</ul>\n<p class='small'>Python {python_version()}; {escape(found)}.</p>"
 
 
@@ -297,7 +297,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return ""
+        return "(not installed)"
 
 
 _CSS = """

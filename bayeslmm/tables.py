@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bayeslmm.compare import Comparison
 
 WIDTH = 110
+MOST_EFFECTS = 40
 HEADINGS = {"ml": "ML", "reml": "REML", "difference": "joint - marginal"}
 NUMBERS = {
     "ess_per_second": "ESS/s",
@@ -29,14 +30,16 @@ def terminal_text(comparison: Comparison) -> str:
     """Return the whole comparison as text of at most 110 columns where the names allow it."""
     lmm = comparison.lmm
     parts = [
-        lmm.hierarchy.formula,
-        lmm.describe(),
+        fill(lmm.hierarchy.formula, WIDTH),
+        "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lmm.describe().splitlines()),
         _blocks(estimates(comparison)),
         _blocks(sampling(comparison)),
         "SDs by five rules (posterior of the "
         f"{comparison.best} variant)\n\n{_plain(shown_centres(comparison))}",
         _plain(shown_diagnostics(comparison)),
     ]
+    if left_out(comparison):
+        parts.insert(4, left_out(comparison))
     parts += [fill(f"{found.topic}. {found.text}", WIDTH) for found in comparison.findings]
     return "\n\n".join(parts) + "\n"
 
@@ -45,7 +48,7 @@ def estimates(comparison: Comparison) -> pd.DataFrame:
     """Return the columns of estimates, standard errors and intervals as text."""
     columns = [(fit, number) for fit in ("ml", "reml") for number in ("estimate", "se")]
     columns += [(variant, number) for variant in comparison.variants for number in POSTERIOR]
-    return comparison.shown[columns]
+    return comparison.shown.loc[_rows(comparison), columns]
 
 
 def sampling(comparison: Comparison) -> pd.DataFrame:
@@ -53,7 +56,18 @@ def sampling(comparison: Comparison) -> pd.DataFrame:
     columns = [(variant, number) for variant in comparison.variants for number in SAMPLING]
     if "difference" in comparison.table.columns.get_level_values(0):
         columns.append(("difference", "mcse"))
-    return comparison.shown[columns]
+    return comparison.shown.loc[_rows(comparison), columns]
+
+
+def _rows(comparison: Comparison) -> list[str]:
+    """Every parameter, and of the random effects as many as can be read."""
+    return list(comparison.table.index[: len(comparison.ml.estimates()) + MOST_EFFECTS])
+
+
+def left_out(comparison: Comparison) -> str:
+    """Say how many rows the printed tables leave out; "" for none."""
+    rest = len(comparison.table) - len(_rows(comparison))
+    return f"{rest} more random effects are in the table of the comparison (.table)." if rest else ""
 
 
 def shown_centres(comparison: Comparison) -> pd.DataFrame:

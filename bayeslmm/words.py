@@ -211,22 +211,28 @@ def _agreement(c: Comparison) -> Iterator[str]:
     # of K independent standard normals: median of the largest, and what it passes once in a hundred
     usual, rare = (float(norm.ppf((1 + q ** (1 / K)) / 2)) for q in (0.5, 0.99))
     gap = (
-        f"their means differ by at most {z.max():.1f} Monte Carlo errors ({z.idxmax()}, the largest of {K}); "
-        f"chance alone gives about {usual:.1f}, and more than {rare:.1f} once in a hundred times"
+        f"at most {z.max():.1f} Monte Carlo errors ({z.idxmax()}, the largest of {K}); chance alone gives "
+        f"about "
+        f"{usual:.1f}, and more than {rare:.1f} once in a hundred times"
     )
     both = bool(c.diagnostics["trusted"].all())
     if both and z.max() < rare:
         yield (
-            f"Joint and marginal agree: {gap}. They are one posterior, with the random effects kept or "
-            f"integrated out."
+            f"Joint and marginal agree: their means differ by {gap}. "
+            "They are one posterior, with the random effects kept or integrated out."
         )
     elif both:
         yield (
-            f"Joint and marginal do not agree: {gap}. The two are the same posterior, so one of the samplers "
-            "has missed a part of it; look for divergences and run both for longer."
+            f"Joint and marginal do not agree: their means differ by {gap.removeprefix('at most ')}. They "
+            f"are one "
+            "posterior, so one of the samplers has missed a part of it: look for divergences, and run both "
+            "for longer."
         )
     elif c.diagnostics["trusted"].any():
-        yield f"Of joint and marginal, {gap}. With one posterior not to be trusted, that settles little."
+        yield (
+            f"The means of joint and marginal differ by {gap}. "
+            "With one posterior not to be trusted, that settles little."
+        )
 
 
 def _efficiency(c: Comparison) -> Iterator[str]:
@@ -276,7 +282,7 @@ def _tied(c: Comparison, level: LevelDesign, who: list[str]) -> Iterator[str]:
     pairs = [corr_label(level, j, i) for i in range(1, level.r) for j in range(i)]
     extreme = [name for name in pairs if abs(fit.estimates()[name]) > 0.999]
     verb = "s" if len(who) == 1 else ""
-    for name in extreme:
+    for name in extreme[:3]:
         x = c.values(c.best, name)
         yield (
             f"{listed(who)} put{verb} {name} at {fit.estimates()[name]:.0f}, the edge of what a correlation "
