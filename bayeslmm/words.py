@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 RHAT_LIMIT = 1.01
 ESS_LIMIT = 400
 FEW_GROUPS = 5
+MOVED = 0.2  # posterior SDs
+SKEWED = 0.5  # standardised third moment
 VISIBLE = 0.1  # relative difference of standard errors that is worth a sentence
 
 
@@ -41,7 +43,7 @@ def findings(comparison: Comparison) -> tuple[Finding, ...]:
         "On the boundary": _boundary,
         "Few groups": _few_groups,
         "ML, REML and the posterior": _centres,
-        "Standard errors": _standard_errors,
+        "Fixed effects": _fixed_effects,
     }
     found = ((topic, " ".join(said(comparison))) for topic, said in topics.items())
     return tuple(Finding(topic=topic, text=text) for topic, text in found if text)
@@ -324,6 +326,8 @@ def _few_groups(c: Comparison) -> Iterator[str]:
 
 
 def _centres(c: Comparison) -> Iterator[str]:
+    from scipy.stats import skew
+
     table, edge = c.centres, set(c.ml.boundary)
     below = [n for n in table.index if n not in edge and table.loc[n, "ml"] < 0.95 * table.loc[n, "reml"]]
     if below:
@@ -336,8 +340,7 @@ def _centres(c: Comparison) -> Iterator[str]:
         )
     skewed = []
     for name, row in table.iterrows():
-        sd = float(c.table.loc[name, (c.best, "sd")])
-        if row["mode"] < row["median"] < row["mean"] and row["mean"] - row["mode"] > 0.25 * sd:
+        if row["mode"] < row["median"] < row["mean"] and skew(c.values(c.best, str(name))) > SKEWED:
             skewed.append((name, row))
     if not skewed:
         return
@@ -353,8 +356,21 @@ def _centres(c: Comparison) -> Iterator[str]:
         yield f"The same holds, less strongly, for {listed(others)}."
 
 
-def _standard_errors(c: Comparison) -> Iterator[str]:
+def _fixed_effects(c: Comparison) -> Iterator[str]:
     ml, reml, sd = c.ml.fixef_se, c.reml.fixef_se, c.table[(c.best, "sd")]
+    names = [f"beta[{name}]" for name in reml.index]
+    if not names:
+        return
+    moved = (c.table[(c.best, "mean")] - c.table[("reml", "estimate")]).loc[names] / sd.loc[names]
+    label = str(moved.abs().idxmax())
+    if moved.abs().max() < MOVED:
+        yield f"REML's estimates are within {MOVED} posterior SDs of the posterior's means."
+    else:
+        side = "above" if moved[label] > 0 else "below"
+        yield (
+            f"The posterior's mean of {label} lies {abs(moved[label]):.1f} posterior SDs {side} REML's "
+            f"estimate."
+        )
     changed = [name for name in reml.index if abs(reml[name] - ml[name]) > VISIBLE * ml[name]]
     if changed:
         name = max(changed, key=lambda n: abs(np.log(reml[n] / ml[n])))

@@ -241,6 +241,19 @@ def test_mode_median_and_mean_are_told_apart_where_the_posterior_is_skewed(model
     assert "ML puts sigma_u2 at 0.93 against 0.99 by REML" in said
 
 
+def test_a_symmetric_posterior_is_not_called_skewed(models):
+    c = both(models["sleepstudy"])
+    assert "skewed" not in c.text
+
+
+def test_fixed_effects_say_how_far_the_posterior_moved_from_reml(models):
+    lmm = models["sleepstudy"]
+    assert "within 0.2 posterior SDs" in topics(both(lmm))["Fixed effects"]
+    moved = both(lmm, beta=np.array([0.0, 2 * lmm.reml().fixef_se["Days"]]))
+    said = topics(moved)["Fixed effects"]
+    assert "The posterior's mean of beta[Days] lies 2.0 posterior SDs above REML's estimate" in said
+
+
 def test_mode_is_the_top_of_the_density_on_the_scale_of_the_sd():
     x = np.random.default_rng(1).gamma(4.0, 1.0, size=20_000)
     grid, density = density_of(x)
@@ -248,9 +261,9 @@ def test_mode_is_the_top_of_the_density_on_the_scale_of_the_sd():
 
 
 def test_standard_errors_are_compared_where_they_differ(models):
-    said = topics(both(models["heights"]))["Standard errors"]
+    said = topics(both(models["heights"]))["Fixed effects"]
     assert "beta[Intercept] that differ by more than 10 %" in said
-    assert "Standard errors" not in topics(both(models["sleepstudy"]))
+    assert "standard error" not in topics(both(models["sleepstudy"]))["Fixed effects"]
 
 
 # In the terminal and the notebook
