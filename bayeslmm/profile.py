@@ -199,7 +199,7 @@ class Surface:
         pin: int | None = None,
         beta: tuple[int, float] | None = None,
     ) -> tuple[float, np.ndarray]:
-        """Least D over psi, entry `pin` held where it is; an SD on zero is left only for a better place."""
+        """Least D over psi, entry `pin` held where it is."""
         from scipy.optimize import minimize
 
         free = np.delete(np.arange(self.size), [] if pin is None else [pin])
@@ -232,18 +232,23 @@ class Surface:
                 value = float(found.fun)
             else:
                 value = self.value_and_gradient(best, beta)[0]
-            better = self._leave_zero(best, scale, free, value, beta)
+            better = self._leave_edge(best, scale, free, value, beta)
             if better is None:
                 break
             best = better
         return value, best
 
-    def _leave_zero(self, psi, scale, free, value, beta) -> np.ndarray | None:
-        """A better point beside an SD that is zero, where the gradient vanishes by symmetry; or None."""
-        for k in free[self.sd_entries[free] & (psi[free] <= 1e-4 * scale[free])]:
-            for step in (1e-2, 0.1, 0.5):
+    def _leave_edge(self, psi, scale, free, value, beta) -> np.ndarray | None:
+        """A better point off the edge (an SD of zero, a correlation of one), where slopes vanish; or None."""
+        edge = np.where(self.sd_entries, psi <= 1e-4 * scale, np.abs(psi) > 3)
+        edge[0] = False
+        for k in free[edge[free]]:
+            places = (
+                (1e-2, 0.1, 0.5) if self.sd_entries[k] else (np.sign(psi[k]) * 1.5, 0.0, -np.sign(psi[k]) * 3)
+            )
+            for place in places:
                 trial = psi.copy()
-                trial[k] = step * scale[k]
+                trial[k] = place * scale[k]
                 if self.value_and_gradient(trial, beta)[0] < value - 1e-8:
                     return trial
         return None
@@ -369,15 +374,21 @@ def _limit(
     """Where the root of the rise is z: walk until it is passed, then close in; `end` if it never is."""
     from scipy.optimize import brentq
 
-    seen = [(float(estimate), start)]
+    seen = {float(estimate): (-z, start)}
 
     def excess(x: float) -> float:
-        near = min(seen, key=lambda known: abs(known[0] - x))[1]
-        value, psi = profile(x, near)
-        if value < least - 1e-4:
-            raise _Better
-        seen.append((x, psi))
-        return float(np.sqrt(max(value - least, 0.0))) - z
+        if x not in seen:
+            near, within = (
+                min(known, key=lambda other: abs(other - x))
+                for known in (seen, [other for other, (over, _) in seen.items() if over <= 0])
+            )
+            value, psi = profile(x, seen[near][1])
+            if near != within and value > least + z**2:  # another start, in case of several minima
+                value, psi = min((value, psi), profile(x, seen[within][1]), key=lambda found: found[0])
+            if value < least - 1e-4:
+                raise _Better
+            seen[x] = (float(np.sqrt(max(value - least, 0.0))) - z, psi)
+        return seen[x][0]
 
     inside = float(estimate)
     for k in range(60):

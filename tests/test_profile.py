@@ -246,3 +246,29 @@ def test_the_deviance_is_the_fits_at_the_fit_and_its_gradient_right_away_from_it
 def test_wrong_arguments(arguments, message):
     with pytest.raises(blm.DescriptionError, match=message):
         fit("dyestuff").confint(**arguments)
+
+
+def test_a_singular_correlation_is_left_where_that_is_better():
+    """At each limit, many other starts find no lower deviance: the search isn't caught on the edges."""
+    rng = np.random.default_rng(3)
+    g, x = np.repeat(np.arange(10), 6), np.tile(np.arange(6.0), 10)
+    u = rng.normal(size=10)
+    y = 3 + u[g] + 0.5 * u[g] * x + rng.normal(size=60)
+    model = blm.LMM("y ~ 1 + x + (1 + x | g)", {"y": y, "x": x, "g": g}).ml()
+    assert model.boundary == ("corr_u2",)
+    found = model.confint()
+    # lmer(y ~ x + (x | g), d, REML = FALSE)
+    limits = found.loc[["beta[Intercept]", "beta[x]"], ["lower", "upper"]].to_numpy()
+    np.testing.assert_allclose(limits, [[2.0835026, 4.0177398], [-0.7746784, 0.4620398]], rtol=1e-4)
+    assert found.loc["corr_u2[Intercept, x]", ["estimate", "upper"]].tolist() == pytest.approx([1, 1])
+    surface = _surface(model)
+    for parameter, entry in (("sigma_u2[Intercept]", 1), ("sigma_u2[x]", 2)):
+        for side in ("upper",):
+            values = []
+            for _ in range(4):
+                start = surface.psi(model) * np.exp(rng.normal(scale=0.3, size=4))
+                start[3] = rng.normal()
+                start[entry] = found.loc[parameter, side]
+                values.append(surface.minimise(start, np.ones(4), pin=entry)[0])
+            rise = min(values) + 2 * model.loglik
+            assert rise == pytest.approx(3.841458820694124, abs=1e-4)
