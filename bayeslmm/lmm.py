@@ -127,6 +127,7 @@ class LMM:
         random_seed: int | None = None,
         sampler: str = "auto",
         centered: bool | Mapping[str, bool] = False,
+        target_accept: float = 0.9,
         residuals: bool = False,
         progress: bool = True,
     ) -> xr.DataTree:
@@ -135,7 +136,7 @@ class LMM:
 
         return sample(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
-            centered=centered, residuals=residuals, progress=progress,
+            centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
         )  # fmt: skip
 
     # matrices --------------------------------------------------------------------------------------------------

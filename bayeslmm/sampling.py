@@ -35,6 +35,7 @@ def sample(
     random_seed: int | None = None,
     sampler: str = "auto",
     centered: bool | Mapping[str, bool] = False,
+    target_accept: float = 0.9,
     residuals: bool = False,
     progress: bool = True,
 ) -> xr.DataTree:
@@ -54,6 +55,8 @@ def sample(
         its diagnostics fail or the variant is joint; which one ran is in ``attrs["sampler"]``, why in ``attrs["note"]``.
     centered : bool or mapping of level to bool
         Parameterisation of the joint variant.
+    target_accept : float
+        Acceptance rate that NUTS adapts its step size to; raise it when there are divergences.
     residuals : bool
         Whether to keep e = y - X beta - Z u (dims chain, draw, row).
     progress : bool
@@ -69,7 +72,7 @@ def sample(
     SamplingError
         If the run was interrupted or has draws that are not finite; its `clean` is the part that can be trusted.
     """
-    _check(lmm, variant, sampler, draws=draws, tune=tune, chains=chains)
+    _check(variant, sampler, target_accept, draws=draws, tune=tune, chains=chains)
     began = time.perf_counter()
     seed = np.random.SeedSequence(random_seed)
     note = ""
@@ -84,8 +87,8 @@ def sample(
             note = f"{trouble} NUTS ran on the marginal model instead."
             _say(note)
     tree = _nuts(
-        lmm, variant, draws=draws, tune=tune, chains=chains, seed=seed, centered=centered, residuals=residuals,
-        progress=progress,
+        lmm, variant, draws=draws, tune=tune, chains=chains, seed=seed, centered=centered,
+        target_accept=target_accept, residuals=residuals, progress=progress,
     )  # fmt: skip
     return _finish(tree, began, variant, "nuts", note, draws, tune, chains, random_seed)
 
@@ -96,7 +99,7 @@ def _say(note: str) -> None:
     warnings.warn(note, UserWarning, stacklevel=4)
 
 
-def _check(lmm: LMM, variant: str, sampler: str, **counts: int) -> None:
+def _check(variant: str, sampler: str, target_accept: float, **counts: int) -> None:
     for name, value, known in (
         ("variant", variant, ("marginal", "joint")),
         ("sampler", sampler, ("auto", "collapsed", "nuts")),
@@ -107,6 +110,8 @@ def _check(lmm: LMM, variant: str, sampler: str, **counts: int) -> None:
             )
     if variant == "joint" and sampler == "collapsed":
         raise DescriptionError("The collapsed sampler works on the marginal: write sample('marginal', sampler='collapsed').")
+    if not 0 < target_accept < 1:
+        raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < (0 if name == "tune" else 1):
             raise DescriptionError(f"{name}={count!r}; expected a positive whole number, such as {name}=1000.")
@@ -190,7 +195,7 @@ def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chai
 # NUTS --------------------------------------------------------------------------------------------------------------
 
 
-def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, residuals, progress) -> xr.DataTree:
+def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_accept, residuals, progress) -> xr.DataTree:
     """Run NUTS by nutpie on one of the two PyMC models, its data frozen so that they can be folded."""
     import nutpie
     from pymc.model.transform.optimization import freeze_dims_and_data
@@ -200,7 +205,7 @@ def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, residuals, 
     compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
     trace = nutpie.sample(
         compiled, draws=draws, tune=tune, chains=chains, seed=int(nuts_seed.generate_state(1)[0]), progress_bar=progress,
-        save_warmup=False,
+        save_warmup=False, target_accept=target_accept,
     )  # fmt: skip
     posterior = trace["posterior"]
     raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}

@@ -1,0 +1,232 @@
+"""The collapsed sampler is exact: its moments are those of the posterior integrated on a grid."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import bayeslmm as blm
+from bayeslmm import factor, independence, sampling
+from bayeslmm.collapsed import collapsed_posterior
+from bayeslmm.errors import DescriptionError, SamplingError
+from bayeslmm.parameters import corr_cholesky
+from bayeslmm.progress import Progress
+
+MODELS = "models/data/"
+
+
+def mcse(draws):
+    """Monte Carlo error of the mean of (chain, draw) draws, from ArviZ."""
+    import arviz_stats
+
+    return float(arviz_stats.mcse(xr.Dataset({"x": (("chain", "draw"), draws)}))["x"])
+
+
+def grid_posterior(lmm, sigmas, sds, log_extra=None):
+    """Weights of (sigma, sigma_u2) on a grid by the dense formulas, beta integrated under its Gaussian prior."""
+    X, y, Z = lmm.design.X, lmm.design.y, lmm.design.Z.toarray()
+    priors = lmm.priors
+    mean = np.array([p.gaussian[0] for p in priors.beta])
+    cov = np.diag([1 / p.gaussian[1] for p in priors.beta])
+    logp = np.empty((sigmas.size, sds.size))
+    for i, sigma in enumerate(sigmas):
+        for j, sd in enumerate(sds):
+            V = sigma**2 * np.eye(y.size) + sd**2 * Z @ Z.T + X @ cov @ X.T
+            L = np.linalg.cholesky(V)
+            r = np.linalg.solve(L, y - X @ mean)
+            logp[i, j] = -np.log(np.diag(L)).sum() - 0.5 * r @ r
+    logp += priors.sigma.logpdf(sigmas)[:, None] + priors.sd[0][0].logpdf(sds)[None, :]
+    w = np.exp(logp - logp.max())
+    return w / w.sum()
+
+
+@pytest.fixture(scope="module")
+def dyestuff2():
+    """Batches whose ML variance is zero: the posterior piles up at the boundary, where samplers go wrong."""
+    return blm.LMM("Yield ~ 1 + (1 | Batch)", pd.read_csv(MODELS + "dyestuff2.csv"))
+
+
+def test_moments_are_those_of_the_posterior_on_a_grid(dyestuff2):
+    sigmas, sds = np.linspace(2.0, 8.0, 161), (np.arange(400) + 0.5) * 0.025
+    w = grid_posterior(dyestuff2, sigmas, sds)
+    tree = dyestuff2.sample(draws=4000, random_seed=1, progress=False)
+    assert tree.attrs["sampler"] == "collapsed"
+    for name, axis, grid in (("sigma", 0, sigmas), ("sigma_u2", 1, sds)):
+        draws = tree["posterior"][name].to_numpy()
+        marginal = w.sum(axis=1 - axis)
+        exact = marginal @ grid
+        # 4 Monte Carlo errors: one in 16,000 runs fails by chance, and the run is seeded
+        assert abs(draws.mean() - exact) < 4 * mcse(draws)
+        assert abs((draws**2).mean() - marginal @ grid**2) < 4 * mcse(draws**2)
+        below = grid[np.searchsorted(np.cumsum(marginal), 0.1)]
+        assert abs((draws < below).mean() - marginal[grid < below].sum()) < 4 * mcse((draws < below).astype(float))
+
+
+def test_coefficients_with_other_priors_are_weighted_not_ignored(dyestuff2):
+    """A Laplace prior far from the data's mean pulls beta exactly as far as the density says."""
+    lmm = blm.LMM(
+        "Yield ~ 1 + (1 | Batch)",
+        pd.read_csv(MODELS + "dyestuff2.csv"),
+        priors={"Intercept": "Laplace(mu=4, b=0.5)", "sigma": "HalfNormal(sigma=5)", "sigma_u2": "HalfNormal(sigma=2)"},
+    )
+    tree = lmm.sample(draws=4000, random_seed=2, progress=False)
+    assert tree.attrs["sampler"] == "collapsed"
+    y, Z = lmm.design.y, lmm.design.Z.toarray()
+    betas, sigmas, sds = np.linspace(1, 9, 81), np.linspace(2.2, 7, 33), (np.arange(40) + 0.5) * 0.2
+    logp = np.empty((betas.size, sigmas.size, sds.size))
+    for j, sigma in enumerate(sigmas):
+        for k, sd in enumerate(sds):
+            L = np.linalg.cholesky(sigma**2 * np.eye(y.size) + sd**2 * Z @ Z.T)
+            r = np.linalg.solve(L, y[:, None] - betas[None, :])
+            logp[:, j, k] = -np.log(np.diag(L)).sum() - 0.5 * (r**2).sum(axis=0)
+    logp += lmm.priors.beta[0].logpdf(betas)[:, None, None]
+    logp += lmm.priors.sigma.logpdf(sigmas)[None, :, None] + lmm.priors.sd[0][0].logpdf(sds)[None, None, :]
+    w = np.exp(logp - logp.max())
+    w /= w.sum()
+    draws = tree["posterior"]["beta"].to_numpy()[..., 0]
+    assert abs(draws.mean() - (w.sum(axis=(1, 2)) @ betas)) < 4 * mcse(draws)
+
+
+def test_random_effects_come_from_their_conditional(dyestuff2):
+    """E[u | y] over the posterior is the average of the conditional modes, for every group."""
+    tree = dyestuff2.sample(draws=2000, random_seed=3, progress=False)
+    posterior = tree["posterior"]
+    Z = dyestuff2.design.Z.toarray()
+    u = posterior["u2"].to_numpy().reshape(-1, 6)
+    conditional = np.empty_like(u)
+    for i, (beta, sigma, sd) in enumerate(
+        zip(*(posterior[n].to_numpy().reshape(8000, -1) for n in ("beta", "sigma", "sigma_u2")), strict=True)
+    ):
+        G = np.eye(6) * (sd / sigma) ** 2
+        if i % 20 == 0:
+            conditional[i] = blm.density.conditional_moments(
+                dyestuff2.design.y, dyestuff2.design.X, Z, beta, sigma[0] ** 2, G
+            )[0]
+    thinned = slice(None, None, 20)
+    gap = (u[thinned] - conditional[thinned]).mean(axis=0)
+    spread = (u[thinned] - conditional[thinned]).std(axis=0) / np.sqrt(400)
+    assert np.all(np.abs(gap) < 4 * spread)
+
+
+def test_density_and_gradient_agree_with_finite_differences():
+    lmm = blm.LMM("Reaction ~ 1 + Days + (Days | Subject)", pd.read_csv(MODELS + "sleepstudy.csv"))
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    x = posterior.start() + np.array([0.1, -0.3, 0.2, 0.4])
+    value, gradient = posterior.value_and_gradient(x)
+    assert value == pytest.approx(posterior.evaluate(x[None])[0][0], rel=1e-12)
+    h = 1e-4
+    numeric = [
+        (posterior.evaluate((x + h * e)[None])[0][0] - posterior.evaluate((x - h * e)[None])[0][0]) / (2 * h)
+        for e in np.eye(4)
+    ]
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-5)
+
+
+def test_prior_of_the_correlation_is_lkj():
+    """The density over the partial correlation, transformed back, is LKJ's (1 - rho^2)^(eta - 1) for two effects."""
+    lmm = blm.LMM("Reaction ~ 1 + Days + (Days | Subject)", pd.read_csv(MODELS + "sleepstudy.csv"), priors={"corr_u2": 3})
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    z = np.array([0.0, 0.7])
+    x = np.tile(posterior.start(), (2, 1))
+    x[:, 3] = z
+    rho = np.array([(corr_cholesky(np.array([v]), 2) @ corr_cholesky(np.array([v]), 2).T)[0, 1] for v in z])
+    expected = (3 - 1) * np.log1p(-(rho**2)) + np.log1p(-(rho**2))  # LKJ, and d rho / d z = 1 - rho^2
+    difference = posterior.log_prior(x)
+    assert difference[1] - difference[0] == pytest.approx(expected[1] - expected[0], rel=1e-12)
+
+
+def test_folded_proposal_is_normalised():
+    proposal = independence.Proposal(mean=np.array([0.3]), root=np.array([[0.8]]), lower=np.array([0.0]))
+    x = np.linspace(0, 400, 2_000_001)[:, None]
+    from scipy.stats import t
+
+    constant = t.logpdf(0, 6)  # logpdf is up to the constant of the t density
+    mass = np.trapezoid(np.exp(proposal.logpdf(x) + constant), x[:, 0])
+    assert mass == pytest.approx(1.0, abs=1e-6)
+    draws = proposal.draw(np.random.default_rng(0), 1000)
+    assert draws.min() >= 0
+
+
+def test_same_seed_same_draws_on_any_number_of_workers(dyestuff2, monkeypatch):
+    one = dyestuff2.sample(draws=50, random_seed=5, progress=False)
+    monkeypatch.setattr(factor, "workers", lambda: 3)
+    three = dyestuff2.sample(draws=50, random_seed=5, progress=False)
+    xr.testing.assert_identical(one["posterior"].to_dataset(), three["posterior"].to_dataset())
+
+
+def test_bounded_priors_bound_the_draws():
+    data = pd.read_csv(MODELS + "dyestuff2.csv")
+    lmm = blm.LMM(
+        "Yield ~ 1 + (1 | Batch)", data, priors={"sigma": "Uniform(lower=3, upper=4)", "sigma_u2": "Uniform(lower=0, upper=1)"}
+    )
+    posterior = lmm.sample(draws=500, random_seed=6, progress=False, sampler="collapsed")["posterior"]
+    assert float(posterior["sigma"].min()) > 3
+    assert float(posterior["sigma"].max()) < 4
+    assert float(posterior["sigma_u2"].max()) < 1
+
+
+def test_priors_that_exclude_the_data_are_an_error_that_says_so():
+    data = pd.read_csv(MODELS + "dyestuff2.csv")
+    lmm = blm.LMM("Yield ~ 1 + (1 | Batch)", data)
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    nowhere = independence.Batch(
+        x=np.zeros((2, 2)), lams=np.zeros((2, 1)), beta=np.zeros((2, 1)), lp=np.full(2, -np.inf), log_weight=np.full(2, -np.inf)
+    )
+    with pytest.raises(SamplingError, match="nuts"):
+        independence._require_support(nowhere)
+    assert np.isfinite(posterior.evaluate(posterior.start()[None])[0][0])
+
+
+def test_a_bad_proposal_falls_back_to_nuts_and_says_so(dyestuff2, monkeypatch):
+    called = {}
+
+    def nuts(lmm, variant, **settings):
+        called.update(settings, variant=variant)
+        return sampling._tree(lmm.design, {"sigma": np.ones((1, 1)), "beta": np.ones((1, 1, 1))}, {}, False)
+
+    monkeypatch.setattr(sampling, "_nuts", nuts)
+    monkeypatch.setattr(sampling, "MAX_PARETO_K", -10.0)
+    with pytest.warns(UserWarning, match=r"Pareto k .* NUTS ran"):
+        tree = dyestuff2.sample(draws=100, random_seed=1, progress=False)
+    assert tree.attrs["sampler"] == "nuts"
+    assert "NUTS ran" in tree.attrs["note"]
+    assert called["variant"] == "marginal"
+
+
+def test_asking_for_the_collapsed_sampler_keeps_it_and_notes_the_trouble(dyestuff2, monkeypatch):
+    monkeypatch.setattr(sampling, "MAX_PARETO_K", -10.0)
+    tree = dyestuff2.sample(draws=100, random_seed=1, sampler="collapsed", progress=False)
+    assert tree.attrs["sampler"] == "collapsed"
+    assert "Pareto k" in tree.attrs["note"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"variant": "margnal"}, "marginal"),
+        ({"sampler": "hmc"}, "expected 'auto' or 'collapsed' or 'nuts'"),
+        ({"variant": "joint", "sampler": "collapsed"}, "marginal"),
+        ({"draws": 0}, "draws=0"),
+        ({"chains": 2.5}, "chains=2.5"),
+        ({"target_accept": 1.5}, "between 0 and 1"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_runs(dyestuff2, settings, words):
+    with pytest.raises(DescriptionError, match=words):
+        dyestuff2.sample(**settings)
+
+
+def test_progress_is_silent_when_short(capsys):
+    with Progress() as progress:
+        progress.stage("short", 3)
+        progress.advance(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_shows_long_work(capsys, monkeypatch):
+    monkeypatch.setattr("bayeslmm.progress.DELAY", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws bars only where it believes in a terminal
+    with Progress() as progress:
+        progress.stage("drawing the random effects", 2)
+        progress.advance(2)
+    assert "drawing the random effects" in capsys.readouterr().err
