@@ -1,0 +1,125 @@
+"""The notebooks run from top to bottom, and are committed with what they showed."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PRINTED = [  # REML's b in the thread, to the digits that its optimum is good for (about 4e-5)
+    *[-0.9421207, -0.0119456, 0.9540663],
+    *[-1.2863150, -0.6696624, -0.4058639, 0.3810632, 0.6372665, 1.3435117, -0.1097978, 0.1097978],
+]
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read_notebook(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def outputs(notebook) -> list:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def text_of(output) -> str:
+    """What an output says, tables included, without the markup."""
+    if output.output_type == "stream":
+        return output.text
+    if output.output_type == "error":
+        return f"{output.ename}: {output.evalue}"
+    html = re.sub(r"<style.*?</style>|<[^>]+>", " ", output.data.get("text/html", ""), flags=re.DOTALL)
+    return html or output.data.get("text/markdown", "") or output.data.get("text/plain", "")
+
+
+@cache
+def execute(path: Path):
+    """Run a notebook in a fresh kernel, in its own folder; a cell that fails raises CellExecutionError."""
+    notebook = read_notebook(path)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([before] if before else [])])
+    try:
+        return NotebookClient(
+            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        ).execute()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def test_there_is_a_notebook():
+    assert "joint_density" in [path.stem for path in NOTEBOOKS]
+
+
+@each_notebook
+def test_is_valid_small_and_ordered(path):
+    notebook = read_notebook(path)
+    nbformat.validate(notebook)
+    assert path.stat().st_size < 1_000_000
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+
+
+@each_notebook
+def test_is_committed_with_outputs_and_without_errors_or_warnings(path):
+    shown = outputs(read_notebook(path))
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= 3
+    for output in shown:
+        assert output.output_type != "error", text_of(output)
+        assert output.get("name") != "stderr", text_of(output)
+        assert "DataTree" not in text_of(output)
+
+
+@each_notebook
+def test_names_no_place_on_the_disk(path):
+    for cell in read_notebook(path).cells:
+        said = [cell.source, *[text_of(output) for output in cell.get("outputs", [])]]
+        for text in said:
+            assert not re.search(r"(?<![\w.])/(home|work|tmp|Users|usr|root)/|[A-Z]:\\\\", text), text
+
+
+@each_notebook
+def test_runs_in_a_fresh_kernel(path):
+    assert not [text_of(output) for output in outputs(execute(path)) if output.output_type == "error"]
+
+
+def test_the_joint_density_notebook_shows_what_the_thread_printed():
+    notebook = execute(ROOT / "notebooks" / "joint_density.ipynb")
+    table = next(text for text in map(text_of, outputs(notebook)) if "lme4, in the thread" in text)
+    numbers = [float(x) for x in re.findall(r"-?\d+\.\d{7}", table)]
+    rows = zip(*[iter(numbers)] * 3, strict=True)
+    for printed, (thread, fitted, formula) in zip(PRINTED, rows, strict=True):
+        assert thread == printed
+        assert fitted == pytest.approx(printed, abs=5e-5)
+        assert formula == pytest.approx(fitted, abs=2e-7)
+
+
+def test_the_joint_density_notebook_agrees_with_itself():
+    """Each pair of printed numbers that the text calls equal is equal."""
+    text = "\n".join(map(text_of, outputs(execute(ROOT / "notebooks" / "joint_density.ipynb"))))
+
+    def number(label: str) -> float:
+        return float(re.search(rf"{label}[^\n]*?\s(-?\d+\.\d+)", text).group(1))
+
+    two_levels = number("log joint, by hand")
+    assert number(r"log joint, blm\.density") == pytest.approx(two_levels, rel=1e-10)
+    assert number("log joint, PyMC") == pytest.approx(two_levels, rel=1e-10)
+    assert number("log marginal, PyMC") == pytest.approx(number(r"log marginal  "), rel=1e-10)
+    three_levels = number("three levels, the formula above")
+    assert number(r"three levels, blm\.density") == pytest.approx(three_levels, rel=1e-10)
+    assert number(r"two levels, Z = \[Z W\]") == pytest.approx(three_levels, rel=1e-10)
+    assert number(r"log p\(y\), adding up over u:") == pytest.approx(
+        number(r"log p\(y\), marginal formula:"), rel=1e-9
+    )
+    assert number("log of slip 1's integral") == pytest.approx(
+        number("log marginal without schools, sigma_u3 = 0:"), rel=1e-5
+    )
