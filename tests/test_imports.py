@@ -23,7 +23,7 @@ ORDER = [
     *("criterion", "profile", "likelihood", "progress", "collapsed", "independence"),
     *("op", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "explain", "lmm"),
-    *("words", "compare", "plots", "report"),
+    *("draws", "words", "tables", "compare", "plots", "report"),
     *("cli", "__main__"),
 ]
 
@@ -34,6 +34,7 @@ UPWARD = {
     ("compare", "plots"),
     ("compare", "report"),
     ("words", "compare"),
+    ("compare", "tables"),
 }
 
 PYMC = {"op", "mixednormal", "variables", "joint", "marginal", "sampling"}
