@@ -12,6 +12,7 @@ effects is a partial correlation in an order that begins with one of them, so it
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -74,19 +75,27 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
     from scipy.stats import norm
 
     z = float(norm.ppf((1 + level) / 2))
-    profile = method == "profile"
-    rows: dict[str, Limits] = {}
-    for j, name in enumerate(fit.design.coef):
-        if profile and fit.method == "ML":
-            rows[f"beta[{name}]"] = _profile_beta(fit, j, z)
-        else:
-            half = z * float(fit.fixef_se.iloc[j])
-            rows[f"beta[{name}]"] = (fit.beta[j] - half, fit.beta[j] + half, f"{fit.method} Wald")
-    rows |= _profile_variances(fit, z) if profile else _wald_variances(fit, z)
+    with _small_work(fit):
+        profile = method == "profile"
+        rows: dict[str, Limits] = {}
+        for j, name in enumerate(fit.design.coef):
+            if profile and fit.method == "ML":
+                rows[f"beta[{name}]"] = _profile_beta(fit, j, z)
+            else:
+                half = z * float(fit.fixef_se.iloc[j])
+                rows[f"beta[{name}]"] = (fit.beta[j] - half, fit.beta[j] + half, f"{fit.method} Wald")
+        rows |= _profile_variances(fit, z) if profile else _wald_variances(fit, z)
     estimates = fit.estimates()
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper", "criterion"])
     table.insert(0, "estimate", estimates)
     return table.loc[estimates.index]
+
+
+def _small_work(fit: LikelihoodFit) -> AbstractContextManager:
+    """One BLAS thread, unless there is a large dense tail: SciPy's search is slower by far with more."""
+    from threadpoolctl import threadpool_limits
+
+    return nullcontext() if fit.stats.plan.tail_columns > 500 else threadpool_limits(1, user_api="blas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +228,7 @@ class Surface:
         value = np.inf
         for _ in range(5):
             if free.size:
-                options = {"maxiter": 300, "ftol": 1e-14, "gtol": 1e-6, "maxcor": 20}
+                options = {"maxiter": 300, "ftol": 1e-14, "gtol": 1e-6, "maxcor": 8}
                 found = minimize(
                     objective,
                     best[free] / scale[free],
