@@ -1,0 +1,1 @@
+"""Benchmarks, not part of the default tests: `python -m tests.benchmarks.peers` and `... .scaling`."""
