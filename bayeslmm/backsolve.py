@@ -131,7 +131,29 @@ def _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
 
 
 @njit
-def backward(chain, tail, parent, order, lists, columns, maps, lam, At, Bt, Bz, F, S, SW, Lt, Tbar, a, voff, b, variances, grad):
+def backward(
+    chain,
+    tail,
+    parent,
+    order,
+    lists,
+    columns,
+    maps,
+    lam,
+    At,
+    Bt,
+    Bz,
+    F,
+    S,
+    SW,
+    Lt,
+    Tbar,
+    a,
+    voff,
+    b,
+    variances,
+    grad,
+):
     """Fill b (q x d, modes for each column of W), variances (blocks of Cov(b)/sigma^2), grad (as lam)."""
     s = chain.shape[0]
     d = Tbar.shape[0]
@@ -150,7 +172,9 @@ def backward(chain, tail, parent, order, lists, columns, maps, lam, At, Bt, Bz, 
         c = chain[i, C_EFFECTS] + chain[i, C_ANCESTORS]
         coff[i + 1] = coff[i] + chain[i, C_GROUPS] * c * c
         if nt > 0:
-            toff[i + 1] = toff[i] + c * (lists[chain[i, C_LIST] + chain[i, C_GROUPS]] - lists[chain[i, C_LIST]])
+            toff[i + 1] = toff[i] + c * (
+                lists[chain[i, C_LIST] + chain[i, C_GROUPS]] - lists[chain[i, C_LIST]]
+            )
     CC = np.zeros(coff[s])
     CX = np.zeros(toff[s])
     none = np.zeros((0, 0))
@@ -191,12 +215,16 @@ def backward(chain, tail, parent, order, lists, columns, maps, lam, At, Bt, Bz, 
             pnz = 0
             if level + 1 < s:
                 mother = parent[chain[level, C_GROUP] + g]
-                Cb = CC[coff[level + 1] + mother * R * R : coff[level + 1] + (mother + 1) * R * R].reshape(R, R)
+                Cb = CC[coff[level + 1] + mother * R * R : coff[level + 1] + (mother + 1) * R * R].reshape(
+                    R, R
+                )
                 if nt > 0:
                     plist = chain[level + 1, C_LIST]
                     pfirst = lists[plist + mother] - lists[plist]
                     pnz = lists[plist + mother + 1] - lists[plist + mother]
-                    Cx = CX[toff[level + 1] + R * pfirst : toff[level + 1] + R * (pfirst + pnz)].reshape(R, pnz)
+                    Cx = CX[toff[level + 1] + R * pfirst : toff[level + 1] + R * (pfirst + pnz)].reshape(
+                        R, pnz
+                    )
                 # the ancestors' modes
                 ancestor = mother
                 start = 0

@@ -122,7 +122,9 @@ class CollapsedPosterior:
     def kernel_lambdas(self, phi: np.ndarray) -> np.ndarray:
         """The kernels' lambda vectors (B, n_lambda)."""
         factors = self.coordinates.relative_factors(phi)
-        parts = [(M @ lam).reshape(*phi.shape[:-1], -1) for M, lam in zip(self.stats.maps, factors, strict=True)]
+        parts = [
+            (M @ lam).reshape(*phi.shape[:-1], -1) for M, lam in zip(self.stats.maps, factors, strict=True)
+        ]
         return np.concatenate([*parts, np.zeros((*phi.shape[:-1], 0))], axis=-1)
 
     # density ---------------------------------------------------------------------------------------------------
@@ -132,7 +134,9 @@ class CollapsedPosterior:
         phi, total = self.to_log(x)
         for k, prior in self.sd_priors:
             total = total + prior.logpdf(np.exp(phi[..., k]))
-        for level, (_, corr), prior in zip(self.stats.design.levels, self.coordinates.slices, self.priors.corr, strict=True):
+        for level, (_, corr), prior in zip(
+            self.stats.design.levels, self.coordinates.slices, self.priors.corr, strict=True
+        ):
             if prior is None:
                 continue
             at = corr.start
@@ -159,14 +163,21 @@ class CollapsedPosterior:
         weight = np.exp(-2 * phi[:, 0])
         H = weight[:, None, None] * (R.T @ T[:, :p, :p] @ R)
         H[:, np.arange(p), np.arange(p)] += precision
-        h = weight[:, None] * ((T[:, :p, :p] @ self.stats.gamma + self.stats.scale * T[:, :p, p]) @ R) + precision * mean
+        h = (
+            weight[:, None] * ((T[:, :p, :p] @ self.stats.gamma + self.stats.scale * T[:, :p, p]) @ R)
+            + precision * mean
+        )
         return H, h
 
     def v(self, beta: np.ndarray) -> np.ndarray:
         """y - X beta = W v, v (B, p + 1)."""
-        return np.column_stack([self.stats.gamma - beta @ self.stats.R.T, np.full(len(beta), self.stats.scale)])
+        return np.column_stack(
+            [self.stats.gamma - beta @ self.stats.R.T, np.full(len(beta), self.stats.scale)]
+        )
 
-    def log_likelihood(self, phi: np.ndarray, logdet: np.ndarray, T: np.ndarray, conditional: Conditional) -> np.ndarray:
+    def log_likelihood(
+        self, phi: np.ndarray, logdet: np.ndarray, T: np.ndarray, conditional: Conditional
+    ) -> np.ndarray:
         """log of the integral of p(y | beta, phi) p(beta) over beta."""
         mean, precision = self.gaussian_beta
         v = self.v(conditional.mean)
@@ -183,7 +194,12 @@ class CollapsedPosterior:
         phi, _ = self.to_log(x)
         with np.errstate(all="ignore"):  # far-away proposals overflow; they are refused below
             lams = self.kernel_lambdas(phi)
-        sane = np.isfinite(phi).all(axis=1) & np.isfinite(lams).all(axis=1) & (np.abs(lams).max(axis=1, initial=0.0) < 1e12) & (np.abs(phi) < 300).all(axis=1)
+        sane = (
+            np.isfinite(phi).all(axis=1)
+            & np.isfinite(lams).all(axis=1)
+            & (np.abs(lams).max(axis=1, initial=0.0) < 1e12)
+            & (np.abs(phi) < 300).all(axis=1)
+        )
         lams = np.where(sane[:, None], lams, 1.0)
         phi = np.where(sane[:, None], phi, 0.0)
         logdet, T = evaluate_many(self.stats, lams)
@@ -237,7 +253,9 @@ class CollapsedPosterior:
 
 def collapsed_posterior(stats: Statistics, priors: Priors) -> CollapsedPosterior:
     """The collapsed posterior in its log coordinates."""
-    return CollapsedPosterior(stats=stats, priors=priors, shift=np.zeros(Coordinates(design=stats.design).size))
+    return CollapsedPosterior(
+        stats=stats, priors=priors, shift=np.zeros(Coordinates(design=stats.design).size)
+    )
 
 
 def _log_cosh(x: np.ndarray) -> np.ndarray:
@@ -246,4 +264,8 @@ def _log_cosh(x: np.ndarray) -> np.ndarray:
 
 def log_prior_beta(priors: Sequence[Prior], beta: np.ndarray) -> np.ndarray:
     """Log prior density of the coefficients whose priors are given, beta (B, len(priors))."""
-    return np.sum([prior.logpdf(beta[:, j]) for j, prior in enumerate(priors)], axis=0) if priors else np.zeros(len(beta))
+    return (
+        np.sum([prior.logpdf(beta[:, j]) for j, prior in enumerate(priors)], axis=0)
+        if priors
+        else np.zeros(len(beta))
+    )

@@ -29,10 +29,35 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-njit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+def njit(function):
+    """Compile without the GIL and keep the result on disk, next to the source or in the user's cache folder.
+
+    Where no folder can be written, the kernels are compiled anew in every process.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba found nowhere to write
+        return numba.njit(**options)(function)
+
 
 # Columns of the table `chain`, one row per level of the nested chain, leaf first.
-(C_LEVEL, C_GROUPS, C_EFFECTS, C_ANCESTORS, C_Z, C_LAMBDA, C_POSITION, C_GROUP, C_ZZ, C_BLOCK, C_LIST, C_TZ, C_MAP) = range(13)
+(
+    C_LEVEL,
+    C_GROUPS,
+    C_EFFECTS,
+    C_ANCESTORS,
+    C_Z,
+    C_LAMBDA,
+    C_POSITION,
+    C_GROUP,
+    C_ZZ,
+    C_BLOCK,
+    C_LIST,
+    C_TZ,
+    C_MAP,
+) = range(13)
 # Columns of the table `tail`, one row per level outside the chain.
 (T_LEVEL, T_GROUPS, T_EFFECTS, T_Z, T_LAMBDA, T_COLUMN) = range(6)
 
@@ -80,14 +105,6 @@ def _eliminate(A, lam, R, E, L, F, K, X):
     Returns log|I + lam' A lam|.
     """
     r = A.shape[0]
-    if r == 1:
-        a = A[0, 0]
-        e = 1.0 + lam[0, 0] * lam[0, 0] * a
-        R[0, 0] = np.sqrt(a) if a > 0.0 else 0.0
-        L[0, 0] = np.sqrt(e)
-        F[0, 0] = lam[0, 0] / L[0, 0]
-        K[0, 0] = 1.0 / e
-        return np.log1p(lam[0, 0] * lam[0, 0] * a)
     _semidefinite_cholesky(A, R)
     for i in range(r):
         for j in range(r):
@@ -161,6 +178,94 @@ def _whiten(R, L, b, s, y, c):
 
 
 @njit
+def _eliminate_block(G, lam, A_out, B_out, F, K, s, y):
+    """Eliminate one group of r > 1 effects whose own rows are G = [A | B].
+
+    Fills A~, B~, F and K = (I + A lam lam')^-1, and per column b of B the whitened s = R'^-1 b and y = L^-1 s.
+    Returns log|I + lam' A lam|.
+    """
+    r = lam.shape[0]
+    R, E, L, X = np.empty((r, r)), np.empty((r, r)), np.empty((r, r)), np.empty((r, r))
+    logdet = _eliminate(G[:, :r], lam, R, E, L, F, K, X)
+    for b in range(r):  # X = L^-1 R, then A~ = X'X
+        for a in range(r):
+            x = R[a, b]
+            for k in range(a):
+                x -= L[a, k] * X[k, b]
+            X[a, b] = x / L[a, a]
+    for a in range(r):
+        for b in range(r):
+            x = 0.0
+            for k in range(r):
+                x += X[k, a] * X[k, b]
+            A_out[a, b] = x
+    for b in range(B_out.shape[1]):
+        _whiten(R, L, G[:, r:], s, y, b)
+        for a in range(r):
+            x = 0.0
+            for k in range(r):
+                x += K[a, k] * G[k, r + b]
+            B_out[a, b] = x
+    return logdet
+
+
+@njit
+def _couple_tail(chain, level, g, parent, lists, columns, maps, G, F, K, Vt, Vc, Bz, S, SW):
+    """Subtract one group's share from the tail's S and SW and from its ancestors' rows; leave B~ of its tail columns in Bz."""
+    r = K.shape[0]
+    ancestors = chain[level, C_ANCESTORS]
+    d = SW.shape[1]
+    begin = lists[chain[level, C_LIST]]
+    first = lists[chain[level, C_LIST] + g]
+    nz = lists[chain[level, C_LIST] + g + 1] - first
+    base = chain[level, C_TZ] + r * (first - begin)
+    Z = Bz[base : base + r * nz].reshape(r, nz)
+    for e in range(r):
+        for k in range(nz):
+            v = 0.0
+            for a in range(r):
+                v += F[a, e] * Z[a, k]
+            Vt[e, k] = v
+        for k in range(ancestors + d):
+            v = 0.0
+            for a in range(r):
+                v += F[a, e] * G[a, r + k]
+            Vc[e, k] = v
+    for e in range(r):
+        for k in range(nz):
+            row = columns[first + k]
+            v = Vt[e, k]
+            for j in range(k + 1):
+                S[row, columns[first + j]] -= v * Vt[e, j]
+            for w in range(d):
+                SW[row, w] -= v * Vc[e, ancestors + w]
+    total = lists[chain[level, C_LIST] + chain[level, C_GROUPS]] - begin
+    ancestor = g
+    start = 0
+    for up in range(level + 1, chain.shape[0]):
+        ancestor = parent[chain[up - 1, C_GROUP] + ancestor]
+        effects = chain[up, C_EFFECTS]
+        there = lists[chain[up, C_LIST] + ancestor]
+        length = lists[chain[up, C_LIST] + ancestor + 1] - there
+        at = chain[up, C_TZ] + effects * (there - lists[chain[up, C_LIST]])
+        to = chain[level, C_MAP] + (up - level - 1) * total + (first - begin)
+        for a in range(effects):
+            for e in range(r):
+                v = Vc[e, start + a]
+                for k in range(nz):
+                    Bz[at + a * length + maps[to + k]] -= v * Vt[e, k]
+        start += effects
+    for k in range(nz):
+        for a in range(r):
+            v = 0.0
+            for b in range(r):
+                v += K[a, b] * Z[b, k]
+            Vt[a, k] = v
+        for a in range(r):
+            Z[a, k] = Vt[a, k]
+
+
+@njit
 def b_offsets(chain, d):
     """Where each chain level's B~ begins in the flat array, and the array's length."""
     s = chain.shape[0]
@@ -171,7 +276,31 @@ def b_offsets(chain, d):
 
 
 @njit
-def forward(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lam, ZtW, WtW, At, Bt, Bz, F, S, SW, Lt, T):
+def forward(
+    chain,
+    tail,
+    parent,
+    order,
+    zz,
+    inspan,
+    zz_tail,
+    lists,
+    columns,
+    zt,
+    maps,
+    winspan,
+    lam,
+    ZtW,
+    WtW,
+    At,
+    Bt,
+    Bz,
+    F,
+    S,
+    SW,
+    Lt,
+    T,
+):
     """Eliminate all effects; fill At, Bt, Bz, F, S and SW (the tail's Gram), its factor Lt, and T; return log|V0|."""
     s = chain.shape[0]
     d = WtW.shape[0]
@@ -211,6 +340,7 @@ def forward(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt,
             for g in range(chain[i, C_GROUPS]):
                 longest = max(longest, lists[chain[i, C_LIST] + g + 1] - lists[chain[i, C_LIST] + g])
     Gf = np.empty((largest, widest))
+    Kf = np.empty((largest, largest))
     sf = np.empty((largest, widest))
     yf = np.empty((largest, widest))
     Vt = np.empty((largest, longest))
@@ -238,6 +368,7 @@ def forward(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt,
             zoff = chain[level, C_Z] + order[chain[level, C_GROUP] + g] * r
             own = chain[level, C_ZZ] + g * r * (r + R_)
             G = Gf[:r, :c]
+            K = Kf[:r, :r]
             for a in range(r):
                 for b in range(r + R_):
                     G[a, b] = zz[own + a * (r + R_) + b]
@@ -261,42 +392,20 @@ def forward(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt,
                 e = 1.0 + x
                 logdet += np.log1p(x)
                 Fg[0, 0] = lm[0, 0] / np.sqrt(e)
-                k = 1.0 / e
-                Ag[0, 0] = A * k
+                K[0, 0] = 1.0 / e
+                Ag[0, 0] = A / e
                 for b in range(nb):
-                    Bg[0, b] = G[0, 1 + b] * k
+                    Bg[0, b] = G[0, 1 + b] / e
             else:
-                Rm = np.empty((r, r))
-                Em = np.empty((r, r))
-                Lm = np.empty((r, r))
-                Km = np.empty((r, r))
-                Xm = np.empty((r, r))
-                logdet += _eliminate(G[:, :r], lm, Rm, Em, Lm, Fg, Km, Xm)
-                for b in range(r):  # y = L^-1 R, then A~ = y'y
-                    for a in range(r):
-                        y = Rm[a, b]
-                        for k in range(a):
-                            y -= Lm[a, k] * yf[k, b]
-                        yf[a, b] = y / Lm[a, a]
-                for a in range(r):
-                    for b in range(r):
-                        x = 0.0
-                        for k in range(r):
-                            x += yf[k, a] * yf[k, b]
-                        Ag[a, b] = x
-                for b in range(nb):
-                    _whiten(Rm, Lm, G[:, r:], sf, yf, b)
-                    for a in range(r):
-                        x = 0.0
-                        for k in range(r):
-                            x += Km[a, k] * G[k, r + b]
-                        Bg[a, b] = x
+                logdet += _eliminate_block(G, lm, Ag, Bg, Fg, K, sf, yf)
             # what is left for the ancestors and W
             top = level + 1 == s
             for a in range(nb):
                 ina = inspan[level, chain[level, C_POSITION] + r + a] if a < R_ else winspan[level, a - R_]
                 for b in range(a, nb):
-                    inb = inspan[level, chain[level, C_POSITION] + r + b] if b < R_ else winspan[level, b - R_]
+                    inb = (
+                        inspan[level, chain[level, C_POSITION] + r + b] if b < R_ else winspan[level, b - R_]
+                    )
                     if r == 1:
                         full = G[0, 1 + a] * Bg[0, b]
                         if ina or inb:
@@ -315,61 +424,8 @@ def forward(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt,
                         T[a, b] += x
                     else:
                         fronts[foff[level + 1] + a * nb + b] += x
-            # couplings to the tail
             if nt > 0:
-                first = lists[chain[level, C_LIST] + g]
-                nz = lists[chain[level, C_LIST] + g + 1] - first
-                base = chain[level, C_TZ] + r * (first - lists[chain[level, C_LIST]])
-                Z = Bz[base : base + r * nz].reshape(r, nz)
-                for x_ in range(r):
-                    for k in range(nz):
-                        v = 0.0
-                        for a in range(r):
-                            v += Fg[a, x_] * Z[a, k]
-                        Vt[x_, k] = v
-                    for k in range(nb):
-                        v = 0.0
-                        for a in range(r):
-                            v += Fg[a, x_] * G[a, r + k]
-                        Vc[x_, k] = v
-                for x_ in range(r):
-                    for k in range(nz):
-                        row = columns[first + k]
-                        v = Vt[x_, k]
-                        for j in range(k + 1):
-                            S[row, columns[first + j]] -= v * Vt[x_, j]
-                        for w in range(d):
-                            SW[row, w] -= v * Vc[x_, R_ + w]
-                ancestor = g
-                start = 0
-                for l in range(level + 1, s):
-                    ancestor = parent[chain[l - 1, C_GROUP] + ancestor]
-                    rl = chain[l, C_EFFECTS]
-                    lfirst = lists[chain[l, C_LIST] + ancestor]
-                    lnz = lists[chain[l, C_LIST] + ancestor + 1] - lfirst
-                    lbase = chain[l, C_TZ] + rl * (lfirst - lists[chain[l, C_LIST]])
-                    mbase = chain[level, C_MAP] + (l - level - 1) * (
-                        lists[chain[level, C_LIST] + chain[level, C_GROUPS]] - lists[chain[level, C_LIST]]
-                    ) + (first - lists[chain[level, C_LIST]])
-                    for a in range(rl):
-                        for x_ in range(r):
-                            v = Vc[x_, start + a]
-                            for k in range(nz):
-                                Bz[lbase + a * lnz + maps[mbase + k]] -= v * Vt[x_, k]
-                    start += rl
-                # B~ of the tail columns
-                if r == 1:
-                    for k in range(nz):
-                        Z[0, k] *= 1.0 / (1.0 + lm[0, 0] * lm[0, 0] * G[0, 0])
-                else:
-                    for k in range(nz):
-                        for a in range(r):
-                            v = 0.0
-                            for b in range(r):
-                                v += Km[a, b] * Z[b, k]
-                            Vt[a, k] = v
-                        for a in range(r):
-                            Z[a, k] = Vt[a, k]
+                _couple_tail(chain, level, g, parent, lists, columns, maps, G, Fg, K, Vt, Vc, Bz, S, SW)
             if level > 0:
                 front[:, :] = 0.0
             if top:

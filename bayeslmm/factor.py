@@ -15,6 +15,7 @@ import numpy as np
 
 from bayeslmm.backsolve import backward, draw
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward, njit
+from bayeslmm.progress import first_use
 from bayeslmm.statistics import Statistics, Structure
 
 
@@ -64,10 +65,11 @@ class Factor:
         variances = np.zeros(st.n_blocks)
         gradient = np.zeros(st.n_lambda)
         Tbar = np.ascontiguousarray((Tbar + Tbar.T) / 2)
-        backward(
-            st.chain, st.tail, st.parent, st.order, st.lists, st.columns, st.maps, self.lam,
-            At, Bt, Bz, F, S, SW, Lt, Tbar, float(a), st.voff, b, variances, gradient,
-        )  # fmt: skip
+        with first_use("backward"):
+            backward(
+                st.chain, st.tail, st.parent, st.order, st.lists, st.columns, st.maps, self.lam,
+                At, Bt, Bz, F, S, SW, Lt, Tbar, float(a), st.voff, b, variances, gradient,
+            )  # fmt: skip
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
@@ -82,6 +84,22 @@ class Factor:
         return b
 
 
+def _fixed(st: Structure) -> tuple[np.ndarray, ...]:
+    return (
+        st.chain,
+        st.tail,
+        st.parent,
+        st.order,
+        st.zz,
+        st.inspan,
+        st.zz_tail,
+        st.lists,
+        st.columns,
+        st.zt,
+        st.maps,
+    )
+
+
 def workspace(st: Structure, d: int) -> tuple[np.ndarray, ...]:
     """Empty arrays (At, Bt, Bz, F, S, SW, Lt) for one factorisation with d columns of W."""
     blocks = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] ** 2).sum())
@@ -93,14 +111,14 @@ def workspace(st: Structure, d: int) -> tuple[np.ndarray, ...]:
     )  # fmt: skip
 
 
-def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
+def factorise(
+    st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray
+) -> Factor:
     """Factorise at the kernels' lambda vector."""
     parts = workspace(st, WtW.shape[0])
     T = np.empty_like(WtW)
-    logdet = forward(
-        st.chain, st.tail, st.parent, st.order, st.zz, st.inspan, st.zz_tail, st.lists, st.columns, st.zt, st.maps,
-        winspan, lam, ZtW, WtW, *parts, T,
-    )  # fmt: skip
+    with first_use("forward"):
+        logdet = forward(*_fixed(st), winspan, lam, ZtW, WtW, *parts, T)
     return Factor(structure=st, lam=lam, logdet=float(logdet), T=T, parts=parts)
 
 
@@ -132,16 +150,18 @@ def _draw(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, m
                 chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
                 At, Bt, Bz, F, S, SW, Lt, T,
             )  # fmt: skip
-        draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
-
-
-def _fixed(st: Structure) -> tuple[np.ndarray, ...]:
-    return (st.chain, st.tail, st.parent, st.order, st.zz, st.inspan, st.zz_tail, st.lists, st.columns, st.zt, st.maps)
+        draw(
+            chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i]
+        )
 
 
 def workers() -> int:
     """Number of threads that share a batch; results do not depend on it."""
-    return max(1, min(8, os.process_cpu_count() or 1)) if hasattr(os, "process_cpu_count") else max(1, os.cpu_count() or 1)
+    return (
+        max(1, min(8, os.process_cpu_count() or 1))
+        if hasattr(os, "process_cpu_count")
+        else max(1, os.cpu_count() or 1)
+    )
 
 
 def _in_parallel(task, n: int, threads: int) -> None:
@@ -168,12 +188,14 @@ def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.n
             *workspace(stats.structure, d), logdets[lo:hi], Ts[lo:hi],
         )  # fmt: skip
 
-    with _one_blas_thread(stats):
+    with first_use("evaluate"), _one_blas_thread(stats):
         _in_parallel(task, len(lams), workers())
     return logdets, Ts
 
 
-def draw_many(stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndarray, z: np.ndarray) -> np.ndarray:
+def draw_many(
+    stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndarray, z: np.ndarray
+) -> np.ndarray:
     """Random effects (B, q), on the kernels' basis, at B parameter values; equal neighbours share a factorisation."""
     lams, v, z = (np.ascontiguousarray(x) for x in (lams, v, z))
     d = stats.WtW.shape[0]
@@ -185,7 +207,7 @@ def draw_many(stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndar
             *workspace(stats.structure, d), np.empty((d, d)), v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi],
         )  # fmt: skip
 
-    with _one_blas_thread(stats):
+    with first_use("draw"), _one_blas_thread(stats):
         _in_parallel(task, len(lams), workers())
     return b
 

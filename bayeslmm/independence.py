@@ -45,7 +45,9 @@ class Proposal:
                 if reflected:
                     image[:, k] = 2 * self.lower[k] - x[:, k]
             z = np.linalg.solve(self.root, (image - self.mean).T)
-            terms.append(-0.5 * (self.dof + self.mean.size) * np.log1p(np.einsum("ij,ij->j", z, z) / self.dof))
+            terms.append(
+                -0.5 * (self.dof + self.mean.size) * np.log1p(np.einsum("ij,ij->j", z, z) / self.dof)
+            )
         return np.logaddexp.reduce(terms, axis=0) - np.log(np.diag(self.root)).sum()
 
 
@@ -112,7 +114,9 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
     return x, (vectors * np.clip(np.abs(values), 0.05, None)) @ vectors.T
 
 
-def weigh(posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: np.ndarray, progress: Progress) -> Batch:
+def weigh(
+    posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: np.ndarray, progress: Progress
+) -> Batch:
     """Evaluate draws of a proposal; beta is drawn exactly, z (n, p) being its standard normals."""
     parts = []
     for piece in np.array_split(np.arange(len(x)), max(1, len(x) // 128)):
@@ -146,7 +150,9 @@ def adapt(
     k, p = mode.size, posterior.stats.design.p
     posterior, slope = posterior.shifted(mode)
     centre = np.where(posterior.shift > 0, mode + np.log(2.0), mode)
-    proposal = Proposal(mean=centre, root=_root(slope[:, None] * np.linalg.inv(H) * slope), lower=posterior.lower)
+    proposal = Proposal(
+        mean=centre, root=_root(slope[:, None] * np.linalg.inv(H) * slope), lower=posterior.lower
+    )
     n = 60 * (k + 1)
     progress.stage("adapting the proposal", 3 * n)
     batch = weigh(posterior, proposal, proposal.draw(rng, n), rng.standard_normal((n, p)), progress)
@@ -165,7 +171,12 @@ def adapt(
 
 
 def run_chains(
-    posterior: CollapsedPosterior, *, draws: int, chains: int, seed: np.random.SeedSequence, progress: Progress
+    posterior: CollapsedPosterior,
+    *,
+    draws: int,
+    chains: int,
+    seed: np.random.SeedSequence,
+    progress: Progress,
 ) -> Chains:
     """Adapt once, then run `chains` independent chains of `draws` kept states each."""
     streams = seed.spawn(chains + 1)
@@ -238,4 +249,3 @@ def _tempered(weights: np.ndarray) -> np.ndarray:
 def _root(cov: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh((cov + cov.T) / 2)
     return np.linalg.cholesky((vectors * np.maximum(values, 1e-10 * values.max())) @ vectors.T)
-

@@ -48,11 +48,12 @@ def _law(stats: Statistics):
     def logp(value, beta, sigma, *factors):
         residual = (value - fitted) / stats.scale
         ZtW = pt.concatenate([ZtQ, cross_products(stats, residual[:, None])], axis=1)
-        Qtr = stats.Q.T @ residual
+        # sums, not dot products: with the data constant PyTensor folds these, and would look for a BLAS to fold a dot
+        Qtr = (stats.Q * residual[:, None]).sum(axis=0)
         WtW = pt.concatenate(
             [
                 pt.concatenate([stats.Q.T @ stats.Q, Qtr[:, None]], axis=1),
-                pt.concatenate([Qtr, (residual @ residual)[None]])[None, :],
+                pt.concatenate([Qtr, (residual**2).sum()[None]])[None, :],
             ],
             axis=0,
         )

@@ -19,7 +19,9 @@ def cross_products(stats: Statistics, columns):
     blocks = []
     for level, better in zip(stats.design.levels, stats.better, strict=True):
         sums = [
-            pt.inc_subtensor(pt.zeros((level.m, columns.shape[1]))[level.index], better[:, e : e + 1] * columns)
+            pt.inc_subtensor(
+                pt.zeros((level.m, columns.shape[1]))[level.index], better[:, e : e + 1] * columns
+            )
             for e in range(level.r)
         ]
         blocks.append(pt.stack(sums, axis=1).reshape((level.q, columns.shape[1])))
@@ -78,7 +80,9 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, **kwargs):
     stats = lmm.statistics
     sizes = [level.r for level in stats.design.levels]
     factors = [
-        pt.as_tensor_variable(lam).reshape((r, r)) if pt.as_tensor_variable(lam).ndim == 0 else pt.as_tensor_variable(lam)
+        pt.as_tensor_variable(lam).reshape((r, r))
+        if pt.as_tensor_variable(lam).ndim == 0
+        else pt.as_tensor_variable(lam)
         for lam, r in zip(factors, sizes, strict=True)
     ]
     packed = pack_structure(stats.structure, np.zeros((len(stats.plan.chain), 1), dtype=bool))
@@ -86,7 +90,9 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, **kwargs):
     def logp(value, mu, sigma, *factors):
         residual = (value - mu)[:, None]
         ZtW = cross_products(stats, residual)
-        logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, residual.T @ residual, packed)
+        logdet, T = log_det_and_T(
+            flatten_factors(stats, factors), ZtW, (residual**2).sum(keepdims=True), packed
+        )
         return normal_logp(stats.design.n, sigma, logdet, T[0, 0])
 
     def dist(mu, sigma, *rest):

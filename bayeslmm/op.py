@@ -18,7 +18,7 @@ from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
 from bayeslmm.statistics import Structure
 
 # PyTensor's cache on disk knows an Op by this number, not by its source: raise it with every change of a kernel.
-KERNEL_VERSION = 4
+KERNEL_VERSION = 5
 
 # Below this many bytes the structure is a constant of the graph (quick to compile); above, a shared variable, because
 # numba doesn't cache code with constants of more than 1 MB.
@@ -74,7 +74,9 @@ def _unpack(ints, floats, d):
 @numba.njit(nogil=True, error_model="numpy")
 def _forward(lam, ZtW, WtW, ints, floats):
     d = WtW.shape[0]
-    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(ints, floats, d)
+    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(
+        ints, floats, d
+    )
     blocks = 0
     bt = 0
     for i in range(chain.shape[0]):
@@ -94,7 +96,9 @@ def _forward(lam, ZtW, WtW, ints, floats):
 @numba.njit(nogil=True, error_model="numpy")
 def _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
     d = Tbar.shape[0]
-    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(ints, floats, d)
+    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(
+        ints, floats, d
+    )
     q = zz_tail.shape[0]
     for i in range(chain.shape[0]):
         q += chain[i, C_GROUPS] * chain[i, C_EFFECTS]
@@ -118,7 +122,17 @@ class FactorOp(Op):
         """Inputs: lam (n_lambda,), ZtW (q, d), WtW (d, d), and the packed structure."""
         inputs = [pt.as_tensor_variable(x) for x in (lam, ZtW, WtW, ints, floats)]
         vector, matrix = pt.dvector, pt.dmatrix
-        outputs = [pt.dscalar(), matrix(), vector(), vector(), vector(), vector(), matrix(), matrix(), matrix()]
+        outputs = [
+            pt.dscalar(),
+            matrix(),
+            vector(),
+            vector(),
+            vector(),
+            vector(),
+            matrix(),
+            matrix(),
+            matrix(),
+        ]
         return Apply(self, inputs, outputs)
 
     def perform(self, node, inputs, outputs):

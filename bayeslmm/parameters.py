@@ -26,7 +26,12 @@ def level_names(level: LevelDesign) -> LevelNames:
     """Names for level u2: sigma_u2, corr_u2, dims "class:school", "u2_effect", "u2_effect_bis"."""
     u = level.name
     return LevelNames(
-        u=u, sigma=f"sigma_{u}", corr=f"corr_{u}", group=level.label, effect=f"{u}_effect", effect_bis=f"{u}_effect_bis"
+        u=u,
+        sigma=f"sigma_{u}",
+        corr=f"corr_{u}",
+        group=level.label,
+        effect=f"{u}_effect",
+        effect_bis=f"{u}_effect_bis",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,9 @@ def sample(
         if sampler == "auto" and size > COLLAPSED_LIMIT:
             note = f"{size} variance parameters are more than the collapsed sampler takes ({COLLAPSED_LIMIT}): NUTS ran."
         else:
-            tree, trouble = _collapsed(lmm, draws=draws, chains=chains, seed=seed, residuals=residuals, progress=progress)
+            tree, trouble = _collapsed(
+                lmm, draws=draws, chains=chains, seed=seed, residuals=residuals, progress=progress
+            )
             if not trouble or sampler == "collapsed":
                 return _finish(tree, began, variant, "collapsed", trouble, draws, tune, chains, random_seed)
             note = f"{trouble} NUTS ran on the marginal model instead."
@@ -94,8 +97,6 @@ def sample(
 
 
 def _say(note: str) -> None:
-    import warnings
-
     warnings.warn(note, UserWarning, stacklevel=4)
 
 
@@ -109,12 +110,22 @@ def _check(variant: str, sampler: str, target_accept: float, **counts: int) -> N
                 f"{name}={value!r}; expected {' or '.join(map(repr, known))}.{did_you_mean(str(value), known)}"
             )
     if variant == "joint" and sampler == "collapsed":
-        raise DescriptionError("The collapsed sampler works on the marginal: write sample('marginal', sampler='collapsed').")
+        raise DescriptionError(
+            "The collapsed sampler works on the marginal: write sample('marginal', sampler='collapsed')."
+        )
     if not 0 < target_accept < 1:
-        raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
+        raise DescriptionError(
+            f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95."
+        )
     for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < (0 if name == "tune" else 1):
-            raise DescriptionError(f"{name}={count!r}; expected a positive whole number, such as {name}=1000.")
+        if (
+            isinstance(count, bool)
+            or not isinstance(count, (int, np.integer))
+            or count < (0 if name == "tune" else 1)
+        ):
+            raise DescriptionError(
+                f"{name}={count!r}; expected a positive whole number, such as {name}=1000."
+            )
 
 
 def _finish(tree, began, variant, sampler, note, draws, tune, chains, random_seed) -> xr.DataTree:
@@ -161,12 +172,19 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
         "lp": states.lp.reshape(chains, draws),
         "diverging": np.zeros((chains, draws), dtype=bool),
     }
-    tree = _tree(lmm.design, {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in values.items()}, stats, residuals)
+    tree = _tree(
+        lmm.design,
+        {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in values.items()},
+        stats,
+        residuals,
+    )
     tree.attrs |= {"pareto_k": states.pareto_k, "acceptance_rate": acceptance}
     return tree, trouble
 
 
-def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chains: int, bar: Progress) -> dict:
+def _random_effects(
+    posterior: CollapsedPosterior, lams, beta, sigma, seed, chains: int, bar: Progress
+) -> dict:
     """u2, u3, ... drawn from p(u | y, parameters), each (chains * draws, m[, r]); chain by chain from its own stream."""
     stats = posterior.stats
     levels = stats.design.levels
@@ -187,7 +205,9 @@ def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chai
             for level, M in zip(levels, stats.maps, strict=True):
                 block = b[:, at : at + level.q].reshape(-1, level.m, level.r)
                 at += level.q
-                out[level.name][rows] = block if np.array_equal(M, np.eye(level.r)) else block @ np.linalg.inv(M).T
+                out[level.name][rows] = (
+                    block if np.array_equal(M, np.eye(level.r)) else block @ np.linalg.inv(M).T
+                )
             bar.advance(rows.stop - rows.start)
     return {level.name: out[level.name][..., 0] if level.r == 1 else out[level.name] for level in levels}
 
@@ -195,14 +215,19 @@ def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chai
 # NUTS --------------------------------------------------------------------------------------------------------------
 
 
-def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_accept, residuals, progress) -> xr.DataTree:
+def _nuts(
+    lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_accept, residuals, progress
+) -> xr.DataTree:
     """Run NUTS by nutpie on one of the two PyMC models, its data frozen so that they can be folded."""
     import nutpie
     from pymc.model.transform.optimization import freeze_dims_and_data
 
     model = lmm.marginal() if variant == "marginal" else lmm.joint(centered)
     nuts_seed, effect_seed = seed.spawn(2)
-    compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
+    with warnings.catch_warnings():
+        # PyMC finds its initial point in a mode that looks for a BLAS library and complains; numba needs none
+        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS installation")
+        compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
     trace = nutpie.sample(
         compiled, draws=draws, tune=tune, chains=chains, seed=int(nuts_seed.generate_state(1)[0]), progress_bar=progress,
         save_warmup=False, target_accept=target_accept,
@@ -254,14 +279,18 @@ def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.
         sd = flat[names.sigma].reshape(chains * draws, level.r)
         L = flat[f"{names.corr}_factor"] if level.correlated else np.eye(level.r)
         parts.append((M @ (sd[:, :, None] * L / sigma[:, None, None])).reshape(chains * draws, -1))
-    effects = _random_effects(posterior, np.concatenate(parts, axis=1), flat["beta"], sigma, seed, chains, Progress(False))
+    effects = _random_effects(
+        posterior, np.concatenate(parts, axis=1), flat["beta"], sigma, seed, chains, Progress(False)
+    )
     return {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in effects.items()}
 
 
 # the tree ----------------------------------------------------------------------------------------------------------
 
 
-def _tree(design: Design, values: dict[str, np.ndarray], stats: dict[str, np.ndarray], residuals: bool) -> xr.DataTree:
+def _tree(
+    design: Design, values: dict[str, np.ndarray], stats: dict[str, np.ndarray], residuals: bool
+) -> xr.DataTree:
     if residuals:
         values = {**values, "e": _residuals(design, values)}
     known = dims(design)

@@ -51,9 +51,7 @@ def nested_in(a: LevelDesign, b: LevelDesign) -> bool:
 def plan_elimination(levels: tuple[LevelDesign, ...]) -> Plan:
     """Choose the nested chain that leaves the smallest dense tail."""
     order = sorted(range(len(levels)), key=lambda k: (-levels[k].m, k))
-    nested = {
-        (a, b): nested_in(levels[a], levels[b]) for i, a in enumerate(order) for b in order[i + 1 :]
-    }
+    nested = {(a, b): nested_in(levels[a], levels[b]) for i, a in enumerate(order) for b in order[i + 1 :]}
     columns = sum(level.q for level in levels)
     best: tuple[int, ...] = ()
     fewest = columns
@@ -68,7 +66,9 @@ def plan_elimination(levels: tuple[LevelDesign, ...]) -> Plan:
 
 def group_sums(index: np.ndarray, m: int, values: np.ndarray) -> np.ndarray:
     """Sums of the columns of `values` (n, c) within groups: (m, c)."""
-    return np.stack([np.bincount(index, weights=values[:, c], minlength=m) for c in range(values.shape[1])], axis=1)
+    return np.stack(
+        [np.bincount(index, weights=values[:, c], minlength=m) for c in range(values.shape[1])], axis=1
+    )
 
 
 def _effect_map(level: LevelDesign) -> np.ndarray:
@@ -139,7 +139,11 @@ def _in_span(level: LevelDesign, own: np.ndarray, candidates: np.ndarray) -> np.
     if constant:
         counts = np.bincount(level.index, minlength=level.m)[:, None]
         candidates = candidates - (group_sums(level.index, level.m, candidates) / counts)[level.index]
-        rest = own[:, 1:] - (group_sums(level.index, level.m, own[:, 1:]) / counts)[level.index] if level.r > 1 else own[:, :0]
+        rest = (
+            own[:, 1:] - (group_sums(level.index, level.m, own[:, 1:]) / counts)[level.index]
+            if level.r > 1
+            else own[:, :0]
+        )
     if rest.shape[1]:
         coefficients = np.linalg.lstsq(rest, candidates, rcond=None)[0]
         candidates = candidates - rest @ coefficients
@@ -205,7 +209,9 @@ class Statistics:
 
     def flatten(self, lambdas) -> np.ndarray:
         """Kernel vector of the levels' relative factors lambda_k (each r x r, on the user's scale)."""
-        return np.concatenate([(M @ lam).ravel() for M, lam in zip(self.maps, lambdas, strict=True)] or [np.zeros(0)])
+        return np.concatenate(
+            [(M @ lam).ravel() for M, lam in zip(self.maps, lambdas, strict=True)] or [np.zeros(0)]
+        )
 
 
 def build_structure(levels: tuple[LevelDesign, ...], plan: Plan, better: list[np.ndarray]) -> Structure:
@@ -298,12 +304,17 @@ def build_structure(levels: tuple[LevelDesign, ...], plan: Plan, better: list[np
             group = np.repeat(np.arange(chain_levels[c].m), np.diff(patterns[c][0]))
             for a in range(c + 1, s):
                 group = parent[groups[a - 1] + group]
-                keys = np.repeat(np.arange(chain_levels[a].m), np.diff(patterns[a][0])) * tail_column[-1] + patterns[a][1]
+                keys = (
+                    np.repeat(np.arange(chain_levels[a].m), np.diff(patterns[a][0])) * tail_column[-1]
+                    + patterns[a][1]
+                )
                 wanted = group * tail_column[-1] + patterns[c][1]
                 map_parts.append(np.searchsorted(keys, wanted) - patterns[a][0][group])
 
     def join(parts, dtype):
-        return np.ascontiguousarray(np.concatenate(parts).astype(dtype)) if parts else np.zeros(0, dtype=dtype)
+        return (
+            np.ascontiguousarray(np.concatenate(parts).astype(dtype)) if parts else np.zeros(0, dtype=dtype)
+        )
 
     return Structure(
         chain=chain,
@@ -335,7 +346,9 @@ def build_statistics(design: Design) -> Statistics:
     levels = design.levels
     plan = plan_elimination(levels)
     if plan.tail_columns > TAIL_LIMIT:
-        crossed = ", ".join(f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail)
+        crossed = ", ".join(
+            f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail
+        )
         raise DataError(
             f"The crossed levels {crossed} leave a dense block of {plan.tail_columns:,} x {plan.tail_columns:,}; "
             f"at most {TAIL_LIMIT:,} columns are supported. Write one of them as nested (a/b) if it is, "
@@ -348,12 +361,16 @@ def build_statistics(design: Design) -> Statistics:
     W = basis.W
     ZtW = np.concatenate(
         [
-            np.stack([group_sums(level.index, level.m, cols[:, e : e + 1] * W) for e in range(level.r)], axis=1).reshape(-1, W.shape[1])
+            np.stack(
+                [group_sums(level.index, level.m, cols[:, e : e + 1] * W) for e in range(level.r)], axis=1
+            ).reshape(-1, W.shape[1])
             for level, cols in zip(levels, better, strict=True)
         ]
         or [np.zeros((0, W.shape[1]))]
     )
-    winspan = np.array([_in_span(levels[k], better[k], W) for k in plan.chain], dtype=np.bool_).reshape(len(plan.chain), W.shape[1])
+    winspan = np.array([_in_span(levels[k], better[k], W) for k in plan.chain], dtype=np.bool_).reshape(
+        len(plan.chain), W.shape[1]
+    )
     return Statistics(
         design=design,
         plan=plan,

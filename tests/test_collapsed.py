@@ -59,7 +59,9 @@ def test_moments_are_those_of_the_posterior_on_a_grid(dyestuff2):
         assert abs(draws.mean() - exact) < 4 * mcse(draws)
         assert abs((draws**2).mean() - marginal @ grid**2) < 4 * mcse(draws**2)
         below = grid[np.searchsorted(np.cumsum(marginal), 0.1)]
-        assert abs((draws < below).mean() - marginal[grid < below].sum()) < 4 * mcse((draws < below).astype(float))
+        assert abs((draws < below).mean() - marginal[grid < below].sum()) < 4 * mcse(
+            (draws < below).astype(float)
+        )
 
 
 def test_coefficients_with_other_priors_are_weighted_not_ignored(dyestuff2):
@@ -67,7 +69,11 @@ def test_coefficients_with_other_priors_are_weighted_not_ignored(dyestuff2):
     lmm = blm.LMM(
         "Yield ~ 1 + (1 | Batch)",
         pd.read_csv(MODELS + "dyestuff2.csv"),
-        priors={"Intercept": "Laplace(mu=4, b=0.5)", "sigma": "HalfNormal(sigma=5)", "sigma_u2": "HalfNormal(sigma=2)"},
+        priors={
+            "Intercept": "Laplace(mu=4, b=0.5)",
+            "sigma": "HalfNormal(sigma=5)",
+            "sigma_u2": "HalfNormal(sigma=2)",
+        },
     )
     tree = lmm.sample(draws=4000, random_seed=2, progress=False)
     assert tree.attrs["sampler"] == "collapsed"
@@ -124,7 +130,11 @@ def test_density_and_gradient_agree_with_finite_differences():
 
 def test_prior_of_the_correlation_is_lkj():
     """The density over the partial correlation, transformed back, is LKJ's (1 - rho^2)^(eta - 1) for two effects."""
-    lmm = blm.LMM("Reaction ~ 1 + Days + (Days | Subject)", pd.read_csv(MODELS + "sleepstudy.csv"), priors={"corr_u2": 3})
+    lmm = blm.LMM(
+        "Reaction ~ 1 + Days + (Days | Subject)",
+        pd.read_csv(MODELS + "sleepstudy.csv"),
+        priors={"corr_u2": 3},
+    )
     posterior = collapsed_posterior(lmm.statistics, lmm.priors)
     z = np.array([0.0, 0.7])
     x = np.tile(posterior.start(), (2, 1))
@@ -157,7 +167,9 @@ def test_same_seed_same_draws_on_any_number_of_workers(dyestuff2, monkeypatch):
 def test_bounded_priors_bound_the_draws():
     data = pd.read_csv(MODELS + "dyestuff2.csv")
     lmm = blm.LMM(
-        "Yield ~ 1 + (1 | Batch)", data, priors={"sigma": "Uniform(lower=3, upper=4)", "sigma_u2": "Uniform(lower=0, upper=1)"}
+        "Yield ~ 1 + (1 | Batch)",
+        data,
+        priors={"sigma": "Uniform(lower=3, upper=4)", "sigma_u2": "Uniform(lower=0, upper=1)"},
     )
     posterior = lmm.sample(draws=500, random_seed=6, progress=False, sampler="collapsed")["posterior"]
     assert float(posterior["sigma"].min()) > 3
@@ -170,7 +182,11 @@ def test_priors_that_exclude_the_data_are_an_error_that_says_so():
     lmm = blm.LMM("Yield ~ 1 + (1 | Batch)", data)
     posterior = collapsed_posterior(lmm.statistics, lmm.priors)
     nowhere = independence.Batch(
-        x=np.zeros((2, 2)), lams=np.zeros((2, 1)), beta=np.zeros((2, 1)), lp=np.full(2, -np.inf), log_weight=np.full(2, -np.inf)
+        x=np.zeros((2, 2)),
+        lams=np.zeros((2, 1)),
+        beta=np.zeros((2, 1)),
+        lp=np.full(2, -np.inf),
+        log_weight=np.full(2, -np.inf),
     )
     with pytest.raises(SamplingError, match="nuts"):
         independence._require_support(nowhere)

@@ -16,11 +16,11 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "tokens", "calls", "grammar", "formula", "hierarchy"),
+    *("errors", "progress", "tokens", "calls", "grammar", "formula", "hierarchy"),
     *("distributions", "prior", "priors", "tomltext", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "design"),
     *("parameters", "statistics", "elimination", "backsolve", "factor", "density"),
-    *("criterion", "profile", "likelihood", "progress", "collapsed", "independence"),
+    *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "explain", "lmm"),
     *("draws", "words", "tables", "compare", "plots", "report"),

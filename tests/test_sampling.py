@@ -10,7 +10,10 @@ from bayeslmm.errors import SamplingError
 
 # Priors that keep NUTS on the joint model out of the funnel's neck: there it is biased, and that is another test's matter.
 CASES = {
-    "heights": ("models/heights.toml", {"sigma_u2": "HalfNormal(sigma=2)", "sigma_u3": "LogNormal(mu=0, sigma=0.7)"}),
+    "heights": (
+        "models/heights.toml",
+        {"sigma_u2": "HalfNormal(sigma=2)", "sigma_u3": "LogNormal(mu=0, sigma=0.7)"},
+    ),
     "pastes": ("models/pastes.toml", {"sigma_u3": "LogNormal(mu=0.3, sigma=0.7)"}),
     "sleepstudy": ("models/sleepstudy.toml", {}),
 }
@@ -24,7 +27,9 @@ def posteriors(request):
     from bayeslmm.modelfile import ModelFile
 
     lmm = blm.LMM(read.hierarchy, ModelFile.read(path).load_data(), priors=priors)
-    joint = lmm.sample("joint", draws=1000, tune=1000, chains=2, random_seed=11, target_accept=0.95, progress=False)
+    joint = lmm.sample(
+        "joint", draws=1000, tune=1000, chains=2, random_seed=11, target_accept=0.95, progress=False
+    )
     marginal = lmm.sample(draws=2000, chains=4, random_seed=12, progress=False, residuals=True)
     return lmm, joint, marginal
 
@@ -80,9 +85,13 @@ def test_residuals_close_the_equation(posteriors):
     """Y = X beta + Z u + e in every draw."""
     lmm, _, marginal = posteriors
     post = marginal["posterior"]
-    b = np.concatenate([post[level.name].to_numpy().reshape(4, 2000, -1) for level in lmm.design.levels], axis=2)
+    b = np.concatenate(
+        [post[level.name].to_numpy().reshape(4, 2000, -1) for level in lmm.design.levels], axis=2
+    )
     fitted = post["beta"].to_numpy() @ lmm.design.X.T + b @ lmm.design.Z.toarray().T
-    np.testing.assert_allclose(fitted + post["e"].to_numpy(), np.broadcast_to(lmm.design.y, fitted.shape), rtol=1e-9)
+    np.testing.assert_allclose(
+        fitted + post["e"].to_numpy(), np.broadcast_to(lmm.design.y, fitted.shape), rtol=1e-9
+    )
 
 
 def test_it_can_be_saved_and_read_again(posteriors, tmp_path):
@@ -103,7 +112,9 @@ def test_nuts_on_the_marginal_agrees_with_the_collapsed_sampler(nuts_on_the_marg
     collapsed = lmm.sample(draws=2000, random_seed=4, progress=False)
     assert (nuts.attrs["sampler"], collapsed.attrs["sampler"]) == ("nuts", "collapsed")
     for (label, a), (_, b) in zip(
-        scalars(nuts, ["beta", "sigma", "sigma_u2", "u2"]), scalars(collapsed, ["beta", "sigma", "sigma_u2", "u2"]), strict=True
+        scalars(nuts, ["beta", "sigma", "sigma_u2", "u2"]),
+        scalars(collapsed, ["beta", "sigma", "sigma_u2", "u2"]),
+        strict=True,
     ):
         (m1, e1), (m2, e2) = mean_and_error(a), mean_and_error(b)
         assert abs(m1 - m2) < 4.5 * np.hypot(e1, e2), label
