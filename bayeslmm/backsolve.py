@@ -172,9 +172,7 @@ def backward(
         c = chain[i, C_EFFECTS] + chain[i, C_ANCESTORS]
         coff[i + 1] = coff[i] + chain[i, C_GROUPS] * c * c
         if nt > 0:
-            toff[i + 1] = toff[i] + c * (
-                lists[chain[i, C_LIST] + chain[i, C_GROUPS]] - lists[chain[i, C_LIST]]
-            )
+            toff[i + 1] = toff[i] + c * (lists[chain[i, C_LIST] + chain[i, C_GROUPS]] - lists[chain[i, C_LIST]])
     CC = np.zeros(coff[s])
     CX = np.zeros(toff[s])
     none = np.zeros((0, 0))
@@ -215,28 +213,24 @@ def backward(
             pnz = 0
             if level + 1 < s:
                 mother = parent[chain[level, C_GROUP] + g]
-                Cb = CC[coff[level + 1] + mother * R * R : coff[level + 1] + (mother + 1) * R * R].reshape(
-                    R, R
-                )
+                Cb = CC[coff[level + 1] + mother * R * R : coff[level + 1] + (mother + 1) * R * R].reshape(R, R)
                 if nt > 0:
                     plist = chain[level + 1, C_LIST]
                     pfirst = lists[plist + mother] - lists[plist]
                     pnz = lists[plist + mother + 1] - lists[plist + mother]
-                    Cx = CX[toff[level + 1] + R * pfirst : toff[level + 1] + R * (pfirst + pnz)].reshape(
-                        R, pnz
-                    )
+                    Cx = CX[toff[level + 1] + R * pfirst : toff[level + 1] + R * (pfirst + pnz)].reshape(R, pnz)
                 # the ancestors' modes
                 ancestor = mother
                 start = 0
-                for l in range(level + 1, s):
-                    rl = chain[l, C_EFFECTS]
-                    zl = chain[l, C_Z] + order[chain[l, C_GROUP] + ancestor] * rl
+                for up in range(level + 1, s):
+                    rl = chain[up, C_EFFECTS]
+                    zl = chain[up, C_Z] + order[chain[up, C_GROUP] + ancestor] * rl
                     for e in range(rl):
                         for w in range(d):
                             banc[start + e, w] = b[zl + e, w]
                     start += rl
-                    if l + 1 < s:
-                        ancestor = parent[chain[l, C_GROUP] + ancestor]
+                    if up + 1 < s:
+                        ancestor = parent[chain[up, C_GROUP] + ancestor]
             mbase = chain[level, C_MAP] + (first - lists[chain[level, C_LIST]]) if nt > 0 else 0
             # Q_j, the modes, H
             zoff = chain[level, C_Z] + order[chain[level, C_GROUP] + g] * r
@@ -400,10 +394,10 @@ def draw(chain, tail, parent, order, lists, columns, lam, Bt, Bz, F, SW, Lt, v, 
                 Q[i] = x
             ancestor = g
             start = 0
-            for l in range(level + 1, s):
-                ancestor = parent[chain[l - 1, C_GROUP] + ancestor]
-                rl = chain[l, C_EFFECTS]
-                zl = chain[l, C_Z] + order[chain[l, C_GROUP] + ancestor] * rl
+            for up in range(level + 1, s):
+                ancestor = parent[chain[up - 1, C_GROUP] + ancestor]
+                rl = chain[up, C_EFFECTS]
+                zl = chain[up, C_Z] + order[chain[up, C_GROUP] + ancestor] * rl
                 for i in range(r):
                     for e in range(rl):
                         Q[i] -= Bt[bo + i * nb + start + e] * b[zl + e]

@@ -196,9 +196,7 @@ def _column(cursor: Cursor, token: Token) -> str:
         or (name.isidentifier() and unicodedata.normalize("NFKC", name) != name)
     )
     if unreadable:
-        cursor.fault(
-            f"the column {name!r} can be a term, but not stand inside a call; rename the column", token
-        )
+        cursor.fault(f"the column {name!r} can be a term, but not stand inside a call; rename the column", token)
     cursor.columns.setdefault(name, token.at)
     return quote(name) if name.isidentifier() else f"`{name}`"
 
@@ -227,9 +225,7 @@ def _options(cursor: Cursor, name: Token) -> list[str]:
             cursor.fault(f"too many arguments: {name.text}() {takes}", comma)
         if option not in options:
             takes = f"it takes {', '.join(options)}" if options else "it takes none"
-            cursor.fault(
-                f"{name.text}() has no option {option!r}: {takes}.{did_you_mean(option, options)}", token
-            )
+            cursor.fault(f"{name.text}() has no option {option!r}: {takes}.{did_you_mean(option, options)}", token)
         if option in seen:
             cursor.fault(f"the option {option!r} is given twice", token)
         seen.add(option)

@@ -60,9 +60,7 @@ def check_fixed(X: np.ndarray, encoder: Encoder) -> None:
         )
 
 
-def check_level(
-    level: Level, groups: Sequence[str], index: np.ndarray, columns: np.ndarray, encoder: Encoder
-) -> None:
+def check_level(level: Level, groups: Sequence[str], index: np.ndarray, columns: np.ndarray, encoder: Encoder) -> None:
     """Refuse a level whose variances the data cannot tell from anything else.
 
     Examples

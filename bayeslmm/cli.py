@@ -252,9 +252,7 @@ def fit(
     """
     model = _load(file, source)
     point = variant in LIKELIHOODS
-    suffix, kind = (
-        (".json", "ML and REML are saved as JSON") if point else (".nc", "Draws are saved as NetCDF")
-    )
+    suffix, kind = (".json", "ML and REML are saved as JSON") if point else (".nc", "Draws are saved as NetCDF")
     out = _writable(out or Path(f"{model.stem}-{variant}{suffix}"), {suffix}, kind)
     if not quiet:
         print(_description(model), end="\n\n", flush=True)
@@ -301,14 +299,11 @@ def _load(file: Path | None, source: Source) -> Model:
     if (file is None) == (source.formula is None):
         said = "both a description file and --formula were" if file else "no model was"
         raise UsageError(
-            f"{said[0].upper()}{said[1:]} given; write FILE.toml, or "
-            '--formula "y ~ 1 + (1 | group)" --data FILE.csv.'
+            f'{said[0].upper()}{said[1:]} given; write FILE.toml, or --formula "y ~ 1 + (1 | group)" --data FILE.csv.'
         )
     if file is not None:
         if source.data is not None:
-            raise UsageError(
-                f"--data goes with --formula; {file} names its own: data = {str(source.data)!r}."
-            )
+            raise UsageError(f"--data goes with --formula; {file} names its own: data = {str(source.data)!r}.")
         described = ModelFile.read(file)
         stem = file.stem
     else:

@@ -101,7 +101,7 @@ class CollapsedPosterior:
             return np.log(self.shift)
 
     def shifted(self, mode: np.ndarray) -> tuple[CollapsedPosterior, np.ndarray]:
-        """The same posterior with each group SD's coordinate shifted by its value at `mode`, and d x / d log SD there."""
+        """The same posterior, each group SD's coordinate shifted by its value at `mode`; and d x / d log SD there."""
         shift = np.zeros(mode.size)
         for k, _ in self.sd_priors[1:]:
             shift[k] = np.exp(mode[k])
@@ -122,9 +122,7 @@ class CollapsedPosterior:
     def kernel_lambdas(self, phi: np.ndarray) -> np.ndarray:
         """The kernels' lambda vectors (B, n_lambda)."""
         factors = self.coordinates.relative_factors(phi)
-        parts = [
-            (M @ lam).reshape(*phi.shape[:-1], -1) for M, lam in zip(self.stats.maps, factors, strict=True)
-        ]
+        parts = [(M @ lam).reshape(*phi.shape[:-1], -1) for M, lam in zip(self.stats.maps, factors, strict=True)]
         return np.concatenate([*parts, np.zeros((*phi.shape[:-1], 0))], axis=-1)
 
     # density ---------------------------------------------------------------------------------------------------
@@ -134,16 +132,16 @@ class CollapsedPosterior:
         phi, total = self.to_log(x)
         for k, prior in self.sd_priors:
             total = total + prior.logpdf(np.exp(phi[..., k]))
-        for level, (_, corr), prior in zip(
+        for level, (_, corr), lkj in zip(
             self.stats.design.levels, self.coordinates.slices, self.priors.corr, strict=True
         ):
-            if prior is None:
+            if lkj is None:
                 continue
             at = corr.start
             for i in range(1, level.r):
                 for j in range(i):
                     # LKJ: partial correlations are independent, (1 - c^2)^(a - 1); c = tanh(z) adds one more
-                    a = prior.params["eta"] + (level.r - 2 - j) / 2
+                    a = lkj.params["eta"] + (level.r - 2 - j) / 2
                     total = total - 2 * a * _log_cosh(phi[..., at])
                     at += 1
         return total
@@ -170,15 +168,13 @@ class CollapsedPosterior:
         return H, h
 
     def v(self, beta: np.ndarray) -> np.ndarray:
-        """y - X beta = W v, v (B, p + 1)."""
-        return np.column_stack(
-            [self.stats.gamma - beta @ self.stats.R.T, np.full(len(beta), self.stats.scale)]
-        )
+        """Y - X beta = W v, v (B, p + 1)."""
+        return np.column_stack([self.stats.gamma - beta @ self.stats.R.T, np.full(len(beta), self.stats.scale)])
 
     def log_likelihood(
         self, phi: np.ndarray, logdet: np.ndarray, T: np.ndarray, conditional: Conditional
     ) -> np.ndarray:
-        """log of the integral of p(y | beta, phi) p(beta) over beta."""
+        """Log of the integral of p(y | beta, phi) p(beta) over beta."""
         mean, precision = self.gaussian_beta
         v = self.v(conditional.mean)
         fit = np.einsum("bi,bij,bj->b", v, T, v) * np.exp(-2 * phi[:, 0])
@@ -236,7 +232,7 @@ class CollapsedPosterior:
         return float(values[0]), gradient + chain @ factor.adjoint(-0.5, Tbar).gradient
 
     def start(self) -> np.ndarray:
-        """A sensible first point, log coordinates: the residual variance of least squares split evenly over the terms."""
+        """A sensible first point, in logs: the residual variance of least squares split evenly over the terms."""
         phi = np.zeros(self.coordinates.size)
         share = self.stats.scale / np.sqrt(1 + len(self.stats.design.levels))
         phi[0] = np.log(share)
@@ -253,9 +249,7 @@ class CollapsedPosterior:
 
 def collapsed_posterior(stats: Statistics, priors: Priors) -> CollapsedPosterior:
     """The collapsed posterior in its log coordinates."""
-    return CollapsedPosterior(
-        stats=stats, priors=priors, shift=np.zeros(Coordinates(design=stats.design).size)
-    )
+    return CollapsedPosterior(stats=stats, priors=priors, shift=np.zeros(Coordinates(design=stats.design).size))
 
 
 def _log_cosh(x: np.ndarray) -> np.ndarray:
@@ -265,7 +259,5 @@ def _log_cosh(x: np.ndarray) -> np.ndarray:
 def log_prior_beta(priors: Sequence[Prior], beta: np.ndarray) -> np.ndarray:
     """Log prior density of the coefficients whose priors are given, beta (B, len(priors))."""
     return (
-        np.sum([prior.logpdf(beta[:, j]) for j, prior in enumerate(priors)], axis=0)
-        if priors
-        else np.zeros(len(beta))
+        np.sum([prior.logpdf(beta[:, j]) for j, prior in enumerate(priors)], axis=0) if priors else np.zeros(len(beta))
     )

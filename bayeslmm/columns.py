@@ -53,8 +53,7 @@ class Encoder:
                 numbers(frame[name], "column")
             elif frame[name].dtype.kind in "biuf":
                 raise DataError(
-                    f"Column {name!r} holds numbers; expected categories, as in the data that the model was "
-                    "built on."
+                    f"Column {name!r} holds numbers; expected categories, as in the data that the model was built on."
                 )
         if self.spec is None:
             return _plain_matrix(self.names, frame)

@@ -77,17 +77,13 @@ def compare(
     for name in names:
         check_variant(name)
     posteriors = {
-        name: lmm.sample(
-            name, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress
-        )
+        name: lmm.sample(name, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress)
         for name in dict.fromkeys(names)
     }
     return compare_posteriors(lmm, posteriors, random_effects=random_effects)
 
 
-def compare_posteriors(
-    lmm: LMM, posteriors: Mapping[str, xr.DataTree], random_effects: bool = False
-) -> Comparison:
+def compare_posteriors(lmm: LMM, posteriors: Mapping[str, xr.DataTree], random_effects: bool = False) -> Comparison:
     """Compare ML and REML with posteriors that are there already.
 
     Parameters
@@ -160,8 +156,7 @@ class Comparison:
     def draws(self) -> dict[str, xr.DataArray]:
         """Per variant the draws of the table's parameters: chain, draw, parameter."""
         return {
-            name: parameter_draws(self.lmm.design, tree, self.random_effects)
-            for name, tree in self.posteriors.items()
+            name: parameter_draws(self.lmm.design, tree, self.random_effects) for name, tree in self.posteriors.items()
         }
 
     def values(self, variant: str, parameter: str) -> np.ndarray:
@@ -199,9 +194,7 @@ class Comparison:
         for level in self.lmm.design.levels:
             frame = fit.ranef[level.name]
             modes, sds = frame.iloc[:, : level.r].to_numpy(), frame.iloc[:, level.r :].to_numpy()
-            rows.append(
-                pd.DataFrame({"estimate": modes.ravel(), "se": sds.ravel()}, index=effect_labels(level))
-            )
+            rows.append(pd.DataFrame({"estimate": modes.ravel(), "se": sds.ravel()}, index=effect_labels(level)))
         return pd.concat(rows)
 
     @cached_property
@@ -273,9 +266,7 @@ class Comparison:
         rows = []
         for row, sd in zip(self.table.to_numpy(), self.table[(self.best, "sd")], strict=True):
             places = decimals(sd)
-            rows.append(
-                [fixed(x, precise.get(number, places)) for x, (_, number) in zip(row, columns, strict=True)]
-            )
+            rows.append([fixed(x, precise.get(number, places)) for x, (_, number) in zip(row, columns, strict=True)])
         return pd.DataFrame(rows, index=self.table.index, columns=columns)
 
     def places(self, parameter: str) -> int:

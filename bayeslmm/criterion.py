@@ -29,16 +29,14 @@ class Criterion:
 
     @property
     def degrees(self) -> int:
-        """n for ML, n - p for REML."""
+        """N for ML, n - p for REML."""
         return self.stats.design.n - (self.stats.design.p if self.reml else 0)
 
     @cached_property
     def spread(self) -> np.ndarray:
         """Linear map (n_lambda, n_theta) from the free entries to the kernels' lambda vector."""
         columns = []
-        for level, M, span in zip(
-            self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, strict=True
-        ):
+        for level, M, span in zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, strict=True):
             for j in range(level.r):
                 for i in range(j, level.r) if level.correlated else [j]:
                     entry = np.zeros((level.r, level.r))
@@ -70,11 +68,7 @@ class Criterion:
             between = np.divide(sums**2, size, out=np.zeros_like(sums), where=size > 0).sum(axis=0) / level.m
             ratio = np.sqrt(np.clip((between - 1) / (size.sum(axis=0) / level.m), 0.01, 4.0))
             for j in range(level.r):
-                out += (
-                    [ratio[j] if i == j else 0.0 for i in range(j, level.r)]
-                    if level.correlated
-                    else [ratio[j]]
-                )
+                out += [ratio[j] if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [ratio[j]]
         return np.array(out)
 
     def factor(self, phi: np.ndarray) -> Factor:
@@ -90,10 +84,7 @@ class Criterion:
         rss = float(s - c @ coefficients)
         value = factor.logdet + d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
         if self.reml:
-            value += (
-                np.linalg.slogdet(P)[1]
-                + 2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum()
-            )
+            value += np.linalg.slogdet(P)[1] + 2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum()
         return float(value), rss, coefficients, Pinv
 
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
@@ -170,9 +161,7 @@ def minimise(criterion: Criterion) -> Optimum:
     diagonal = criterion.diagonal
     if diagonal.size == 0:
         value = criterion.value(criterion.factor(np.zeros(0)))[0]
-        return Optimum(
-            phi=np.zeros(0), value=value, gradient=0.0, curvature=np.inf, evaluations=1, converged=True
-        )
+        return Optimum(phi=np.zeros(0), value=value, gradient=0.0, curvature=np.inf, evaluations=1, converged=True)
     evaluate = _Counted(criterion)
     phi = _search(evaluate, criterion.start())
     for _ in range(4):
@@ -198,10 +187,7 @@ def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
         if phi[k] > 0:
             trial = phi.copy()
             trial[k] = 0.0
-            if (
-                criterion.value(criterion.factor(trial))[0]
-                <= criterion.value(criterion.factor(phi))[0] + 1e-9
-            ):
+            if criterion.value(criterion.factor(trial))[0] <= criterion.value(criterion.factor(phi))[0] + 1e-9:
                 phi = trial
     return phi
 

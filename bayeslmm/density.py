@@ -45,7 +45,7 @@ def _quadratic(matrix: np.ndarray, x: np.ndarray) -> tuple[float, float]:
 
 
 def joint_logpdf(y, X, Z, beta, u, sigma2: float, G, R=None) -> float:
-    """log f(y, u | beta, sigma^2, G, R), the joint density of the data and the random effects.
+    """Log f(y, u | beta, sigma^2, G, R), the joint density of the data and the random effects.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def joint_logpdf(y, X, Z, beta, u, sigma2: float, G, R=None) -> float:
 
 
 def marginal_logpdf(y, X, Z, beta, sigma2: float, G, R=None) -> float:
-    """log f(y | beta, sigma^2, G, R), the random effects integrated out.
+    """Log f(y | beta, sigma^2, G, R), the random effects integrated out.
 
     Parameters are those of `joint_logpdf`, without u.
 

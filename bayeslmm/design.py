@@ -95,9 +95,7 @@ class LevelDesign:
     @cached_property
     def labels(self) -> pd.MultiIndex:
         """Names of the columns of Z: level, group, effect."""
-        return pd.MultiIndex.from_product(
-            [[self.label], self.groups, self.effects], names=["level", "group", "effect"]
-        )
+        return pd.MultiIndex.from_product([[self.label], self.groups, self.effects], names=["level", "group", "effect"])
 
 
 class _Rows:
@@ -141,9 +139,7 @@ class _Rows:
         names = ["level", "group", "effect"]
         rows = [row for level in self.levels for row in level.labels]
         return (
-            pd.MultiIndex.from_tuples(rows, names=names)
-            if rows
-            else pd.MultiIndex.from_arrays([[]] * 3, names=names)
+            pd.MultiIndex.from_tuples(rows, names=names) if rows else pd.MultiIndex.from_arrays([[]] * 3, names=names)
         )
 
 

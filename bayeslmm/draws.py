@@ -114,8 +114,7 @@ def check_variant(name: str) -> None:
     """Refuse a name that is no variant."""
     if name not in VARIANTS:
         raise DescriptionError(
-            f"There is no variant {name!r}; there are 'joint' and "
-            f"'marginal'.{did_you_mean(str(name), VARIANTS)}"
+            f"There is no variant {name!r}; there are 'joint' and 'marginal'.{did_you_mean(str(name), VARIANTS)}"
         )
 
 
@@ -140,8 +139,7 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool) -> No
     for variable, shape in wanted.items():
         if variable not in posterior.data_vars:
             raise DataError(
-                f"The {name} posterior has no variable {variable!r}; this model needs {', '.join(wanted)}. "
-                f"{remedy}"
+                f"The {name} posterior has no variable {variable!r}; this model needs {', '.join(wanted)}. {remedy}"
             )
         found = _ordered(posterior[variable]).shape[2:]
         if found != shape:

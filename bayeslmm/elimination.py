@@ -35,11 +35,10 @@ def njit(function):
 
     Where no folder can be written, the kernels are compiled anew in every process.
     """
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba found nowhere to write
-        return numba.njit(**options)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 # Columns of the table `chain`, one row per level of the nested chain, leaf first.
@@ -100,7 +99,9 @@ def _cholesky(A, L):
 
 @njit
 def _eliminate(A, lam, R, E, L, F, K, X):
-    """Prepare one group: R'R = A, L L' = I + R lam lam' R', F F' = lam (I + lam' A lam)^-1 lam', K = (I + A lam lam')^-1.
+    """Factor one group's small matrices.
+
+    R'R = A, L L' = I + R lam lam' R', F F' = lam (I + lam' A lam)^-1 lam', K = (I + A lam lam')^-1.
 
     Returns log|I + lam' A lam|.
     """
@@ -211,7 +212,7 @@ def _eliminate_block(G, lam, A_out, B_out, F, K, s, y):
 
 @njit
 def _couple_tail(chain, level, g, parent, lists, columns, maps, G, F, K, Vt, Vc, Bz, S, SW):
-    """Subtract one group's share from the tail's S and SW and from its ancestors' rows; leave B~ of its tail columns in Bz."""
+    """Subtract one group's share from S, SW and its ancestors' rows; leave B~ of its tail columns in Bz."""
     r = K.shape[0]
     ancestors = chain[level, C_ANCESTORS]
     d = SW.shape[1]
@@ -319,9 +320,9 @@ def forward(
         S[:, :] = zz_tail
         for t in range(nt):
             rows = tail[t, T_GROUPS] * tail[t, T_EFFECTS]
-            for x in range(rows):
+            for row in range(rows):
                 for w in range(d):
-                    SW[tail[t, T_COLUMN] + x, w] = ZtW[tail[t, T_Z] + x, w]
+                    SW[tail[t, T_COLUMN] + row, w] = ZtW[tail[t, T_Z] + row, w]
     if s > 0:
         Bz[:] = zt
 
@@ -403,9 +404,7 @@ def forward(
             for a in range(nb):
                 ina = inspan[level, chain[level, C_POSITION] + r + a] if a < R_ else winspan[level, a - R_]
                 for b in range(a, nb):
-                    inb = (
-                        inspan[level, chain[level, C_POSITION] + r + b] if b < R_ else winspan[level, b - R_]
-                    )
+                    inb = inspan[level, chain[level, C_POSITION] + r + b] if b < R_ else winspan[level, b - R_]
                     if r == 1:
                         full = G[0, 1 + a] * Bg[0, b]
                         if ina or inb:
@@ -448,7 +447,7 @@ def forward(
 
 @njit
 def scale_rows(tail, lam, M, out):
-    """out = Lambda_T' M, block row by block row."""
+    """Out = Lambda_T' M, block row by block row."""
     cols = M.shape[1]
     for t in range(tail.shape[0]):
         r = tail[t, T_EFFECTS]
@@ -465,7 +464,7 @@ def scale_rows(tail, lam, M, out):
 
 @njit
 def scale_rows_transposed(tail, lam, M, out):
-    """out = Lambda_T M, block row by block row."""
+    """Out = Lambda_T M, block row by block row."""
     cols = M.shape[1]
     for t in range(tail.shape[0]):
         r = tail[t, T_EFFECTS]
@@ -482,7 +481,7 @@ def scale_rows_transposed(tail, lam, M, out):
 
 @njit
 def scale_columns(tail, lam, M, out, transposed):
-    """out = M Lambda_T, or M Lambda_T' where `transposed`."""
+    """Out = M Lambda_T, or M Lambda_T' where `transposed`."""
     for i in range(M.shape[0]):
         for t in range(tail.shape[0]):
             r = tail[t, T_EFFECTS]

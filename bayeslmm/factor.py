@@ -10,6 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Factor:
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
-        """b ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
+        """B ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
         st = self.structure
         _, Bt, Bz, F, _, SW, Lt = self.parts
         b = np.zeros(st.q)
@@ -111,9 +112,7 @@ def workspace(st: Structure, d: int) -> tuple[np.ndarray, ...]:
     )  # fmt: skip
 
 
-def factorise(
-    st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray
-) -> Factor:
+def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
     """Factorise at the kernels' lambda vector."""
     parts = workspace(st, WtW.shape[0])
     T = np.empty_like(WtW)
@@ -150,24 +149,20 @@ def _draw(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, m
                 chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
                 At, Bt, Bz, F, S, SW, Lt, T,
             )  # fmt: skip
-        draw(
-            chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i]
-        )
+        draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
 
 
 def workers() -> int:
     """Number of threads that share a batch; results do not depend on it."""
     return (
-        max(1, min(8, os.process_cpu_count() or 1))
-        if hasattr(os, "process_cpu_count")
-        else max(1, os.cpu_count() or 1)
+        max(1, min(8, os.process_cpu_count() or 1)) if hasattr(os, "process_cpu_count") else max(1, os.cpu_count() or 1)
     )
 
 
 def _in_parallel(task, n: int, threads: int) -> None:
     """Run task(lo, hi) over contiguous pieces of range(n); the kernels release the GIL."""
     edges = np.linspace(0, n, max(1, min(threads, n)) + 1).astype(int)
-    pieces = list(zip(edges[:-1], edges[1:], strict=True))
+    pieces = list(pairwise(edges))
     if len(pieces) == 1:
         task(*pieces[0])
         return
@@ -193,9 +188,7 @@ def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.n
     return logdets, Ts
 
 
-def draw_many(
-    stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndarray, z: np.ndarray
-) -> np.ndarray:
+def draw_many(stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Random effects (B, q), on the kernels' basis, at B parameter values; equal neighbours share a factorisation."""
     lams, v, z = (np.ascontiguousarray(x) for x in (lams, v, z))
     d = stats.WtW.shape[0]

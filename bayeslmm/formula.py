@@ -72,10 +72,7 @@ def parse(text: str) -> Formula:
         if isinstance(item, Bar):
             if sign == "-":
                 cursor.fault("a group term cannot be subtracted; leave it out, or join it with `+`", item.at)
-            terms += [
-                GroupTerm(group=group, effects=item.effects, correlated=item.correlated)
-                for group in item.groups
-            ]
+            terms += [GroupTerm(group=group, effects=item.effects, correlated=item.correlated) for group in item.groups]
     columns = tuple({**left, **cursor.columns})
     return Formula(response=response, fixed=fixed, terms=tuple(terms), columns=columns)
 
@@ -163,10 +160,7 @@ def write(response: str, fixed: str, terms) -> str:
     >>> write("y", "1 + x", [GroupTerm(group=("a", "b"), effects="1", correlated=True)])
     'y ~ 1 + x + (1 | a:b)'
     """
-    bars = [
-        f"({term.effects} {'|' if term.correlated else '||'} {':'.join(map(quote, term.group))})"
-        for term in terms
-    ]
+    bars = [f"({term.effects} {'|' if term.correlated else '||'} {':'.join(map(quote, term.group))})" for term in terms]
     return f"{response} ~ {' + '.join([fixed, *bars])}"
 
 

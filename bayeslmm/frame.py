@@ -66,8 +66,7 @@ def numbers(column: pd.Series, role: str) -> np.ndarray:
         return column.to_numpy(dtype=np.float64)
     if column.dtype.kind == "c":
         raise DataError(
-            f"{_upper(role)} {name!r} holds complex numbers; expected real ones. Use the real part or the "
-            "modulus."
+            f"{_upper(role)} {name!r} holds complex numbers; expected real ones. Use the real part or the modulus."
         )
     if holds_dates(column):
         raise DataError(
@@ -208,16 +207,10 @@ def _check_names(columns: list, names: Sequence[str]) -> None:
         times = columns.count(name)
         if times == 0:
             hint = did_you_mean(name, columns)
-            known = ", ".join(repr(str(column)) for column in columns[:20]) + (
-                ", ..." if len(columns) > 20 else ""
-            )
-            raise DataError(
-                f"The data have no column {name!r}.{hint} The columns are {known or 'none at all'}."
-            )
+            known = ", ".join(repr(str(column)) for column in columns[:20]) + (", ..." if len(columns) > 20 else "")
+            raise DataError(f"The data have no column {name!r}.{hint} The columns are {known or 'none at all'}.")
         if times > 1:
-            raise DataError(
-                f"The data have {times} columns named {name!r}; expected one. Rename or remove the others."
-            )
+            raise DataError(f"The data have {times} columns named {name!r}; expected one. Rename or remove the others.")
 
 
 def _from_mapping(columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -307,13 +300,9 @@ def _plain(column: pd.Series) -> pd.Series:
     if kind in "iu":
         # integers beyond int64 live on as float64
         if kind == "i" and column.dtype.kind == "i":
-            return pd.Series(
-                column.to_numpy(dtype=np.int64), index=column.index, name=column.name, copy=False
-            )
+            return pd.Series(column.to_numpy(dtype=np.int64), index=column.index, name=column.name, copy=False)
         big = max(abs(int(column.max())), abs(int(column.min()))) > np.iinfo(np.int64).max
-        return pd.Series(
-            column.to_numpy(dtype=np.float64 if big else np.int64), column.index, name=column.name
-        )
+        return pd.Series(column.to_numpy(dtype=np.float64 if big else np.int64), column.index, name=column.name)
     target = {"f": np.float64, "b": np.bool_, "c": np.complex128}.get(kind)
     if target is not None:
         return pd.Series(column.to_numpy(dtype=target), index=column.index, name=column.name, copy=False)

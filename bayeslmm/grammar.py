@@ -83,9 +83,7 @@ def normalise(cursor: Cursor, items: Sum) -> tuple[str, tuple[Term, ...]]:
             texts.append(f" + {item.text}")
         elif isinstance(item, Part):
             if not any(term in terms for term in item.terms):
-                cursor.fault(
-                    f"nothing before this takes part in {item.text}, so it cannot be subtracted", item.at
-                )
+                cursor.fault(f"nothing before this takes part in {item.text}, so it cannot be subtracted", item.at)
             for term in item.terms:
                 terms.pop(term, None)
                 written.discard(term)
@@ -126,9 +124,7 @@ def _part(cursor: Cursor, item: Item | Sum, at: int) -> Part:
     if isinstance(item, Bar):
         cursor.fault("a group term stands alone; join it to the rest with `+`", item.at)
     if isinstance(item, Number):
-        cursor.fault(
-            "a number cannot be combined with a term; for arithmetic write I(...), as in I(2 * x)", item.at
-        )
+        cursor.fault("a number cannot be combined with a term; for arithmetic write I(...), as in I(2 * x)", item.at)
     for _, inner in item:
         if not isinstance(inner, Part):
             _part(cursor, inner, at)

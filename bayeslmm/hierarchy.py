@@ -247,9 +247,7 @@ def _group(given: object) -> tuple[str, ...]:
             raise DescriptionError("group is empty; write a column, such as group='school'")
         return language.group_columns(given)
     if not isinstance(given, (list, tuple)) or not all(isinstance(name, str) for name in given):
-        raise DescriptionError(
-            f"group is a text such as 'class:school' or a tuple of column names; got {given!r}"
-        )
+        raise DescriptionError(f"group is a text such as 'class:school' or a tuple of column names; got {given!r}")
     if not given:
         raise DescriptionError("group is empty; write a column, such as group='school'")
     for name in given:
@@ -266,9 +264,7 @@ def _levels(given: object) -> tuple[Level, ...]:
         raise DescriptionError(f"levels is a tuple of Level, such as (Level(group='school'),); got {given!r}")
     for level in given:
         if not isinstance(level, Level):
-            raise DescriptionError(
-                f"each of the levels is a Level, such as Level(group='school'); got {level!r}"
-            )
+            raise DescriptionError(f"each of the levels is a Level, such as Level(group='school'); got {level!r}")
     if not given:
         raise DescriptionError(
             "the model has no level above the rows: add a group term such as (1 | group),"

@@ -29,7 +29,7 @@ class Proposal:
     dof: float = 6.0
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n draws, (n, k); what falls below a bound is reflected."""
+        """N draws, (n, k); what falls below a bound is reflected."""
         z = rng.standard_normal((n, self.mean.size))
         x = self.mean + (z @ self.root.T) * np.sqrt(self.dof / rng.chisquare(self.dof, n))[:, None]
         return np.where(x < self.lower, 2 * self.lower - x, x)
@@ -45,9 +45,7 @@ class Proposal:
                 if reflected:
                     image[:, k] = 2 * self.lower[k] - x[:, k]
             z = np.linalg.solve(self.root, (image - self.mean).T)
-            terms.append(
-                -0.5 * (self.dof + self.mean.size) * np.log1p(np.einsum("ij,ij->j", z, z) / self.dof)
-            )
+            terms.append(-0.5 * (self.dof + self.mean.size) * np.log1p(np.einsum("ij,ij->j", z, z) / self.dof))
         return np.logaddexp.reduce(terms, axis=0) - np.log(np.diag(self.root)).sum()
 
 
@@ -114,9 +112,7 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
     return x, (vectors * np.clip(np.abs(values), 0.05, None)) @ vectors.T
 
 
-def weigh(
-    posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: np.ndarray, progress: Progress
-) -> Batch:
+def weigh(posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: np.ndarray, progress: Progress) -> Batch:
     """Evaluate draws of a proposal; beta is drawn exactly, z (n, p) being its standard normals."""
     parts = []
     for piece in np.array_split(np.arange(len(x)), max(1, len(x) // 128)):
@@ -144,15 +140,13 @@ def match_moments(proposal: Proposal, batch: Batch) -> Proposal:
 def adapt(
     posterior: CollapsedPosterior, rng: np.random.Generator, progress: Progress
 ) -> tuple[CollapsedPosterior, Proposal, Batch]:
-    """Find the mode, choose the coordinates there, and match the proposal's moments to the posterior's while that pays."""
+    """Find the mode, choose coordinates there, match the proposal's moments to the posterior's while that pays."""
     progress.stage("finding the mode")
     mode, H = find_mode(posterior)
     k, p = mode.size, posterior.stats.design.p
     posterior, slope = posterior.shifted(mode)
     centre = np.where(posterior.shift > 0, mode + np.log(2.0), mode)
-    proposal = Proposal(
-        mean=centre, root=_root(slope[:, None] * np.linalg.inv(H) * slope), lower=posterior.lower
-    )
+    proposal = Proposal(mean=centre, root=_root(slope[:, None] * np.linalg.inv(H) * slope), lower=posterior.lower)
     n = 60 * (k + 1)
     progress.stage("adapting the proposal", 3 * n)
     batch = weigh(posterior, proposal, proposal.draw(rng, n), rng.standard_normal((n, p)), progress)
@@ -206,12 +200,12 @@ def run_chains(
             if accepted[c, t]:
                 current, index = weights[c, t], c * draws + t
             kept[c, t] = index
-    kept = kept.ravel()
-    old = kept < 0
+    states = kept.ravel()
+    old = states < 0
 
     def pick(new, before):
-        out = new[np.where(old, 0, kept)]
-        out[old] = before[-1 - kept[old]]
+        out = new[np.where(old, 0, states)]
+        out[old] = before[-1 - states[old]]
         return out
 
     return Chains(

@@ -16,7 +16,9 @@ from bayeslmm.variables import declare_parameters
 
 
 def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bool] = False) -> pm.Model:
-    """Build the joint model: u_k ~ N(0, sigma^2 I (x) lambda_k lambda_k'), e ~ N(0, sigma^2 I), y = X beta + sum Z_k u_k + e.
+    """Build the joint model.
+
+    u_k ~ N(0, sigma^2 I (x) lambda_k lambda_k'), e ~ N(0, sigma^2 I), y = X beta + sum Z_k u_k + e.
 
     Parameters
     ----------
@@ -55,7 +57,8 @@ def _per_level(design: Design, centered: bool | Mapping[str, bool]) -> dict[str,
     for name in centered:
         if name not in names:
             raise DescriptionError(
-                f"centered names the level {name!r}; the levels are {', '.join(names)}.{did_you_mean(str(name), names)} "
+                f"centered names the level {name!r}; the levels are {', '.join(names)}."
+                f"{did_you_mean(str(name), names)} "
                 "Write centered=True, or a mapping such as {'u2': True}."
             )
     return {name: bool(centered.get(name, False)) for name in names}

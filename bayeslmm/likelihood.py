@@ -28,9 +28,7 @@ class RandomEffects(Mapping):
         named = [name for name, label in self.labels.items() if label == key]
         if len(named) == 1:
             return self.frames[named[0]]
-        raise KeyError(
-            f"{key!r}; there are {', '.join(f'{n} ({label})' for n, label in self.labels.items())}"
-        )
+        raise KeyError(f"{key!r}; there are {', '.join(f'{n} ({label})' for n, label in self.labels.items())}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.frames)
@@ -125,9 +123,7 @@ class LikelihoodFit:
         for level, sd, corr in zip(self.design.levels, self.sds, self._correlations(), strict=True):
             out |= {sigma_label(level, e): float(sd[e]) for e in range(level.r)}
             if level.correlated:
-                out |= {
-                    corr_label(level, j, i): float(corr[i, j]) for i in range(1, level.r) for j in range(i)
-                }
+                out |= {corr_label(level, j, i): float(corr[i, j]) for i in range(1, level.r) for j in range(i)}
         return pd.Series(out, name=self.method)
 
     def _correlations(self) -> Iterator[np.ndarray]:
@@ -140,13 +136,10 @@ class LikelihoodFit:
     @property
     def varcorr(self) -> pd.DataFrame:
         """Variances and covariances, tidy: group, effect, effect2, variance (or covariance), sd or correlation."""
-        rows = []
+        rows: list[tuple] = []
         for level, lam, corr in zip(self.design.levels, self.lambdas, self._correlations(), strict=True):
             V = self.sigma**2 * lam @ lam.T
-            rows += [
-                (level.label, effect, None, V[e, e], np.sqrt(V[e, e]))
-                for e, effect in enumerate(level.effects)
-            ]
+            rows += [(level.label, effect, None, V[e, e], np.sqrt(V[e, e])) for e, effect in enumerate(level.effects)]
             if level.correlated:
                 rows += [
                     (level.label, level.effects[j], level.effects[i], V[i, j], corr[i, j])
@@ -168,9 +161,7 @@ class LikelihoodFit:
         for level, cov in zip(self.design.levels, self.mode_cov, strict=True):
             values = self.modes[at : at + level.q].reshape(level.m, level.r)
             at += level.q
-            frame = pd.DataFrame(
-                values, index=pd.Index(level.groups, name=level.label), columns=list(level.effects)
-            )
+            frame = pd.DataFrame(values, index=pd.Index(level.groups, name=level.label), columns=list(level.effects))
             for e, effect in enumerate(level.effects):
                 frame[f"{effect}_sd"] = np.sqrt(cov[:, e, e])
             frames[level.name] = frame
@@ -179,9 +170,7 @@ class LikelihoodFit:
     @property
     def fitted(self) -> pd.Series:
         """X beta + Z b, the fitted values with the random effects."""
-        return pd.Series(
-            self.design.X @ self.beta + self.design.Z @ self.modes, index=self.design.rows, name="fitted"
-        )
+        return pd.Series(self.design.X @ self.beta + self.design.Z @ self.modes, index=self.design.rows, name="fitted")
 
     @property
     def npar(self) -> int:
@@ -235,9 +224,7 @@ class LikelihoodFit:
             )
         else:
             name, advice = "converged", "gradient and curvature are those of a maximum"
-        return Status(
-            name=name, advice=advice, gradient=o.gradient, curvature=o.curvature, evaluations=o.evaluations
-        )
+        return Status(name=name, advice=advice, gradient=o.gradient, curvature=o.curvature, evaluations=o.evaluations)
 
     def confint(self, level: float = 0.95, method: str = "profile") -> pd.DataFrame:
         """Confidence limits of the fixed effects, SDs and correlations.

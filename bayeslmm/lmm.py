@@ -190,9 +190,7 @@ class LMM:
 
         from bayeslmm.show import LabelledMatrix
 
-        return LabelledMatrix(
-            sparse.eye_array(self.design.n, format="csc"), self.design.rows, self.design.rows
-        )
+        return LabelledMatrix(sparse.eye_array(self.design.n, format="csc"), self.design.rows, self.design.rows)
 
     def V(self, theta: Sequence[float]):
         """Relative marginal covariance V = Z G Z' + R (n, n), sparse and labelled; Var(y) = sigma^2 V."""
@@ -205,24 +203,17 @@ class LMM:
     def _block_diagonal(self, blocks):
         from scipy import sparse
 
-        whole = [
-            sparse.kron(sparse.eye_array(level.m), b)
-            for level, b in zip(self.design.levels, blocks, strict=True)
-        ]
+        whole = [sparse.kron(sparse.eye_array(level.m), b) for level, b in zip(self.design.levels, blocks, strict=True)]
         return sparse.block_diag(whole, format="csc")
 
     def _theta_blocks(self, theta) -> list[np.ndarray]:
         """Per level the (r, r) lower triangular factor, from theta in lme4's order."""
         values = np.asarray(theta, dtype=float).ravel()
-        sizes = [
-            level.r * (level.r + 1) // 2 if level.correlated else level.r for level in self.design.levels
-        ]
+        sizes = [level.r * (level.r + 1) // 2 if level.correlated else level.r for level in self.design.levels]
         if values.size != sum(sizes):
             raise DescriptionError(
                 f"theta has {values.size} entries; this model has {sum(sizes)}: "
-                + ", ".join(
-                    f"{size} for {level.label}" for size, level in zip(sizes, self.design.levels, strict=True)
-                )
+                + ", ".join(f"{size} for {level.label}" for size, level in zip(sizes, self.design.levels, strict=True))
                 + ". Pass fit.theta, or the entries level by level, column by column of the lower triangle."
             )
         blocks, at = [], 0

@@ -19,9 +19,7 @@ def cross_products(stats: Statistics, columns):
     blocks = []
     for level, better in zip(stats.design.levels, stats.better, strict=True):
         sums = [
-            pt.inc_subtensor(
-                pt.zeros((level.m, columns.shape[1]))[level.index], better[:, e : e + 1] * columns
-            )
+            pt.inc_subtensor(pt.zeros((level.m, columns.shape[1]))[level.index], better[:, e : e + 1] * columns)
             for e in range(level.r)
         ]
         blocks.append(pt.stack(sums, axis=1).reshape((level.q, columns.shape[1])))
@@ -90,9 +88,7 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, **kwargs):
     def logp(value, mu, sigma, *factors):
         residual = (value - mu)[:, None]
         ZtW = cross_products(stats, residual)
-        logdet, T = log_det_and_T(
-            flatten_factors(stats, factors), ZtW, (residual**2).sum(keepdims=True), packed
-        )
+        logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, (residual**2).sum(keepdims=True), packed)
         return normal_logp(stats.design.n, sigma, logdet, T[0, 0])
 
     def dist(mu, sigma, *rest):

@@ -80,9 +80,7 @@ class ModelFile:
         except FileNotFoundError:
             raise DescriptionError(f"there is no description file {path}{_beside(path)}") from None
         except UnicodeDecodeError as error:
-            raise DescriptionError(
-                f"{path}: not a text in UTF-8 (byte {error.start + 1}); save it as UTF-8"
-            ) from None
+            raise DescriptionError(f"{path}: not a text in UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
         except OSError as error:
             raise DescriptionError(f"{path}: cannot be read as a file: {error.strerror}") from None
         return cls.parse(text, path)
@@ -124,15 +122,11 @@ class ModelFile:
             names = [str(name) for name in first.iloc[0]]
             twice = sorted({name for name in names if names.count(name) > 1 and name != "nan"})
             if twice:
-                raise DataError(
-                    f"{self.data}: the column {twice[0]!r} stands twice in its first line; rename one"
-                )
+                raise DataError(f"{self.data}: the column {twice[0]!r} stands twice in its first line; rename one")
             grouping = [name for name in _only_grouping(self.hierarchy) if name in names]
             frame = pd.read_csv(self.data, **(read | {"dtype": dict.fromkeys(grouping, str)}))
         except pd.errors.EmptyDataError:
-            raise DataError(
-                f"{self.data}: the file is empty; expected a line of column names and rows"
-            ) from None
+            raise DataError(f"{self.data}: the file is empty; expected a line of column names and rows") from None
         except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, ValueError) as error:
             if isinstance(error, BayesLMMError):
                 raise
@@ -237,11 +231,7 @@ def _check_shape(path: Path, lines: Mapping, content: dict) -> None:
         messages: dict[str, None] = {}
         found = error.errors(include_url=False, include_input=True)
         for item in sorted(found, key=lambda item: item["type"] != "extra_forbidden"):
-            if (
-                item["type"] == "string_type"
-                and isinstance(item["input"], dict)
-                and item["loc"][0] == "priors"
-            ):
+            if item["type"] == "string_type" and isinstance(item["input"], dict) and item["loc"][0] == "priors":
                 continue  # the errors inside the table say more
             messages[_explain(path, lines, item)] = None
         raise DescriptionError("\n".join(messages)) from None
@@ -291,8 +281,7 @@ def _hierarchy(path: Path, lines: Mapping, content: dict) -> Hierarchy:
             path,
             lines,
             (),
-            "nothing describes the model; write formula ="
-            ' "y ~ 1 + (1 | group)", or response, fixed and [[levels]]',
+            'nothing describes the model; write formula = "y ~ 1 + (1 | group)", or response, fixed and [[levels]]',
         )
     if "response" not in content:
         _fail(path, lines, (explicit[0],), f"'response' is missing; expected {_EXPECTED['response']}")

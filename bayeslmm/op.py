@@ -5,6 +5,9 @@ The arrays of `Structure` travel as two packed vectors, so that the graph stays 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numba
 import numpy as np
 import pytensor
@@ -42,7 +45,7 @@ def pack_structure(structure: Structure, winspan: np.ndarray) -> tuple:
 
 @numba.njit(nogil=True, error_model="numpy", inline="never")
 def _unpack(ints, floats, d):
-    """Views of the packed arrays: chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt."""
+    """Views of the packed arrays, in the order of INTS, winspan, FLOATS."""
     ends = np.zeros(14, np.int64)
     ends[0] = 13
     for i in range(10):
@@ -74,9 +77,7 @@ def _unpack(ints, floats, d):
 @numba.njit(nogil=True, error_model="numpy")
 def _forward(lam, ZtW, WtW, ints, floats):
     d = WtW.shape[0]
-    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(
-        ints, floats, d
-    )
+    chain, tail, parent, order, inspan, lists, columns, maps, _, winspan, zz, zz_tail, zt = _unpack(ints, floats, d)
     blocks = 0
     bt = 0
     for i in range(chain.shape[0]):
@@ -96,9 +97,7 @@ def _forward(lam, ZtW, WtW, ints, floats):
 @numba.njit(nogil=True, error_model="numpy")
 def _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
     d = Tbar.shape[0]
-    chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt = _unpack(
-        ints, floats, d
-    )
+    chain, tail, parent, order, _, lists, columns, maps, voff, _, _, zz_tail, _ = _unpack(ints, floats, d)
     q = zz_tail.shape[0]
     for i in range(chain.shape[0]):
         q += chain[i, C_GROUPS] * chain[i, C_EFFECTS]
@@ -118,9 +117,9 @@ class FactorOp(Op):
 
     __props__ = ()
 
-    def make_node(self, lam, ZtW, WtW, ints, floats):
+    def make_node(self, *inputs):
         """Inputs: lam (n_lambda,), ZtW (q, d), WtW (d, d), and the packed structure."""
-        inputs = [pt.as_tensor_variable(x) for x in (lam, ZtW, WtW, ints, floats)]
+        variables = [pt.as_tensor_variable(x) for x in inputs]
         vector, matrix = pt.dvector, pt.dmatrix
         outputs = [
             pt.dscalar(),
@@ -133,22 +132,22 @@ class FactorOp(Op):
             matrix(),
             matrix(),
         ]
-        return Apply(self, inputs, outputs)
+        return Apply(self, variables, outputs)
 
     def perform(self, node, inputs, outputs):
         """Run the kernel from Python (when PyTensor folds constants, or in its other modes)."""
         for storage, value in zip(outputs, _forward(*map(np.ascontiguousarray, inputs)), strict=True):
             storage[0] = value
 
-    def pullback(self, inputs, outputs, cotangents):
+    def pullback(self, inputs: Sequence[Any], outputs: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         """Cotangents of (lam, ZtW, WtW): the gradient kernel's, -2 b Tbar, Tbar."""
         lam, _, WtW, ints, floats = inputs
         a = cotangents[0] if _connected(cotangents[0]) else pt.zeros((), dtype="float64")
         Tbar = cotangents[1] if _connected(cotangents[1]) else pt.zeros_like(WtW)
-        gradient, b = FactorPullbackOp()(a, Tbar, lam, ints, floats, *outputs[2:])
+        pulled: Any = FactorPullbackOp()(a, Tbar, lam, ints, floats, *outputs[2:])
         symmetric = (Tbar + Tbar.T) / 2
         rest = [pytensor.gradient.disconnected_type() for _ in inputs[3:]]
-        return [gradient, -2 * b @ symmetric, symmetric, *rest]
+        return [pulled[0], -2 * pulled[1] @ symmetric, symmetric, *rest]
 
     def connection_pattern(self, node):
         """Only (log|V0|, T) depend on (lam, ZtW, WtW) as far as anybody may ask."""
@@ -198,5 +197,5 @@ def _numba_pullback(op, node=None, **kwargs):
 
 def log_det_and_T(lam, ZtW, WtW, packed: tuple):
     """Symbolic (log|V0|, T) of the given W; `packed` comes from `pack_structure`."""
-    logdet, T, *_ = FactorOp()(lam, ZtW, WtW, *packed)
-    return logdet, T
+    outputs: Any = FactorOp()(lam, ZtW, WtW, *packed)
+    return outputs[0], outputs[1]

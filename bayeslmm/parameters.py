@@ -147,6 +147,6 @@ class Coordinates:
 
     def relative_factors(self, phi: np.ndarray) -> list[np.ndarray]:
         """lambda_k = diag(SD / sigma) L_corr per level."""
-        _, sds, chols = self.natural(phi)
+        _, _, chols = self.natural(phi)
         ratio = [np.exp(phi[..., s] - phi[..., :1]) for s, _ in self.slices]
         return [x[..., :, None] * L for x, L in zip(ratio, chols, strict=True)]

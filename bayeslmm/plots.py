@@ -54,11 +54,7 @@ def forest_names(comparison: Comparison) -> list[str]:
     """Return the parameters that `forest` draws: no random effects; of many fixed effects, the first."""
     every = list(comparison.ml.estimates().index)
     p = comparison.lmm.design.p
-    return (
-        every[: max(1, MOST_PARAMETERS - len(every) + p)] + every[p:]
-        if len(every) > MOST_PARAMETERS
-        else every
-    )
+    return every[: max(1, MOST_PARAMETERS - len(every) + p)] + every[p:] if len(every) > MOST_PARAMETERS else every
 
 
 def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
@@ -109,9 +105,7 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
     What the posterior has and the prior has not is what the data added.
     """
     design, priors = comparison.lmm.design, comparison.lmm.priors
-    by_name = dict(
-        zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True)
-    )
+    by_name = dict(zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True))
     figure, axes = _axes(ax, list(by_name), 1.8)
     for at, (a, (name, prior)) in enumerate(zip(axes, by_name.items(), strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
@@ -125,9 +119,7 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
             grid, density = density_of(x)
             # the estimate is cut off at the smallest draw; close the curve there
             grid, density = np.append(grid[0], grid), np.append(0.0, density)
-            a.plot(
-                grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6
-            )
+            a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
         grid = np.linspace(max(low, high * 1e-3), high, 300)
         density = np.exp(prior.logpdf(grid))
@@ -174,9 +166,7 @@ def _key(figure: Figure | SubFigure, sources: Sequence[str]) -> None:
 # Random effects
 
 
-def caterpillar(
-    comparison: Comparison, level: LevelDesign, effect: int = 0, ax: Axes | None = None
-) -> Figure:
+def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax: Axes | None = None) -> Figure:
     """Draw a level's random effects, sorted: REML's modes and the posterior's means, with intervals.
 
     Where each group has one number of its own (a constant column), a cross shows it without shrinkage: the
@@ -199,9 +189,7 @@ def caterpillar(
     if level.m > MOST_GROUPS:
         order = order[np.linspace(0, level.m - 1, MOST_GROUPS).round().astype(int)]
     own = _unshrunk(comparison, level)
-    figure, (a,) = _axes(
-        None if ax is None else [ax], [""], 0.6 + (0.3 if len(order) < 13 else 0.15) * len(order)
-    )
+    figure, (a,) = _axes(None if ax is None else [ax], [""], 0.6 + (0.3 if len(order) < 13 else 0.15) * len(order))
     at = np.arange(len(order))
     a.axvline(0, color="#999999", lw=0.8)
     for source, middle, ends, shift in (
@@ -378,8 +366,7 @@ def _axes(ax: Sequence[Axes] | None, names: Sequence[str], height: float) -> tup
         axes = list(np.atleast_1d(np.asarray(ax, dtype=object)))
         if len(axes) != len(names):
             raise DescriptionError(
-                f"{len(axes)} axes were given; this picture needs {len(names)}: leave ax out, or give as "
-                f"many."
+                f"{len(axes)} axes were given; this picture needs {len(names)}: leave ax out, or give as many."
             )
         return axes[0].figure, axes
     figure = _figure(height * _rows(names) + 0.5)

@@ -105,9 +105,7 @@ class Prior:
         try:
             return FAMILIES[self.name].law(**self.params)
         except (OverflowError, ZeroDivisionError, ValueError) as error:
-            raise PriorError(
-                f"The density of {self} cannot be computed: its parameters are too extreme."
-            ) from error
+            raise PriorError(f"The density of {self} cannot be computed: its parameters are too extreme.") from error
 
     @property
     def lower(self) -> float:
@@ -164,9 +162,7 @@ class Prior:
         """
         if self._law.quantile is None:
             reason = "it is a distribution of matrices" if self.name == "LKJ" else "its mass is infinite"
-            raise PriorError(
-                f"{self} has no quantiles and cannot be drawn from: {reason}. Use a proper prior."
-            )
+            raise PriorError(f"{self} has no quantiles and cannot be drawn from: {reason}. Use a proper prior.")
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
             return np.asarray(self._law.quantile(np.asarray(q, dtype=np.float64)))[()]
 
@@ -322,9 +318,7 @@ def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tupl
         if key in params:
             value = params[key]
             if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-                raise PriorError(
-                    f"{key} of {name} must be a number, but {value!r} came. Write for example {takes}."
-                )
+                raise PriorError(f"{key} of {name} must be a number, but {value!r} came. Write for example {takes}.")
             try:
                 values[key] = float(value)
             except OverflowError:
@@ -340,14 +334,10 @@ def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tupl
         if not isfinite(value):
             raise PriorError(f"{key} of {name} must be finite, but {value} came. Write for example {takes}.")
         if key not in family.real and value <= 0:
-            raise PriorError(
-                f"{key} of {name} must be positive, but {_number(value)} came. Write for example {takes}."
-            )
+            raise PriorError(f"{key} of {name} must be positive, but {_number(value)} came. Write for example {takes}.")
     if "lower" in values and "upper" in values and values["lower"] >= values["upper"]:
         came = f"lower={_number(values['lower'])}, upper={_number(values['upper'])}"
-        raise PriorError(
-            f"lower must be less than upper in {name}, but {came} came. Write for example {takes}."
-        )
+        raise PriorError(f"lower must be less than upper in {name}, but {came} came. Write for example {takes}.")
     if name == "PenalizedComplexity" and values["alpha"] >= 1:
         raise PriorError(
             "alpha of PenalizedComplexity is the probability that the SD exceeds upper, less than 1, "

@@ -110,9 +110,7 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
         prior, key = wanted.get(parameter, (default, None))
         if key is not None:
             reason = "yours" if key == parameter else f"yours, given as {key!r}"
-        rows.append(
-            PriorRow(parameter=parameter, prior=prior, source="given" if key else "default", reason=reason)
-        )
+        rows.append(PriorRow(parameter=parameter, prior=prior, source="given" if key else "default", reason=reason))
         return prior
 
     beta = tuple(
@@ -124,10 +122,7 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     for level in design.levels:
         labels = _sd_labels(level)
         sd.append(
-            tuple(
-                settle(labels[effect], *_effect_deviation(level, k, sd_y))
-                for k, effect in enumerate(level.effects)
-            )
+            tuple(settle(labels[effect], *_effect_deviation(level, k, sd_y)) for k, effect in enumerate(level.effects))
         )
         corr.append(
             settle(
@@ -218,9 +213,7 @@ def _fit(parameter: str, value: Any) -> Prior:
     except PriorError as error:
         raise PriorError(f"Prior of {parameter}: {error}") from None
     if kind == "corr" and prior.name != "LKJ":
-        raise PriorError(
-            f"{parameter} is a matrix of correlations; {prior} is not a prior for it. Write LKJ(eta=2)."
-        )
+        raise PriorError(f"{parameter} is a matrix of correlations; {prior} is not a prior for it. Write LKJ(eta=2).")
     if kind != "corr" and prior.name == "LKJ":
         raise PriorError(f"{prior} is a prior for correlations, not for {parameter}. Write {_instead(kind)}.")
     if kind == "beta" and prior.name in ("PenalizedComplexity", "InverseGammaVariance"):
@@ -309,9 +302,7 @@ def _coefficients(design: Any, sd_y: float) -> list[tuple[Prior, str]]:
         if c != 0:
             sigma = _short(abs(c) * at_zero)
             prior = Prior("Normal", mu=_short(c * mean_y, like=sigma), sigma=sigma)
-            reason = (
-                f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){moved}"
-            )
+            reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){moved}"
         else:
             prior = Prior("Normal", mu=0, sigma=_short(wide / spread))
             reason = (

@@ -65,9 +65,7 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
     """
     if not (isinstance(level, int | float) and 0 < level < 1):
         hint = f" Did you mean {level / 100:g}?" if isinstance(level, int | float) and 1 < level < 100 else ""
-        raise DescriptionError(
-            f"level is {level!r}; a coverage between 0 and 1 was expected, such as 0.95.{hint}"
-        )
+        raise DescriptionError(f"level is {level!r}; a coverage between 0 and 1 was expected, such as 0.95.{hint}")
     if method not in METHODS:
         raise DescriptionError(
             f"method is {method!r}; 'profile' or 'wald' was expected.{did_you_mean(str(method), METHODS)}"
@@ -143,9 +141,7 @@ class Surface:
             size = np.sqrt(np.einsum("ij,ij->i", lam, lam))
             out[sd] = fit.sigma * size
             if level.correlated:
-                rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[
-                    list(order)
-                ]
+                rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
                 out[corr] = _partial_correlations(np.linalg.qr(rows.T, mode="r").T)
         return out
 
@@ -158,9 +154,7 @@ class Surface:
         L[order] = corr_cholesky(z, level.r)
         return L
 
-    def value_and_gradient(
-        self, psi: np.ndarray, beta: tuple[int, float] | None = None
-    ) -> tuple[float, np.ndarray]:
+    def value_and_gradient(self, psi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
         """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
         stats, p, d = self.stats, self.stats.design.p, self.degrees
         sigma = float(np.exp(psi[0]))
@@ -252,9 +246,7 @@ class Surface:
         edge = np.where(self.sd_entries, psi <= 1e-4 * scale, np.abs(psi) > 3)
         edge[0] = False
         for k in free[edge[free]]:
-            places = (
-                (1e-2, 0.1, 0.5) if self.sd_entries[k] else (np.sign(psi[k]) * 1.5, 0.0, -np.sign(psi[k]) * 3)
-            )
+            places = (1e-2, 0.1, 0.5) if self.sd_entries[k] else (np.sign(psi[k]) * 1.5, 0.0, -np.sign(psi[k]) * 3)
             for place in places:
                 trial = psi.copy()
                 trial[k] = place * scale[k]

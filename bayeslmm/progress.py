@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 DELAY = 1.0  # seconds before anything is shown
 
@@ -28,9 +29,7 @@ def first_use(kernel: str, wait: float = 3.0) -> Iterator[None]:
         return
     notice = threading.Timer(
         wait,
-        lambda: print(
-            "bayeslmm compiles its kernels, once per installation (under a minute) ...", file=sys.stderr
-        ),
+        lambda: print("bayeslmm compiles its kernels, once per installation (under a minute) ...", file=sys.stderr),
     )
     notice.daemon = True
     notice.start()
@@ -54,8 +53,8 @@ class Progress:
     def __init__(self, enabled: bool = True):
         self.enabled = enabled
         self._began = time.monotonic()
-        self._bar = None
-        self._task = None
+        self._bar: Any = None
+        self._task: Any = None
         self._name, self._total, self._done = "", 1, 0
 
     def stage(self, name: str, total: int = 1) -> None:

@@ -154,9 +154,7 @@ def equations(lmm: LMM) -> str:
             lines.append(f"{u} ~ N(0, {s2}{G})")
             what = f"{level.r} {how} effects ({names})"
         block = f"; {s2}{G} is the same {level.r} x {level.r} block for every group" if level.r > 1 else ""
-        items.append(
-            f"<li>{u}: {what} for each of the {level.m} groups of {escape(level.label)}{block}.</li>"
-        )
+        items.append(f"<li>{u}: {what} for each of the {level.m} groups of {escape(level.label)}{block}.</li>")
     V = "".join(f"{symbol('Z', k)}{symbol('G', k)}{symbol('Z', k)}′ + " for k in levels)
     return (
         f"<p>The formula is <code>{escape(lmm.hierarchy.formula)}</code>. "
@@ -228,9 +226,7 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
         "How many independent draws each run is worth, parameter by parameter.",
     )
     for variant in comparison.variants:
-        if not (
-            comparison.diagnostics.loc[variant, "divergences"] > 0 and plots.has_funnel(comparison, variant)
-        ):
+        if not (comparison.diagnostics.loc[variant, "divergences"] > 0 and plots.has_funnel(comparison, variant)):
             continue
         gathered = funnel_neck(comparison, variant) is not None
         yield (

@@ -53,7 +53,7 @@ def sample(
         The same seed gives the same draws, whatever the number of cores.
     sampler : {"auto", "collapsed", "nuts"}
         "auto" takes the collapsed sampler for the marginal variant with up to 12 variance parameters, and NUTS where
-        its diagnostics fail or the variant is joint; which one ran is in ``attrs["sampler"]``, why in ``attrs["note"]``.
+        its diagnostics fail or the variant is joint; ``attrs["sampler"]`` says which one ran, ``attrs["note"]`` why.
     centered : bool or mapping of level to bool
         Parameterisation of the joint variant.
     target_accept : float
@@ -80,7 +80,9 @@ def sample(
     if variant == "marginal" and sampler != "nuts":
         size = collapsed_posterior(lmm.statistics, lmm.priors).coordinates.size
         if sampler == "auto" and size > COLLAPSED_LIMIT:
-            note = f"{size} variance parameters are more than the collapsed sampler takes ({COLLAPSED_LIMIT}): NUTS ran."
+            note = (
+                f"{size} variance parameters are more than the collapsed sampler takes ({COLLAPSED_LIMIT}): NUTS ran."
+            )
         else:
             tree, trouble = _collapsed(
                 lmm, draws=draws, chains=chains, seed=seed, residuals=residuals, progress=progress
@@ -114,18 +116,10 @@ def _check(variant: str, sampler: str, target_accept: float, **counts: int) -> N
             "The collapsed sampler works on the marginal: write sample('marginal', sampler='collapsed')."
         )
     if not 0 < target_accept < 1:
-        raise DescriptionError(
-            f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95."
-        )
+        raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
     for name, count in counts.items():
-        if (
-            isinstance(count, bool)
-            or not isinstance(count, (int, np.integer))
-            or count < (0 if name == "tune" else 1)
-        ):
-            raise DescriptionError(
-                f"{name}={count!r}; expected a positive whole number, such as {name}=1000."
-            )
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < (0 if name == "tune" else 1):
+            raise DescriptionError(f"{name}={count!r}; expected a positive whole number, such as {name}=1000.")
 
 
 def _finish(tree, began, variant, sampler, note, draws, tune, chains, random_seed) -> xr.DataTree:
@@ -182,10 +176,8 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
     return tree, trouble
 
 
-def _random_effects(
-    posterior: CollapsedPosterior, lams, beta, sigma, seed, chains: int, bar: Progress
-) -> dict:
-    """u2, u3, ... drawn from p(u | y, parameters), each (chains * draws, m[, r]); chain by chain from its own stream."""
+def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chains: int, bar: Progress) -> dict:
+    """u2, u3, ... from p(u | y, parameters), each (chains * draws, m[, r]); every chain has its own stream."""
     stats = posterior.stats
     levels = stats.design.levels
     if not levels:
@@ -205,9 +197,7 @@ def _random_effects(
             for level, M in zip(levels, stats.maps, strict=True):
                 block = b[:, at : at + level.q].reshape(-1, level.m, level.r)
                 at += level.q
-                out[level.name][rows] = (
-                    block if np.array_equal(M, np.eye(level.r)) else block @ np.linalg.inv(M).T
-                )
+                out[level.name][rows] = block if np.array_equal(M, np.eye(level.r)) else block @ np.linalg.inv(M).T
             bar.advance(rows.stop - rows.start)
     return {level.name: out[level.name][..., 0] if level.r == 1 else out[level.name] for level in levels}
 
@@ -215,9 +205,7 @@ def _random_effects(
 # NUTS --------------------------------------------------------------------------------------------------------------
 
 
-def _nuts(
-    lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_accept, residuals, progress
-) -> xr.DataTree:
+def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_accept, residuals, progress) -> xr.DataTree:
     """Run NUTS by nutpie on one of the two PyMC models, its data frozen so that they can be folded."""
     import nutpie
     from pymc.model.transform.optimization import freeze_dims_and_data
@@ -229,8 +217,8 @@ def _nuts(
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS installation")
         compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
     trace = nutpie.sample(
-        compiled, draws=draws, tune=tune, chains=chains, seed=int(nuts_seed.generate_state(1)[0]), progress_bar=progress,
-        save_warmup=False, target_accept=target_accept,
+        compiled, draws=draws, tune=tune, chains=chains, seed=int(nuts_seed.generate_state(1)[0]),
+        progress_bar=progress, save_warmup=False, target_accept=target_accept,
     )  # fmt: skip
     posterior = trace["posterior"]
     raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
@@ -249,7 +237,7 @@ def _nuts(
             kept |= _effects_given(lmm, kept, effect_seed)
         wanted = dims(lmm.design)
         tree = _tree(lmm.design, {name: kept[name] for name in wanted if name in kept}, stats, residuals)
-    if clean < draws:
+    if tree is None or clean < draws:
         raise SamplingError(
             f"NUTS came back with {clean} of {draws} finite draws per chain: it was interrupted or left the support. "
             "The clean part is in this error's attribute `clean`; it is not a sample of the size asked for.",
@@ -288,9 +276,7 @@ def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.
 # the tree ----------------------------------------------------------------------------------------------------------
 
 
-def _tree(
-    design: Design, values: dict[str, np.ndarray], stats: dict[str, np.ndarray], residuals: bool
-) -> xr.DataTree:
+def _tree(design: Design, values: dict[str, np.ndarray], stats: dict[str, np.ndarray], residuals: bool) -> xr.DataTree:
     if residuals:
         values = {**values, "e": _residuals(design, values)}
     known = dims(design)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def plan_elimination(levels: tuple[LevelDesign, ...]) -> Plan:
     fewest = columns
     for size in range(1, len(order) + 1):
         for candidate in combinations(order, size):
-            if all(nested[pair] for pair in zip(candidate, candidate[1:], strict=False)):
+            if all(nested[pair] for pair in pairwise(candidate)):
                 left = columns - sum(levels[k].q for k in candidate)
                 if left < fewest:
                     best, fewest = candidate, left
@@ -66,13 +66,11 @@ def plan_elimination(levels: tuple[LevelDesign, ...]) -> Plan:
 
 def group_sums(index: np.ndarray, m: int, values: np.ndarray) -> np.ndarray:
     """Sums of the columns of `values` (n, c) within groups: (m, c)."""
-    return np.stack(
-        [np.bincount(index, weights=values[:, c], minlength=m) for c in range(values.shape[1])], axis=1
-    )
+    return np.stack([np.bincount(index, weights=values[:, c], minlength=m) for c in range(values.shape[1])], axis=1)
 
 
 def _effect_map(level: LevelDesign) -> np.ndarray:
-    """Invertible (r, r) matrix M with ``columns = better @ M``: slopes centred, if there is an intercept, and scaled."""
+    """Invertible (r, r) M with ``columns = better @ M``: slopes centred, if there is an intercept, and scaled."""
     r = level.r
     M = np.eye(r)
     constant = [e for e in range(r) if np.ptp(level.columns[:, e]) == 0]
@@ -152,7 +150,7 @@ def _in_span(level: LevelDesign, own: np.ndarray, candidates: np.ndarray) -> np.
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """The kernels' view of Z'Z: fixed arrays whose meaning is documented where they are filled, in `build_structure`."""
+    """The kernels' view of Z'Z: fixed arrays, documented where they are filled, in `build_structure`."""
 
     chain: np.ndarray
     tail: np.ndarray
@@ -205,13 +203,11 @@ class Statistics:
     def lambda_slices(self) -> tuple[slice, ...]:
         """Where each level's lambda stands in the kernels' flat vector, in the hierarchy's order."""
         ends = np.cumsum([0] + [level.r**2 for level in self.design.levels])
-        return tuple(slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False))
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
 
     def flatten(self, lambdas) -> np.ndarray:
         """Kernel vector of the levels' relative factors lambda_k (each r x r, on the user's scale)."""
-        return np.concatenate(
-            [(M @ lam).ravel() for M, lam in zip(self.maps, lambdas, strict=True)] or [np.zeros(0)]
-        )
+        return np.concatenate([(M @ lam).ravel() for M, lam in zip(self.maps, lambdas, strict=True)] or [np.zeros(0)])
 
 
 def build_structure(levels: tuple[LevelDesign, ...], plan: Plan, better: list[np.ndarray]) -> Structure:
@@ -305,16 +301,13 @@ def build_structure(levels: tuple[LevelDesign, ...], plan: Plan, better: list[np
             for a in range(c + 1, s):
                 group = parent[groups[a - 1] + group]
                 keys = (
-                    np.repeat(np.arange(chain_levels[a].m), np.diff(patterns[a][0])) * tail_column[-1]
-                    + patterns[a][1]
+                    np.repeat(np.arange(chain_levels[a].m), np.diff(patterns[a][0])) * tail_column[-1] + patterns[a][1]
                 )
                 wanted = group * tail_column[-1] + patterns[c][1]
                 map_parts.append(np.searchsorted(keys, wanted) - patterns[a][0][group])
 
     def join(parts, dtype):
-        return (
-            np.ascontiguousarray(np.concatenate(parts).astype(dtype)) if parts else np.zeros(0, dtype=dtype)
-        )
+        return np.ascontiguousarray(np.concatenate(parts).astype(dtype)) if parts else np.zeros(0, dtype=dtype)
 
     return Structure(
         chain=chain,
@@ -346,9 +339,7 @@ def build_statistics(design: Design) -> Statistics:
     levels = design.levels
     plan = plan_elimination(levels)
     if plan.tail_columns > TAIL_LIMIT:
-        crossed = ", ".join(
-            f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail
-        )
+        crossed = ", ".join(f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail)
         raise DataError(
             f"The crossed levels {crossed} leave a dense block of {plan.tail_columns:,} x {plan.tail_columns:,}; "
             f"at most {TAIL_LIMIT:,} columns are supported. Write one of them as nested (a/b) if it is, "

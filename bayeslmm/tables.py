@@ -34,8 +34,7 @@ def terminal_text(comparison: Comparison) -> str:
         "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lmm.describe().splitlines()),
         _blocks(estimates(comparison)),
         _blocks(sampling(comparison)),
-        "SDs by five rules (posterior of the "
-        f"{comparison.best} variant)\n\n{_plain(shown_centres(comparison))}",
+        f"SDs by five rules (posterior of the {comparison.best} variant)\n\n{_plain(shown_centres(comparison))}",
         _plain(shown_diagnostics(comparison)),
     ]
     if left_out(comparison):
@@ -99,9 +98,7 @@ def _plain(table: pd.DataFrame) -> str:
     cells += [[str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join(
-            c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
+        "  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True)))
         for row in cells
     )
 
@@ -115,9 +112,7 @@ def _blocks(table: pd.DataFrame) -> str:
         part = table[source].rename(columns=NUMBERS)
         lines = [line[2:] for line in _plain(part.set_axis([""] * len(part), axis=0)).splitlines()]
         wide = max(len(HEADINGS.get(source, source)), *map(len, lines))
-        groups.append(
-            [f" {HEADINGS.get(source, source)} ".center(wide, "-"), *(line.rjust(wide) for line in lines)]
-        )
+        groups.append([f" {HEADINGS.get(source, source)} ".center(wide, "-"), *(line.rjust(wide) for line in lines)])
     blocks: list[list[str]] = []
     for group in groups:
         if not blocks or len(blocks[-1][0]) + len(group[0]) + 2 > WIDTH:

@@ -81,13 +81,9 @@ def tokenize(text: str) -> list[Token]:
     ['y', '~', 'a b', '+', '(', '1', '|', 'g', ')', '']
     """
     if not isinstance(text, str):
-        raise DescriptionError(
-            f"a formula is a text such as 'y ~ x + (1 | group)'; got {type(text).__name__} {text!r}"
-        )
+        raise DescriptionError(f"a formula is a text such as 'y ~ x + (1 | group)'; got {type(text).__name__} {text!r}")
     if len(text) > LONGEST:
-        raise DescriptionError(
-            f"this formula has {len(text)} characters; {LONGEST} are allowed. Write a shorter one"
-        )
+        raise DescriptionError(f"this formula has {len(text)} characters; {LONGEST} are allowed. Write a shorter one")
     tokens: list[Token] = []
     at = 0
     while at < len(text):
@@ -106,9 +102,7 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token("name", name, at))
         elif kind == "word":
             if word in _CODE_WORDS:
-                fault(
-                    text, at, f"`{word}` is code, and a formula runs none; put a column so named in backticks"
-                )
+                fault(text, at, f"`{word}` is code, and a formula runs none; put a column so named in backticks")
             if word.startswith("__"):
                 fault(text, at, f"{word!r} is a name inside Python, not a column; a formula runs no code")
             tokens.append(Token("name", word, at))
@@ -132,9 +126,7 @@ def check_name(name: str, text: str | None = None, at: int = 0) -> None:
     elif name != name.strip():
         wrong = f"the column name {name!r} starts or ends with a space; rename the column"
     elif re.search(r"[`\\]", name) or not name.isprintable():
-        wrong = (
-            f"the column name {name!r} has a backtick, backslash or invisible character; rename the column"
-        )
+        wrong = f"the column name {name!r} has a backtick, backslash or invisible character; rename the column"
     elif name.startswith("__"):
         wrong = f"{name!r} is a name inside Python, not a column; rename the column"
     if wrong and text is not None:

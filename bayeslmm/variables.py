@@ -29,7 +29,7 @@ class Variables:
         return [sd[:, None] * L / self.sigma for sd, L in zip(self.sds, self.corr_factors, strict=True)]
 
     def scale_factors(self) -> list:
-        """sigma lambda_k = diag(SD) L_corr per level."""
+        """Sigma lambda_k = diag(SD) L_corr per level."""
         return [sd[:, None] * L for sd, L in zip(self.sds, self.corr_factors, strict=True)]
 
 

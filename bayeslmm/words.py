@@ -133,9 +133,7 @@ def _trust(c: Comparison) -> Iterator[str]:
             reasons.append("R-hat cannot be computed (it takes two chains that move)")
         elif d.loc[variant, "max_rhat"] > RHAT_LIMIT:
             worst = part["rhat"].idxmax()
-            reasons.append(
-                f"R-hat reaches {fixed(part['rhat'].max(), 3)} ({worst}), {RHAT_LIMIT} being the limit"
-            )
+            reasons.append(f"R-hat reaches {fixed(part['rhat'].max(), 3)} ({worst}), {RHAT_LIMIT} being the limit")
         if part["ess"].isna().any():
             reasons.append("the effective sample size cannot be computed")
         elif d.loc[variant, "min_ess"] < ESS_LIMIT:
@@ -315,13 +313,11 @@ def _few_groups(c: Comparison) -> Iterator[str]:
                 low, high = (_of(c, name, v) for v in prior.quantile([0.25, 0.75]))
                 after = [_of(c, name, v) for v in np.quantile(x, [0.25, 0.75])]
                 yield (
-                    f"Its middle half runs from {low} to {high}; that of the posterior from {after[0]} to "
-                    f"{after[1]}."
+                    f"Its middle half runs from {low} to {high}; that of the posterior from {after[0]} to {after[1]}."
                 )
             elif level.m < 3:
                 yield (
-                    "It is flat, and with fewer than 3 groups such a posterior has no finite mass: give a "
-                    "proper prior."
+                    "It is flat, and with fewer than 3 groups such a posterior has no finite mass: give a proper prior."
                 )
 
 
@@ -335,8 +331,7 @@ def _centres(c: Comparison) -> Iterator[str]:
             f"{n} at {_of(c, n, table.loc[n, 'ml'])} against {_of(c, n, table.loc[n, 'reml'])}" for n in below
         )
         yield (
-            f"ML puts {pairs} by REML: ML takes the fixed effects as known, and so sees less variation than "
-            f"there is."
+            f"ML puts {pairs} by REML: ML takes the fixed effects as known, and so sees less variation than there is."
         )
     skewed = []
     for name, row in table.iterrows():
@@ -367,10 +362,7 @@ def _fixed_effects(c: Comparison) -> Iterator[str]:
         yield f"REML's estimates are within {MOVED} posterior SDs of the posterior's means."
     else:
         side = "above" if moved[label] > 0 else "below"
-        yield (
-            f"The posterior's mean of {label} lies {abs(moved[label]):.1f} posterior SDs {side} REML's "
-            f"estimate."
-        )
+        yield (f"The posterior's mean of {label} lies {abs(moved[label]):.1f} posterior SDs {side} REML's estimate.")
     changed = [name for name in reml.index if abs(reml[name] - ml[name]) > VISIBLE * ml[name]]
     if changed:
         name = max(changed, key=lambda n: abs(np.log(reml[n] / ml[n])))

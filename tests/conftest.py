@@ -18,9 +18,7 @@ LME4 = json.loads((HERE / "data" / "lme4.json").read_text())
 
 def pytest_configure(config):
     # PyTensor says so when it folds a constant in C on a machine without BLAS; the numba code doesn't use it.
-    config.addinivalue_line(
-        "filterwarnings", "ignore:PyTensor could not link to a BLAS installation:UserWarning"
-    )
+    config.addinivalue_line("filterwarnings", "ignore:PyTensor could not link to a BLAS installation:UserWarning")
 
 
 @cache

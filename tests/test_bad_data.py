@@ -107,9 +107,7 @@ class TestMissingAndInfinite:
         )
 
     def test_many_missing_values_are_not_all_listed(self):
-        refused(
-            "y ~ x + (1 | g)", GOOD.assign(x=[np.nan] * 12 + [1.0, 2.0] * 6), "rows 0, 1, 2, 3, 4 and 7 more"
-        )
+        refused("y ~ x + (1 | g)", GOOD.assign(x=[np.nan] * 12 + [1.0, 2.0] * 6), "rows 0, 1, 2, 3, 4 and 7 more")
 
     @pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA, pd.NaT])
     @pytest.mark.parametrize("column", ["g", "f"])
@@ -231,9 +229,7 @@ class TestTypes:
         ],
     )
     def test_dates_as_numbers(self, dates):
-        refused(
-            "x ~ 1 + when + (1 | g)", GOOD.assign(when=dates), "'when' holds dates or durations", "numbers"
-        )
+        refused("x ~ 1 + when + (1 | g)", GOOD.assign(when=dates), "'when' holds dates or durations", "numbers")
         refused("when ~ 1 + (1 | g)", GOOD.assign(when=dates), "The response 'when' holds dates")
 
     def test_dates_of_polars(self):
@@ -245,9 +241,7 @@ class TestTypes:
         refused("when ~ 1 + (1 | g)", table, "'when' holds dates or durations (the first is 2020-01-01")
 
     def test_decimals_and_truth_values_are_numbers(self):
-        d = accepted(
-            "y ~ x + (1 | g)", GOOD.assign(y=GOOD["y"].map(lambda v: Decimal(repr(v))), x=GOOD["x"] > 0)
-        )
+        d = accepted("y ~ x + (1 | g)", GOOD.assign(y=GOOD["y"].map(lambda v: Decimal(repr(v))), x=GOOD["x"] > 0))
         np.testing.assert_array_equal(d.y, GOOD["y"])
         assert set(d.X[:, 1]) == {0.0, 1.0}
 
@@ -312,9 +306,7 @@ class TestWhatCannotBeEstimated:
 
     def test_columns_that_depend_on_each_other(self):
         data = GOOD.assign(twice=2 * GOOD["x"], shifted=3 - GOOD["x"], one=1.0, nil=0)
-        refused(
-            "y ~ x + twice + (1 | g)", data, "twice = 2 x", "Take what makes 'twice' out of '1 + x + twice'"
-        )
+        refused("y ~ x + twice + (1 | g)", data, "twice = 2 x", "Take what makes 'twice' out of '1 + x + twice'")
         refused("y ~ x + shifted + (1 | g)", data, "shifted = 3 Intercept - x")
         refused("y ~ one + x + (1 | g)", data, "one = Intercept.")
         refused("y ~ x + nil + (1 | g)", data, "nil = 0")
@@ -334,9 +326,7 @@ class TestWhatCannotBeEstimated:
         data = GOOD.assign(k=np.where(GOOD["f"] == "u", "p", np.resize(["p", "q"], N)))
         refused("y ~ f * k + (1 | g)", data, "f[T.w]:k[T.q] = k[T.q] - f[T.v]:k[T.q]", "1 + f * k")
 
-    @pytest.mark.parametrize(
-        ("shift", "scale"), [(1e6, 1.0), (0.0, 1e-9), (0.0, 1e9), (2000.0, 1.0), (1e6, 1e-2)]
-    )
+    @pytest.mark.parametrize(("shift", "scale"), [(1e6, 1.0), (0.0, 1e-9), (0.0, 1e9), (2000.0, 1.0), (1e6, 1e-2)])
     def test_a_far_or_a_tiny_column_is_not_mistaken_for_a_dependent_one(self, shift, scale):
         d = accepted("y ~ x + z + (1 + x | g)", GOOD.assign(x=shift + scale * GOOD["x"], z=GOOD["x"] ** 2))
         assert d.p == 3

@@ -134,9 +134,7 @@ class TestCompare:
     def test_describes_compares_and_writes_a_report(self, compared, capsys, tmp_path):
         assert main(["compare", HEIGHTS, "--seed", "1"]) == OK
         out = capsys.readouterr().out
-        places = [
-            out.index(text) for text in ("Heights of 18 pupils", "Note: school", "the table", "Report: ")
-        ]
+        places = [out.index(text) for text in ("Heights of 18 pupils", "Note: school", "the table", "Report: ")]
         assert places == sorted(places)
         assert files(tmp_path) == ["heights-report.html"]
         assert compared["random_seed"] == 1
@@ -254,9 +252,7 @@ class TestStartUp:
             "import sys; from bayeslmm.cli import main; code = main(sys.argv[1:]); "
             "print('\\n' + ' '.join(sorted({name.split('.')[0] for name in sys.modules}))); sys.exit(code)"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         return set(done.stdout.splitlines()[-1].split())
 
     @pytest.mark.parametrize(

@@ -59,9 +59,7 @@ def test_moments_are_those_of_the_posterior_on_a_grid(dyestuff2):
         assert abs(draws.mean() - exact) < 4 * mcse(draws)
         assert abs((draws**2).mean() - marginal @ grid**2) < 4 * mcse(draws**2)
         below = grid[np.searchsorted(np.cumsum(marginal), 0.1)]
-        assert abs((draws < below).mean() - marginal[grid < below].sum()) < 4 * mcse(
-            (draws < below).astype(float)
-        )
+        assert abs((draws < below).mean() - marginal[grid < below].sum()) < 4 * mcse((draws < below).astype(float))
 
 
 def test_coefficients_with_other_priors_are_weighted_not_ignored(dyestuff2):

@@ -225,9 +225,7 @@ def test_efficiency_is_the_ratio_of_the_worst_effective_draws_per_second(models)
     c = both(models["dyestuff"], joint={"seconds": 20.0}, marginal={"seconds": 1.0})
     rate = c.diagnostics["min_ess_per_second"]
     said = topics(c)["Efficiency"]
-    assert said.startswith(
-        f"The marginal model was {number(rate['marginal'] / rate['joint'], 2)} times as efficient"
-    )
+    assert said.startswith(f"The marginal model was {number(rate['marginal'] / rate['joint'], 2)} times as efficient")
     equal = both(models["dyestuff"])
     assert "about equally efficient" in topics(equal)["Efficiency"]
 

@@ -169,12 +169,8 @@ def test_sparse_labelled_and_dense_matrices_are_one(heights3: LMM):
     G = [1.5**2 * np.eye(6), 0.5**2 * np.eye(2)]
     args = (heights3.design.y, heights3.design.X)
     expected = marginal_logpdf(*args, dense, [5.0], 0.3, G)
-    assert marginal_logpdf(*args, heights3.design.Z, [5.0], 0.3, block_diag(*G)) == pytest.approx(
-        expected, rel=1e-13
-    )
-    labelled = marginal_logpdf(
-        heights3.y, heights3.X, heights3.Z.matrix, [5.0], 0.3, heights3.G(theta).matrix
-    )
+    assert marginal_logpdf(*args, heights3.design.Z, [5.0], 0.3, block_diag(*G)) == pytest.approx(expected, rel=1e-13)
+    labelled = marginal_logpdf(heights3.y, heights3.X, heights3.Z.matrix, [5.0], 0.3, heights3.G(theta).matrix)
     assert labelled == pytest.approx(expected, rel=1e-13)
 
 

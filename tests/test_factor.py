@@ -284,9 +284,7 @@ def test_ten_digits_at_every_variance_ratio(case, quantity):
 @pytest.mark.parametrize("name", SHORT_OF_IT)
 def test_the_list_of_what_falls_short_is_current(name):
     quantity = next(f for f in QUANTITIES if f.__name__ == name)
-    kept = [
-        design for design in SHORT_OF_IT[name] if max(quantity(point) for point in points(design)) <= PROMISE
-    ]
+    kept = [design for design in SHORT_OF_IT[name] if max(quantity(point) for point in points(design)) <= PROMISE]
     assert not kept, f"these keep the promise now: delete them from SHORT_OF_IT[{name!r}]"
 
 
@@ -343,14 +341,10 @@ def test_near_zero_the_gradient_is_twice_the_curvature_times_lambda(case):
     levels = stats.design.levels
     Tbar = np.ones_like(stats.WtW)
     gradients = [
-        factorise_statistics(stats, stats.flatten(factors(levels, (scale,) * len(levels))))
-        .adjoint(1.0, Tbar)
-        .gradient
+        factorise_statistics(stats, stats.flatten(factors(levels, (scale,) * len(levels)))).adjoint(1.0, Tbar).gradient
         for scale in (1e-9, 1e-150)
     ]
-    np.testing.assert_allclose(
-        gradients[0] * 1e-141, gradients[1], rtol=1e-10, atol=1e-12 * abs(gradients[1]).max()
-    )
+    np.testing.assert_allclose(gradients[0] * 1e-141, gradients[1], rtol=1e-10, atol=1e-12 * abs(gradients[1]).max())
 
 
 # Draws and modes against `density`, the dense formulas in ordinary numbers
@@ -371,9 +365,7 @@ def test_draws_have_the_conditional_moments(case):
     response = np.column_stack([point.factor.draw(v, sigma, z) - centre for z in np.eye(design.q)])
     root = to_user(point, response)
     rtol = 1e-9 if case.shift else 1e-11
-    np.testing.assert_allclose(
-        to_user(point, centre[:, None])[:, 0], mean, rtol=0, atol=rtol * abs(mean).max()
-    )
+    np.testing.assert_allclose(to_user(point, centre[:, None])[:, 0], mean, rtol=0, atol=rtol * abs(mean).max())
     np.testing.assert_allclose(root @ root.T, cov, rtol=0, atol=rtol * abs(cov).max())
 
 
@@ -421,9 +413,7 @@ def test_random_designs(data):
     sizes = [data.draw(st.sampled_from([0.0, 0.01, 0.5, 3.0, 50.0])) for _ in design.levels]
     lambdas = factors(design.levels, sizes)
     factor = factorise_statistics(stats, stats.flatten(lambdas))
-    exact = Exact(
-        levels=design.levels, lambdas=tuple(lambdas), W=make_basis(design.X, design.y, design.levels).W
-    )
+    exact = Exact(levels=design.levels, lambdas=tuple(lambdas), W=make_basis(design.X, design.y, design.levels).W)
     size = np.array([mp.sqrt(x) for x in np.diag(exact.T)], dtype=object)
     assert abs(factor.logdet - exact.logdet) <= 1e-11 * max(1, abs(exact.logdet))
     assert relative_error(factor.T, exact.T, np.outer(size, size)) <= 1e-9
@@ -464,9 +454,7 @@ def test_memory_of_a_nested_design_is_linear_in_its_groups():
         data = {"y": np.random.default_rng(1).normal(size=inner.size), "a": inner // 6, "b": inner}
         stats = LMM("y ~ 1 + (1 | a) + (1 | b)", {k: v.tolist() for k, v in data.items()}).statistics
         factor = factorise_statistics(stats, stats.flatten([np.eye(1)] * 2))
-        arrays = [
-            getattr(stats.structure, name) for name in ("zz", "parent", "order", "zt", "maps", "columns")
-        ]
+        arrays = [getattr(stats.structure, name) for name in ("zz", "parent", "order", "zt", "maps", "columns")]
         sizes.append(sum(a.size for a in (*arrays, *factor.parts)))
     assert sizes[1] <= 2 * sizes[0]
 

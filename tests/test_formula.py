@@ -150,10 +150,7 @@ def test_formulaic_finds_the_same_terms_in_the_normal_form(text):
     from formulaic import Formula
 
     ours = {frozenset(factor.strip("`") for factor in term) for term in terms_of(text)}
-    theirs = {
-        frozenset(str(f.expr) for f in term.factors if str(f.expr) != "1")
-        for term in Formula(normal_form(text))
-    }
+    theirs = {frozenset(str(f.expr) for f in term.factors if str(f.expr) != "1") for term in Formula(normal_form(text))}
     assert ours == theirs
 
 
@@ -313,9 +310,7 @@ CODE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "place", ["y ~ {} + (1 | g)", "y ~ 1 + ({} | g)", "y ~ 1 + (1 | {})", "{} ~ 1 + (1 | g)"]
-)
+@pytest.mark.parametrize("place", ["y ~ {} + (1 | g)", "y ~ 1 + ({} | g)", "y ~ 1 + (1 | {})", "{} ~ 1 + (1 | g)"])
 @pytest.mark.parametrize("code", CODE)
 def test_code_in_a_formula_is_refused_and_not_run(code, place, tmp_path):
     witness = tmp_path / "was-run"
@@ -396,6 +391,4 @@ def test_every_allowed_call_is_evaluated_by_formulaic():
     ]
     texts += ["C(`my g`, Treatment('b'))", "C(`my g`, Sum)", "scale(log(x), center=False)", "`my g`:x"]
     for text in texts:
-        assert np.isfinite(
-            np.asarray(model_matrix(normal_form(text), data, context=transforms()), dtype=float)
-        ).all()
+        assert np.isfinite(np.asarray(model_matrix(normal_form(text), data, context=transforms()), dtype=float)).all()

@@ -156,12 +156,8 @@ def test_an_effect_varies_once_between_the_same_groups(formula):
 
 def test_the_response_stands_on_one_side():
     level = Level(group="g")
-    refused(
-        "'y' stands in the fixed part too", lambda: Hierarchy(response="y", fixed="x + y", levels=(level,))
-    )
-    refused(
-        "'y' stands in the fixed part too", lambda: Hierarchy(response="log(y)", fixed="y", levels=(level,))
-    )
+    refused("'y' stands in the fixed part too", lambda: Hierarchy(response="y", fixed="x + y", levels=(level,)))
+    refused("'y' stands in the fixed part too", lambda: Hierarchy(response="log(y)", fixed="y", levels=(level,)))
     refused("'g' stands in the level 'g' too", lambda: Hierarchy(response="g", levels=(level,)))
     slope = Level(group="g", effects="log(y)")
     refused("'y' stands in the level 'g' too", lambda: Hierarchy(response="y", levels=(slope,)))

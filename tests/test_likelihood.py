@@ -81,9 +81,7 @@ def test_theta_is_lme4s(key):
     """Same entries in the same order: level by level, column by column of the lower triangle."""
     expected = list(FITS[key]["theta"].values())
     scale = max(expected, default=0)
-    np.testing.assert_allclose(
-        fit_of(key).theta, expected, rtol=5e-3 if key in FLAT else 1e-4, atol=1e-4 * scale
-    )
+    np.testing.assert_allclose(fit_of(key).theta, expected, rtol=5e-3 if key in FLAT else 1e-4, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("key", FITS)
@@ -223,9 +221,7 @@ def dense_arguments(fit: LikelihoodFit):
     from scipy.linalg import block_diag
 
     design = fit.design
-    G = block_diag(
-        *[np.kron(np.eye(lv.m), lam @ lam.T) for lv, lam in zip(design.levels, fit.lambdas, strict=True)]
-    )
+    G = block_diag(*[np.kron(np.eye(lv.m), lam @ lam.T) for lv, lam in zip(design.levels, fit.lambdas, strict=True)])
     return design.y, design.X, design.Z, fit.beta, fit.sigma**2, G
 
 
@@ -248,9 +244,7 @@ def test_the_gradient_is_zero_at_the_optimum(key):
                 assert criterion.value_and_gradient(beside)[0] > value - 1e-8
 
 
-@pytest.mark.parametrize(
-    "key", ["heights3:REML", "sleepstudy:ML", "penicillin:REML", "cake:ML", "radon:REML"]
-)
+@pytest.mark.parametrize("key", ["heights3:REML", "sleepstudy:ML", "penicillin:REML", "cake:ML", "radon:REML"])
 def test_the_gradient_is_that_of_the_value(key):
     fit = fit_of(key)
     criterion = Criterion(stats=fit.stats, reml=FITS[key]["REML"])
@@ -258,9 +252,7 @@ def test_the_gradient_is_that_of_the_value(key):
     _, gradient = criterion.value_and_gradient(point)
     for k in range(len(point)):
         step = 1e-5 * np.eye(len(point))[k]
-        slope = (
-            criterion.value_and_gradient(point + step)[0] - criterion.value_and_gradient(point - step)[0]
-        ) / 2e-5
+        slope = (criterion.value_and_gradient(point + step)[0] - criterion.value_and_gradient(point - step)[0]) / 2e-5
         assert slope == pytest.approx(gradient[k], rel=1e-6, abs=1e-6)
 
 
@@ -416,14 +408,10 @@ def test_ranef_by_name_or_label(heights3):
 
 def test_fitted_values_are_X_beta_plus_Z_b():
     fit = fit_of("sleepstudy:REML")
-    np.testing.assert_allclose(
-        fit.fitted, fit.design.X @ fit.beta + fit.design.Z.toarray() @ fit.b.to_numpy()
-    )
+    np.testing.assert_allclose(fit.fitted, fit.design.X @ fit.beta + fit.design.Z.toarray() @ fit.b.to_numpy())
 
 
-@pytest.mark.parametrize(
-    "name", ["three effects", "crossed with slopes", "nested and crossed with slopes", "tiny"]
-)
+@pytest.mark.parametrize("name", ["three effects", "crossed with slopes", "nested and crossed with slopes", "tiny"])
 @pytest.mark.parametrize("reml", [False, True])
 def test_small_designs_of_every_kind_are_fitted(name, reml):
     """Effects beyond what so few rows can tell apart end on the boundary, and say so."""

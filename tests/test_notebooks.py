@@ -117,9 +117,7 @@ def test_the_joint_density_notebook_agrees_with_itself():
     three_levels = number("three levels, the formula above")
     assert number(r"three levels, blm\.density") == pytest.approx(three_levels, rel=1e-10)
     assert number(r"two levels, Z = \[Z W\]") == pytest.approx(three_levels, rel=1e-10)
-    assert number(r"log p\(y\), adding up over u:") == pytest.approx(
-        number(r"log p\(y\), marginal formula:"), rel=1e-9
-    )
+    assert number(r"log p\(y\), adding up over u:") == pytest.approx(number(r"log p\(y\), marginal formula:"), rel=1e-9)
     assert number("log of slip 1's integral") == pytest.approx(
         number("log marginal without schools, sigma_u3 = 0:"), rel=1e-5
     )

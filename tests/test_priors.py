@@ -73,9 +73,7 @@ def test_priors_can_be_copied_and_pickled_even_after_use():
 
 
 def test_importing_priors_is_light():
-    code = (
-        "import sys, bayeslmm.priors; print(sorted({'scipy', 'pandas', 'pymc', 'preliz'} & set(sys.modules)))"
-    )
+    code = "import sys, bayeslmm.priors; print(sorted({'scipy', 'pandas', 'pymc', 'preliz'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -203,9 +201,7 @@ def test_an_inverse_gamma_on_the_variance_has_the_jacobian():
         ON_VARIANCE.logpdf(s), st.invgamma(3, 0, 2).logpdf(s**2) + np.log(2 * s), rtol=1e-12, atol=1e-12
     )
     assert ON_VARIANCE.median**2 == pytest.approx(st.invgamma(3, 0, 2).median())
-    assert ON_VARIANCE.mean**2 + ON_VARIANCE.sd**2 == pytest.approx(
-        1.0
-    )  # mean of the variance: beta / (alpha - 1)
+    assert ON_VARIANCE.mean**2 + ON_VARIANCE.sd**2 == pytest.approx(1.0)  # mean of the variance: beta / (alpha - 1)
 
 
 @pytest.mark.parametrize("prior", PROPER, **named)
@@ -314,9 +310,7 @@ def test_densities_are_those_of_pymc():
         np.testing.assert_allclose(mine, theirs + gap, rtol=1e-12, atol=1e-12, err_msg=str(prior))
     assert covered == set(FAMILIES) - {"LKJ"}
     values = [value for _, value in ON_VARIANCE.pymc()[1].items()]
-    root = pm.CustomDist.dist(
-        *values, dist=lambda *p: pm.math.sqrt(pm.InverseGamma.dist(*p[:-1], size=p[-1]))
-    )
+    root = pm.CustomDist.dist(*values, dist=lambda *p: pm.math.sqrt(pm.InverseGamma.dist(*p[:-1], size=p[-1])))
     theirs = pm.logp(root, x).eval(mode="FAST_COMPILE")
     np.testing.assert_allclose(ON_VARIANCE.logpdf(x), theirs, rtol=1e-12)
     corr = lkj_draw(np.random.default_rng(1), 2.0, 3)
@@ -346,9 +340,7 @@ BOTH = np.column_stack([np.ones(60), DAYS])
 
 def model(X=BOTH, coef=("Intercept", "Days"), levels=None, y=Y):
     levels = (
-        (level(effects=("Intercept", "Days"), columns=BOTH), level("u3", label="site"))
-        if levels is None
-        else levels
+        (level(effects=("Intercept", "Days"), columns=BOTH), level("u3", label="site")) if levels is None else levels
     )
     return SimpleNamespace(y=y, X=X, coef=coef, levels=levels, n=len(y), p=X.shape[1])
 

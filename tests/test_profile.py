@@ -199,9 +199,7 @@ class TestThreeEffects:
             "beta[z]": (-1.392796243, -0.689746003),
         }
         for parameter, limits in expected.items():
-            assert found.loc[parameter, ["lower", "upper"]].tolist() == pytest.approx(limits, rel=1e-3), (
-                parameter
-            )
+            assert found.loc[parameter, ["lower", "upper"]].tolist() == pytest.approx(limits, rel=1e-3), parameter
         # lme4 warns that its own profile of this one is not monotonic, and interpolates linearly
         limits = found.loc["corr_u2[x, z]", ["lower", "upper"]].tolist()
         assert limits == pytest.approx((-0.354826117, 0.761820666), abs=0.01)
@@ -211,9 +209,7 @@ class TestThreeEffects:
         other = blm.LMM("y ~ 1 + x + z + (1 + z + x | g)", THREE).ml().confint(method="wald")
         columns = ["lower", "upper"]
         for name in ("corr_u2[Intercept, x]", "corr_u2[Intercept, z]", "sigma_u2[z]"):
-            assert one.loc[name, columns].tolist() == pytest.approx(
-                other.loc[name, columns].tolist(), rel=1e-4
-            )
+            assert one.loc[name, columns].tolist() == pytest.approx(other.loc[name, columns].tolist(), rel=1e-4)
         same = other.loc["corr_u2[z, x]", columns].tolist()
         assert one.loc["corr_u2[x, z]", columns].tolist() == pytest.approx(same, rel=1e-4)
 

@@ -17,10 +17,7 @@ VOID = {"meta", "img", "br"}
 
 @pytest.fixture(scope="module")
 def comparisons():
-    out = {
-        name: both(blm.LMM.from_toml(MODELS / f"{name}.toml"))
-        for name in ("heights", "sleepstudy", "dyestuff2")
-    }
+    out = {name: both(blm.LMM.from_toml(MODELS / f"{name}.toml")) for name in ("heights", "sleepstudy", "dyestuff2")}
     diverging = np.random.default_rng(1).random((CHAINS, DRAWS)) < 0.02
     out["divergent"] = both(out["heights"].lmm, joint={"diverging": diverging})
     return out

@@ -8,7 +8,7 @@ import bayeslmm as blm
 from bayeslmm import sampling
 from bayeslmm.errors import SamplingError
 
-# Priors that keep NUTS on the joint model out of the funnel's neck: there it is biased, and that is another test's matter.
+# Priors that keep NUTS on the joint model out of the funnel's neck, where it is biased.
 CASES = {
     "heights": (
         "models/heights.toml",
@@ -27,9 +27,7 @@ def posteriors(request):
     from bayeslmm.modelfile import ModelFile
 
     lmm = blm.LMM(read.hierarchy, ModelFile.read(path).load_data(), priors=priors)
-    joint = lmm.sample(
-        "joint", draws=1000, tune=1000, chains=2, random_seed=11, target_accept=0.95, progress=False
-    )
+    joint = lmm.sample("joint", draws=1000, tune=1000, chains=2, random_seed=11, target_accept=0.95, progress=False)
     marginal = lmm.sample(draws=2000, chains=4, random_seed=12, progress=False, residuals=True)
     return lmm, joint, marginal
 
@@ -52,7 +50,7 @@ def mean_and_error(draws):
 
 def test_joint_and_marginal_agree_within_monte_carlo_error(posteriors):
     """Means of all parameters and random effects, and of the logs of the SDs; 4.5 errors for up to 50 comparisons."""
-    lmm, joint, marginal = posteriors
+    _, joint, marginal = posteriors
     names = [name for name in joint["posterior"].data_vars if name in marginal["posterior"]]
     assert {"beta", "sigma", "sigma_u2", "u2"} <= set(names)
     for (label, a), (_, b) in zip(scalars(joint, names), scalars(marginal, names), strict=True):
@@ -85,13 +83,9 @@ def test_residuals_close_the_equation(posteriors):
     """Y = X beta + Z u + e in every draw."""
     lmm, _, marginal = posteriors
     post = marginal["posterior"]
-    b = np.concatenate(
-        [post[level.name].to_numpy().reshape(4, 2000, -1) for level in lmm.design.levels], axis=2
-    )
+    b = np.concatenate([post[level.name].to_numpy().reshape(4, 2000, -1) for level in lmm.design.levels], axis=2)
     fitted = post["beta"].to_numpy() @ lmm.design.X.T + b @ lmm.design.Z.toarray().T
-    np.testing.assert_allclose(
-        fitted + post["e"].to_numpy(), np.broadcast_to(lmm.design.y, fitted.shape), rtol=1e-9
-    )
+    np.testing.assert_allclose(fitted + post["e"].to_numpy(), np.broadcast_to(lmm.design.y, fitted.shape), rtol=1e-9)
 
 
 def test_it_can_be_saved_and_read_again(posteriors, tmp_path):

@@ -46,9 +46,7 @@ class TestLabelledMatrix:
 
     def test_labels_show_the_parts_that_differ(self, sleepstudy, heights):
         assert repr(sleepstudy.Zt).splitlines()[1].startswith("308 Intercept 1 1 1")
-        assert (
-            repr(blm.LMM("Height ~ 1 + (1 | school)", heights_data()).Zt).splitlines()[2].startswith("1 1 1")
-        )
+        assert repr(blm.LMM("Height ~ 1 + (1 | school)", heights_data()).Zt).splitlines()[2].startswith("1 1 1")
 
     def test_large_ones_are_cut_with_their_shape_and_fill(self, sleepstudy):
         text = repr(sleepstudy.Z)
