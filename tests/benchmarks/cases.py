@@ -189,9 +189,7 @@ def brms_priors(lmm: LMM) -> dict[str, str]:
     for level, sds, corr in zip(lmm.design.levels, lmm.priors.sd, lmm.priors.corr, strict=True):
         for effect, prior in zip(level.effects, sds, strict=True):
             nu, scale = _half_t(prior)
-            parts.append(
-                one(f"student_t({nu}, 0, {scale})", **{"class": "sd", "group": level.label, "coef": effect})
-            )
+            parts.append(one(f"student_t({nu}, 0, {scale})", **{"class": "sd", "group": level.label, "coef": effect}))
         if corr is not None:
             parts.append(one(f"lkj({corr.params['eta']})", **{"class": "cor", "group": level.label}))
     return {"prior": f"c({', '.join(parts)})"}

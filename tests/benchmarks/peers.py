@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 BAYES = ("bayeslmm", "nutpie", "bambi", "rstanarm", "brms")
 LIKELIHOOD = ("bayeslmm", "lme4", "mixedlm", "lme-python")
 IN_R = ("rstanarm", "brms", "lme4")
+SHORT = 1e-3  # how far below the maximum a log-likelihood may stop
 SMALL = ("heights", "sleepstudy", "penicillin", "pastes")
 Results = dict[tuple[str, ...], dict]
 
@@ -104,7 +105,8 @@ def likelihood(peer: str, case: Case, o: argparse.Namespace, reml: bool, cold: b
 def warm(case: Case, o: argparse.Namespace) -> dict:
     """Time the posterior of bayeslmm in process."""
     flags = ("--chains", o.chains, "--repeats", o.repeats, "--budget", o.budget, "--seed", o.seed)
-    return run_job(python("warm", "bayeslmm", case, *flags, "--timeout", o.timeout), 3 * o.timeout)
+    limit = 3 * o.timeout  # several sizes are tried
+    return run_job(python("warm", "bayeslmm", case, *flags, "--timeout", limit), limit)
 
 
 def middle(job: Callable[[], dict], repeats: int) -> dict:
@@ -118,10 +120,17 @@ def middle(job: Callable[[], dict], repeats: int) -> dict:
     return sorted(runs, key=lambda run: run["whole"])[(len(runs) - 1) // 2]
 
 
-def measure(o: argparse.Namespace) -> Results:
-    """Run everything that was asked for, in turn."""
-    results: Results = {}
+def keep(results: Results, facts: dict[str, str], path: Path | None) -> None:
+    """Write the results so far."""
+    if path:
+        rows = [{"job": key[0], "case": key[1], "package": key[2], **r} for key, r in results.items()]
+        path.write_text(json.dumps({**facts, "results": rows}, indent=1))
+
+
+def measure(o: argparse.Namespace, facts: dict[str, str], results: Results) -> None:
+    """Run everything that was asked for, in turn, adding to the results."""
     for name in o.cases:
+        keep(results, facts, o.json)
         case = CASES[name]
         if not case.table.exists():
             say(f"{name}: no data at {case.table.relative_to(HERE.parents[1])}")
@@ -142,12 +151,15 @@ def measure(o: argparse.Namespace) -> Results:
             for peer in (peer for peer in BAYES if peer in o.peers):
                 if peer not in IN_R and not o.no_warm_up:
                     say(f"{name}: first run of {peer}, to fill its caches")
-                    posterior(peer, case, o, 20, 20)
+                    first = posterior(peer, case, o, 20, 20)
+                    if first["status"].startswith("over"):  # what 20 draws did not do, more will not
+                        results["posterior", name, peer] = first
+                        continue
                 say(f"{name}: posterior by {peer}")
                 results["posterior", name, peer] = middle(
                     lambda peer=peer, case=case: posterior(peer, case, o, o.draws, o.tune), o.runs
                 )
-    return results
+    keep(results, facts, o.json)
 
 
 # tables -------------------------------------------------------------------------------------------
@@ -203,7 +215,8 @@ def likelihood_table(results: Results) -> str:
     for (kind, case, peer), ml in results.items():
         if kind != "ml":
             continue
-        reml, cold = results["reml", case, peer], results.get(("cold", case, peer), {})
+        reml = results.get(("reml", case, peer), {"status": "not run"})
+        cold = results.get(("cold", case, peer), {})
         cells: list[str] = []
         gaps: list[str] = []
         for method, r in (("ml", ml), ("reml", reml)):
@@ -225,7 +238,7 @@ def likelihood_table(results: Results) -> str:
         "ML and REML, formula to fit", header, rows,
         ["ML, REML: from formula and loaded data to the fit, in a process that has fitted another model "
          "before; median. Whole: a process that makes one ML fit, import included.",
-         "Ratio: how many times the time of bayeslmm. Diff: log-likelihood minus that of bayeslmm."],
+         "Ratio: how many times the time of bayeslmm. Diff: its log-likelihood minus that of bayeslmm."],
     )  # fmt: skip
 
 
@@ -259,9 +272,7 @@ def goals_table(results: Results) -> str:
     """Set each figure to reach beside what was reached; a figure without its measurements has no row."""
     rows: list[list[str]] = []
 
-    def goal(
-        case: str, text: str, value: float | None, met: Callable[[float], bool], unit: str = " x"
-    ) -> None:
+    def goal(case: str, text: str, value: float | None, met: Callable[[float], bool], unit: str = " x") -> None:
         if value is not None:
             rows.append([case, text, f"{number(value)}{unit}", "yes" if met(value) else "NO"])
 
@@ -279,18 +290,14 @@ def goals_table(results: Results) -> str:
                 text = f"whole process: at least {faster} x less time than {peer}"
                 goal(case, text, gain, lambda v, least=faster: v >= least)
                 gain = ratio(per_second(own), per_second(other))
-                goal(
-                    case, f"at least {richer} x the ESS/s of {peer}", gain, lambda v, least=richer: v >= least
-                )
+                goal(case, f"at least {richer} x the ESS/s of {peer}", gain, lambda v, least=richer: v >= least)
             goal(case, "no divergences", own.get("divergences"), lambda v: v == 0, "")
             goal(case, "R-hat < 1.01", own.get("max_rhat"), lambda v: v < 1.01, "")
             goal(case, "min ESS > 1000", own.get("min_ess"), lambda v: v > 1000, "")
         text = f"posterior of min ESS {chain.get('target')}"
         if chain.get("reached"):
             if case in SMALL:
-                goal(
-                    case, f"{text} in at most 3 x lme4's ML", ratio(chain["seconds"], fast), lambda v: v <= 3
-                )
+                goal(case, f"{text} in at most 3 x lme4's ML", ratio(chain["seconds"], fast), lambda v: v <= 3)
             elif case == "chem97":
                 goal(case, f"{text} in under 10 s", chain["seconds"], lambda v: v < 10, " s")
             else:
@@ -302,11 +309,14 @@ def goals_table(results: Results) -> str:
             gain = ratio(fast, ml.get("seconds"))
             goal(case, "ML at least 10 x faster than lme4's", gain, lambda v: v >= 10)
         for method, mine in (("ml", ml), ("reml", reml)):
-            others = {p: got(method, p)["seconds"] for p in LIKELIHOOD[1:] if "seconds" in got(method, p)}
-            if others:
-                best = min(others, key=lambda peer: others[peer])
-                text = f"{method.upper()} at least as fast as the fastest peer, here {best}"
-                goal(case, text, ratio(others[best], mine.get("seconds")), lambda v: v >= 1)
+            others = {p: got(method, p) for p in LIKELIHOOD[1:] if "seconds" in got(method, p)}
+            for best in sorted(others, key=lambda p, others=others: others[p]["seconds"]):
+                short = mine.get("loglik", others[best]["loglik"]) - others[best]["loglik"]
+                far = f" (its log-likelihood is {number(short, 2)} below the maximum)" if short > SHORT else ""
+                text = f"{method.upper()} at least as fast as the fastest peer, here {best}{far}"
+                goal(case, text, ratio(others[best]["seconds"], mine.get("seconds")), lambda v: v >= 1)
+                if not far:
+                    break
     return table("Figures to reach", ["case", "figure", "reached", "met"], rows)
 
 
@@ -332,9 +342,7 @@ def main() -> None:
     p.add_argument("--tables", nargs="+", default=["likelihood", "warm", "posterior"],
                    choices=("likelihood", "warm", "posterior"))  # fmt: skip
     p.add_argument("--draws", type=int, default=1000, help="kept draws per chain (1000)")
-    p.add_argument(
-        "--tune", type=int, default=1000, help="tuning draws per chain of samplers that tune (1000)"
-    )
+    p.add_argument("--tune", type=int, default=1000, help="tuning draws per chain of samplers that tune (1000)")
     p.add_argument("--chains", type=int, default=4)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--timeout", type=float, default=300.0, help="seconds for a process (300)")
@@ -346,7 +354,11 @@ def main() -> None:
     o = p.parse_args()
     o.peers = ["bayeslmm", *o.peers]
     facts = machine()
-    results = measure(o)
+    results: Results = {}
+    try:
+        measure(o, facts, results)
+    except KeyboardInterrupt:
+        say("interrupted: the tables show what was measured until then")
     facts["peers"] = versions(results)
     facts = {key: value for key, value in facts.items() if value}
     print(preamble(facts))
@@ -357,9 +369,7 @@ def main() -> None:
     if "likelihood" in o.tables:
         print(likelihood_table(results))
     print(goals_table(results))
-    if o.json:
-        kept = [{"job": key[0], "case": key[1], "package": key[2], **r} for key, r in results.items()]
-        o.json.write_text(json.dumps({**facts, "results": kept}, indent=1))
+    keep(results, facts, o.json)
 
 
 if __name__ == "__main__":

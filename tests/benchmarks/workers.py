@@ -69,9 +69,7 @@ def posterior_bambi(case: Case, o: argparse.Namespace):
     lmm = case.lmm(data)
     formula, data, priors = bambi_terms(lmm, data)
     model = bmb.Model(formula, data, priors=priors, center_predictors=False)
-    tree = model.fit(
-        draws=o.draws, tune=o.tune, chains=o.chains, random_seed=o.seed, progressbar=False, cores=o.cores
-    )
+    tree = model.fit(draws=o.draws, tune=o.tune, chains=o.chains, random_seed=o.seed, progressbar=False, cores=o.cores)
     seconds = time.perf_counter() - began
     correlated = any(level.correlated for level in lmm.design.levels)
     result = finish(seconds=seconds, note="same priors, no correlation" if correlated else "same priors")
@@ -108,9 +106,7 @@ def fitter(peer: str):
     if peer == "mixedlm":
         import mixedlm
 
-        return (lambda data: data), lambda case, data, reml: float(
-            mixedlm.lmer(case.formula, data, REML=reml).logLik()
-        )
+        return (lambda data: data), lambda case, data, reml: float(mixedlm.lmer(case.formula, data, REML=reml).logLik())
     import lme_python
     import polars as pl
 
@@ -148,6 +144,7 @@ def run_warm(o: argparse.Namespace) -> dict:
     data = case.load()
     WARM_UP.lmm(WARM_UP.load()).sample("marginal", draws=100, random_seed=o.seed, progress=False)
     result: dict = {}
+    start = time.perf_counter()
     needed = float(target)
     for size in SIZES:
         if size * o.chains < needed and size < SIZES[-1]:
@@ -166,9 +163,10 @@ def run_warm(o: argparse.Namespace) -> dict:
                 break
         result = {"draws": size * o.chains, "min_ess": least, "seconds": statistics.median(times),
                   "fits": len(times), "note": tree.attrs["note"]}  # fmt: skip
-        if least >= target or result["seconds"] > o.timeout / 4:
-            break
         needed = min(size * o.chains * target / max(least, 1.0), SIZES[-1] * o.chains)
+        ahead = result["seconds"] * needed / (size * o.chains)
+        if least >= target or time.perf_counter() - start + ahead > 0.8 * o.timeout:
+            break
     return finish(target=target, reached=bool(result["min_ess"] >= target), **result)
 
 
