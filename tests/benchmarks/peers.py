@@ -291,8 +291,9 @@ def goals_table(results: Results) -> str:
                 goal(case, text, gain, lambda v, least=faster: v >= least)
                 gain = ratio(per_second(own), per_second(other))
                 goal(case, f"at least {richer} x the ESS/s of {peer}", gain, lambda v, least=richer: v >= least)
+            rhat = own.get("max_rhat")
             goal(case, "no divergences", own.get("divergences"), lambda v: v == 0, "")
-            goal(case, "R-hat < 1.01", own.get("max_rhat"), lambda v: v < 1.01, "")
+            goal(case, "R-hat - 1 < 0.01", rhat - 1 if rhat else None, lambda v: v < 0.01, "")
             goal(case, "min ESS > 1000", own.get("min_ess"), lambda v: v > 1000, "")
         text = f"posterior of min ESS {chain.get('target')}"
         if chain.get("reached"):
