@@ -16,6 +16,7 @@ import numpy as np
 
 from bayeslmm.factor import Factor, factorise_statistics
 from bayeslmm.statistics import Statistics, group_sums
+from bayeslmm.threads import one_blas_thread
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
 
@@ -162,8 +163,16 @@ def minimise(criterion: Criterion) -> Optimum:
     if diagonal.size == 0:
         value = criterion.value(criterion.factor(np.zeros(0)))[0]
         return Optimum(phi=np.zeros(0), value=value, gradient=0.0, curvature=np.inf, evaluations=1, converged=True)
+    if criterion.stats.plan.tail_columns > 300:  # then BLAS has work for all cores
+        return _minimise(criterion)
+    with one_blas_thread():
+        return _minimise(criterion)
+
+
+def _minimise(criterion: Criterion) -> Optimum:
     evaluate = _Counted(criterion)
     phi = _search(evaluate, criterion.start())
+    escape = None
     for _ in range(4):
         phi = _snap(criterion, phi)
         phi, value, gradient, free, H = _polish(evaluate, phi)

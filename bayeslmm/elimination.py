@@ -179,14 +179,14 @@ def _whiten(R, L, b, s, y, c):
 
 
 @njit
-def _eliminate_block(G, lam, A_out, B_out, F, K, s, y):
+def _eliminate_block(G, lam, A_out, B_out, F, K, s, y, work):
     """Eliminate one group of r > 1 effects whose own rows are G = [A | B].
 
     Fills A~, B~, F and K = (I + A lam lam')^-1, and per column b of B the whitened s = R'^-1 b and y = L^-1 s.
     Returns log|I + lam' A lam|.
     """
     r = lam.shape[0]
-    R, E, L, X = np.empty((r, r)), np.empty((r, r)), np.empty((r, r)), np.empty((r, r))
+    R, E, L, X = work[0, :r, :r], work[1, :r, :r], work[2, :r, :r], work[3, :r, :r]
     logdet = _eliminate(G[:, :r], lam, R, E, L, F, K, X)
     for b in range(r):  # X = L^-1 R, then A~ = X'X
         for a in range(r):
@@ -342,6 +342,7 @@ def forward(
                 longest = max(longest, lists[chain[i, C_LIST] + g + 1] - lists[chain[i, C_LIST] + g])
     Gf = np.empty((largest, widest))
     Kf = np.empty((largest, largest))
+    work = np.empty((4, largest, largest))
     sf = np.empty((largest, widest))
     yf = np.empty((largest, widest))
     Vt = np.empty((largest, longest))
@@ -398,7 +399,7 @@ def forward(
                 for b in range(nb):
                     Bg[0, b] = G[0, 1 + b] / e
             else:
-                logdet += _eliminate_block(G, lm, Ag, Bg, Fg, K, sf, yf)
+                logdet += _eliminate_block(G, lm, Ag, Bg, Fg, K, sf, yf, work)
             # what is left for the ancestors and W
             top = level + 1 == s
             for a in range(nb):

@@ -6,14 +6,11 @@ One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. T
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
+from bayeslmm import threads
 from bayeslmm.backsolve import backward, draw
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward, njit
 from bayeslmm.progress import first_use
@@ -152,23 +149,10 @@ def _draw(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, m
         draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
 
 
-def workers() -> int:
-    """Number of threads that share a batch; results do not depend on it."""
-    return (
-        max(1, min(8, os.process_cpu_count() or 1)) if hasattr(os, "process_cpu_count") else max(1, os.cpu_count() or 1)
-    )
-
-
-def _in_parallel(task, n: int, threads: int) -> None:
-    """Run task(lo, hi) over contiguous pieces of range(n); the kernels release the GIL."""
-    edges = np.linspace(0, n, max(1, min(threads, n)) + 1).astype(int)
-    pieces = list(pairwise(edges))
-    if len(pieces) == 1:
-        task(*pieces[0])
-        return
-    with ThreadPoolExecutor(len(pieces)) as pool:
-        for done in [pool.submit(task, lo, hi) for lo, hi in pieces]:
-            done.result()
+def _threads(stats: Statistics, evaluations: int) -> int:
+    """Threads for a batch: starting them costs more than a small batch does."""
+    numbers = stats.structure.zz.size + stats.structure.zt.size + stats.structure.q + stats.structure.zz_tail.size
+    return threads.workers() if evaluations * numbers > 2_000_000 else 1
 
 
 def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,8 +167,8 @@ def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.n
             *workspace(stats.structure, d), logdets[lo:hi], Ts[lo:hi],
         )  # fmt: skip
 
-    with first_use("evaluate"), _one_blas_thread(stats):
-        _in_parallel(task, len(lams), workers())
+    with first_use("evaluate"), threads.one_blas_thread():
+        threads.share(task, len(lams), _threads(stats, len(lams)))
     return logdets, Ts
 
 
@@ -200,15 +184,6 @@ def draw_many(stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndar
             *workspace(stats.structure, d), np.empty((d, d)), v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi],
         )  # fmt: skip
 
-    with first_use("draw"), _one_blas_thread(stats):
-        _in_parallel(task, len(lams), workers())
+    with first_use("draw"), threads.one_blas_thread():
+        threads.share(task, len(lams), _threads(stats, len(lams)))
     return b
-
-
-def _one_blas_thread(stats: Statistics):
-    """One BLAS thread per worker where a dense tail makes BLAS the work."""
-    if stats.plan.tail_columns < 100:
-        return nullcontext()
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, user_api="blas")

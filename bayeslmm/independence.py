@@ -115,7 +115,7 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
 def weigh(posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: np.ndarray, progress: Progress) -> Batch:
     """Evaluate draws of a proposal; beta is drawn exactly, z (n, p) being its standard normals."""
     parts = []
-    for piece in np.array_split(np.arange(len(x)), max(1, len(x) // 128)):
+    for piece in np.array_split(np.arange(len(x)), max(1, len(x) // _piece(posterior))):
         lp, lams, conditional = posterior.evaluate(x[piece])
         beta = conditional.draw(z[piece])
         other = posterior.other_beta
@@ -125,6 +125,12 @@ def weigh(posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: n
         progress.advance(len(piece))
     lp, lams, beta = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - proposal.logpdf(x))
+
+
+def _piece(posterior: CollapsedPosterior) -> int:
+    """Draws between two reports of progress: many where an evaluation is cheap."""
+    structure = posterior.stats.structure
+    return max(64, 20_000_000 // (structure.zz.size + structure.zt.size + structure.zz_tail.size + 1000))
 
 
 def match_moments(proposal: Proposal, batch: Batch) -> Proposal:

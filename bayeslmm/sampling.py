@@ -17,6 +17,7 @@ from bayeslmm.factor import draw_many
 from bayeslmm.independence import run_chains
 from bayeslmm.parameters import coords, dims, level_names
 from bayeslmm.progress import Progress
+from bayeslmm.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from bayeslmm.lmm import LMM
@@ -144,7 +145,7 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
     """Run the collapsed sampler; the second value says what is wrong with the run, if anything is."""
     posterior = collapsed_posterior(lmm.statistics, lmm.priors)
     chain_seed, effect_seed = seed.spawn(2)
-    with Progress(progress) as bar:
+    with Progress(progress) as bar, one_blas_thread():
         states = run_chains(posterior, draws=draws, chains=chains, seed=chain_seed, progress=bar)
         trouble = ""
         acceptance = float(states.accepted.mean())

@@ -157,7 +157,7 @@ def test_folded_proposal_is_normalised():
 
 def test_same_seed_same_draws_on_any_number_of_workers(dyestuff2, monkeypatch):
     one = dyestuff2.sample(draws=50, random_seed=5, progress=False)
-    monkeypatch.setattr(factor, "workers", lambda: 3)
+    monkeypatch.setattr(factor, "_threads", lambda stats, evaluations: 3)
     three = dyestuff2.sample(draws=50, random_seed=5, progress=False)
     xr.testing.assert_identical(one["posterior"].to_dataset(), three["posterior"].to_dataset())
 

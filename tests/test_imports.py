@@ -16,7 +16,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "progress", "tokens", "calls", "grammar", "formula", "hierarchy"),
+    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "hierarchy"),
     *("distributions", "prior", "priors", "tomltext", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "design"),
     *("parameters", "statistics", "elimination", "backsolve", "factor", "density"),
