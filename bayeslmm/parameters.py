@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from bayeslmm.design import Design, LevelDesign
+
+# Dimensions and variables that PyMC, ArviZ or the models here have: "sample" is ArviZ's for chain and draw stacked.
+RESERVED = {"chain", "draw", "sample", "coef", "row", "beta", "sigma", "e", "y", "y_data"}
+RESERVED_PATTERN = re.compile(r"(z_|sigma_|corr_)?u\d+(_\w+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +28,17 @@ class LevelNames:
 
 
 def level_names(level: LevelDesign) -> LevelNames:
-    """Names for level u2: sigma_u2, corr_u2, dims "class:school", "u2_effect", "u2_effect_bis"."""
+    """Names for level u2: sigma_u2, corr_u2, dims "class:school", "u2_effect", "u2_effect_bis".
+
+    A grouping whose own name would be mistaken for something else in a model or a DataTree gets "_group" behind it.
+    """
     u = level.name
+    taken = level.label in RESERVED or RESERVED_PATTERN.fullmatch(level.label)
     return LevelNames(
         u=u,
         sigma=f"sigma_{u}",
         corr=f"corr_{u}",
-        group=level.label,
+        group=f"{level.label}_group" if taken else level.label,
         effect=f"{u}_effect",
         effect_bis=f"{u}_effect_bis",
     )

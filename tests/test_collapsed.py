@@ -244,3 +244,12 @@ def test_progress_shows_long_work(capsys, monkeypatch):
         progress.stage("drawing the random effects", 2)
         progress.advance(2)
     assert "drawing the random effects" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sample", "draw", "sigma", "u2", "row"])
+def test_a_grouping_may_bear_any_name(name):
+    """penicillin groups by "sample", ArviZ's name for chain and draw stacked."""
+    data = pd.read_csv(MODELS + "penicillin.csv").rename(columns={"sample": name})
+    tree = blm.LMM(f"diameter ~ 1 + (1 | plate) + (1 | {name})", data).sample(draws=50, random_seed=1, progress=False)
+    assert tree["posterior"]["u3"].dims == ("chain", "draw", f"{name}_group")
+    assert list(tree["posterior"][f"{name}_group"].values) == list("ABCDEF")
