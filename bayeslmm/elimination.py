@@ -129,14 +129,22 @@ def _eliminate(A, lam, R, E, L, F, K, X):
             F[i, j] = x / L[j, j]
     for i in range(r):
         for j in range(r):
-            x = 1.0 if i == j else 0.0
+            x = 0.0
             for k in range(r):
                 x += X[i, k] * X[j, k]
             E[i, j] = x
-    _cholesky(E, L)
     logdet = 0.0
-    for i in range(r):
-        logdet += 2.0 * np.log(L[i, i])
+    for i in range(r):  # Cholesky factor of I + E; a pivot's excess over one is kept apart for the log
+        for j in range(i + 1):
+            x = E[i, j]
+            for k in range(j):
+                x -= L[i, k] * L[j, k]
+            if i == j:
+                logdet += np.log1p(x)
+                L[i, i] = np.sqrt(1.0 + x)
+            else:
+                L[i, j] = x / L[j, j]
+                L[j, i] = 0.0
     # K = R' E^-1 R^-T, column by column
     for c in range(r):
         for i in range(r):  # forward substitution with R'
@@ -506,27 +514,37 @@ def symmetrise(S):
 
 @njit
 def tail_factor(tail, lam, S):
-    """Lower Cholesky factor of I + Lambda_T' S Lambda_T, from the symmetric S."""
+    """Lower Cholesky factor of I + N, N = Lambda_T' S Lambda_T with S symmetric, and log|I + N|.
+
+    A log determinant that is tiny itself comes from the trace: tr N - tr N^2 / 2 + O(|N|^3).
+    """
     half = np.empty_like(S)
     scale_rows(tail, lam, S, half)
     M = np.empty_like(S)
     scale_columns(tail, lam, half, M, False)
+    trace = 0.0
+    square = 0.0
     for i in range(M.shape[0]):
+        for j in range(M.shape[1]):
+            square += M[i, j] * M[i, j]
+        trace += M[i, i]
         M[i, i] += 1.0
-    return np.linalg.cholesky(M)
+    L = np.linalg.cholesky(M)
+    logdet = 0.0
+    for i in range(M.shape[0]):
+        logdet += 2.0 * np.log(L[i, i])
+    return L, trace - 0.5 * square if square < 1e-10 else logdet
 
 
 @njit
 def _tail_forward(tail, lam, S, SW, Lt, T):
     q, d = SW.shape
     symmetrise(S)
-    L = tail_factor(tail, lam, S)
+    L, logdet = tail_factor(tail, lam, S)
     Lt[:, :] = L
     V = np.empty((q, d))
     scale_rows(tail, lam, SW, V)
-    logdet = 0.0
     for i in range(q):
-        logdet += 2.0 * np.log(L[i, i])
         for w in range(d):
             x = V[i, w]
             for k in range(i):

@@ -22,26 +22,12 @@ PROMISE = 1e-10
 
 # Where the promise is not kept: quantity -> design -> the bound that is, about 5 times the measured error.
 #
-# log_determinant       It is 1e-8 itself there (lambda = 1e-4); its absolute error is 1e-16.
 # products              An entry of 1e-8 (X in the span of a level, lambda = 1e4), a small difference.
 # log_density, and its gradient, far from zero: y = 1e6 +- 0.3, and R beta has 16 digits of a million.
 # gradients, modes,     Crossed levels that are all at lambda = 1e4 share a direction, in which the data's
 #   covariances         information is 1e-8 of the rest; so does a group that has fewer rows than effects.
 # gradient_of_products  There the gradient of T is 1e-12 and no digit of it is left; log|V0| outweighs it.
 SHORT_OF_IT = {
-    "log_determinant": {
-        "slope": 3e-9,
-        "independent slope": 2e-8,
-        "slopes of singletons": 3e-9,
-        "factor by group": 4e-8,
-        "nested with slopes": 2e-9,
-        "slope above, intercept below": 2e-9,
-        "crossed": 2e-8,
-        "partially crossed": 2e-8,
-        "crossed in three": 2e-8,
-        "crossed with slopes": 1e-9,
-        "nested and crossed with slopes": 2e-9,
-    },
     "products": {
         "same grouping twice": 4e-8,
         "crossed": 1e-6,
