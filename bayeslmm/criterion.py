@@ -163,8 +163,6 @@ def minimise(criterion: Criterion) -> Optimum:
     if diagonal.size == 0:
         value = criterion.value(criterion.factor(np.zeros(0)))[0]
         return Optimum(phi=np.zeros(0), value=value, gradient=0.0, curvature=np.inf, evaluations=1, converged=True)
-    if criterion.stats.plan.tail_columns > 300:  # then BLAS has work for all cores
-        return _minimise(criterion)
     with one_blas_thread():
         return _minimise(criterion)
 
@@ -206,33 +204,41 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
     diagonal = evaluate.criterion.diagonal
     value, gradient = evaluate(phi)
     free = np.flatnonzero(~diagonal | (phi > 0))
-    if not len(free):
-        return phi, value, gradient, free, np.zeros((0, 0))
     H = _hessian(evaluate, phi, free)
     renewed = 0
-    for _ in range(20):
-        eigenvalues, vectors = np.linalg.eigh(H)
-        sizes = np.maximum(np.abs(eigenvalues), 1e-8 * np.abs(eigenvalues).max() + 1e-12)
-        step = -vectors @ ((vectors.T @ gradient[free]) / sizes)
+    for _ in range(30):
+        if not len(free) or renewed > 8:
+            break
+        step = _newton_step(H, gradient[free])
         if np.abs(step).max() < 1e-9 * (1 + np.abs(phi).max()):
             break
-        trial = phi.copy()
-        trial[free] += step
-        if np.any(trial[diagonal] < 0):
-            break
-        new_value, new_gradient = evaluate(trial)
-        if not (np.isfinite(new_value) and new_value <= value + 1e-9 * (1 + abs(value) * 1e-4)):
-            break
-        slow = np.abs(new_gradient[free]).max() > 0.1 * np.abs(gradient[free]).max()
-        phi, value, gradient = trial, new_value, new_gradient
-        if np.abs(step).max() < 1e-7 * (1 + np.abs(phi).max()):
-            break
-        if slow:
-            renewed += 1
-            if renewed > 6:
+        for scale in (1.0, 0.3, 0.1, 0.01):
+            trial = phi.copy()
+            trial[free] += scale * step
+            trial[diagonal] = np.maximum(trial[diagonal], 0.0)
+            new_value, new_gradient = evaluate(trial)
+            if np.isfinite(new_value) and new_value <= value + 1e-9 * (1 + abs(value) * 1e-4):
                 break
+        else:
+            break
+        slow = scale < 1 or np.abs(new_gradient[free]).max() > 0.1 * np.abs(gradient[free]).max()
+        moved = np.abs(trial - phi).max()
+        phi, value, gradient = trial, new_value, new_gradient
+        if moved < 1e-7 * (1 + np.abs(phi).max()):
+            break
+        left = np.flatnonzero(~diagonal | (phi > 0))
+        if slow or len(left) < len(free):
+            renewed += 1
+            free = left
             H = _hessian(evaluate, phi, free)
     return phi, value, gradient, free, H
+
+
+def _newton_step(H: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """-H^-1 gradient, with the eigenvalues of H made positive."""
+    eigenvalues, vectors = np.linalg.eigh(H)
+    sizes = np.maximum(np.abs(eigenvalues), 1e-8 * np.abs(eigenvalues).max() + 1e-12)
+    return -vectors @ ((vectors.T @ gradient) / sizes)
 
 
 def _descent_from_bound(criterion: Criterion, phi: np.ndarray, value: float) -> np.ndarray | None:
