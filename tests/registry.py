@@ -136,9 +136,7 @@ def scale_choices(levels: int) -> list[tuple[float, ...]]:
 def shape(level) -> np.ndarray:
     """A relative factor lambda of ordinary size: lower triangular, diagonal where effects are independent."""
     r = level.r
-    lam = np.tril(0.4 - 0.3 * np.add.outer(np.arange(r), np.arange(r)), -1) + np.diag(
-        0.8 + 0.3 * np.arange(r)
-    )
+    lam = np.tril(0.4 - 0.3 * np.add.outer(np.arange(r), np.arange(r)), -1) + np.diag(0.8 + 0.3 * np.arange(r))
     return lam if level.correlated else np.diag(np.diag(lam))
 
 

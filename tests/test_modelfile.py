@@ -96,9 +96,7 @@ def test_an_error_names_the_file_and_the_line(text, line, what, instead, tmp_pat
     assert instead in message
 
 
-@pytest.mark.parametrize(
-    "table", ['[priors]\nsigma = "HalfNormal(sgma=2)"', '[priors.s]\nx = "HalfNormal(sgma=2)"']
-)
+@pytest.mark.parametrize("table", ['[priors]\nsigma = "HalfNormal(sgma=2)"', '[priors.s]\nx = "HalfNormal(sgma=2)"'])
 def test_an_unreadable_prior_is_a_prior_error_at_its_line(table):
     with pytest.raises(PriorError, match=r"line 3: priors\..*Did you mean 'sigma'"):
         ModelFile.parse(FORMULA + table)
@@ -115,9 +113,7 @@ def test_all_wrong_keys_are_told_at_once():
 
 def test_a_file_that_is_not_there_is_named_with_one_that_is(tmp_path):
     (tmp_path / "heights.toml").write_text(FORMULA)
-    with pytest.raises(
-        DescriptionError, match=r"no description file .*hights\.toml.*Did you mean 'heights\.toml'"
-    ):
+    with pytest.raises(DescriptionError, match=r"no description file .*hights\.toml.*Did you mean 'heights\.toml'"):
         ModelFile.read(tmp_path / "hights.toml")
     with pytest.raises(DescriptionError, match="there is no folder"):
         ModelFile.read(tmp_path / "nowhere" / "a.toml")
@@ -198,9 +194,7 @@ def test_unusable_data_are_named(tmp_path):
 
 def test_the_published_schema_is_current():
     written = json.loads((MODELS / "schema.json").read_text(encoding="utf-8"))
-    assert written == json_schema(), (
-        "write it anew: json.dumps(json_schema(), indent=2) to models/schema.json"
-    )
+    assert written == json_schema(), "write it anew: json.dumps(json_schema(), indent=2) to models/schema.json"
 
 
 def test_the_schema_explains_every_key():
