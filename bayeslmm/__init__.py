@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bayeslmm import density
-    from bayeslmm.compare import Comparison, compare
+    from bayeslmm.comparison import Comparison, compare
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
     from bayeslmm.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.lmm import LMM
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BayesLMMError": "errors",
-    "Comparison": "compare",
+    "Comparison": "comparison",
     "DataError": "errors",
     "DescriptionError": "errors",
     "Hierarchy": "hierarchy",
@@ -32,7 +32,7 @@ _HOME = {
     "PriorError": "errors",
     "Residual": "hierarchy",
     "SamplingError": "errors",
-    "compare": "compare",
+    "compare": "comparison",
 }
 
 __all__ = [

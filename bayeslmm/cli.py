@@ -187,7 +187,7 @@ def compare(
     quiet
         Only the comparison: no description, no progress.
     """
-    from bayeslmm.compare import compare as compare_variants
+    from bayeslmm.comparison import compare as compare_variants
 
     model = _load(file, source)
     out = _writable(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
@@ -384,7 +384,7 @@ def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.D
 
 def _posterior(lmm: LMM, variant: str, tree: xr.DataTree, random_effects: bool) -> str:
     """The posterior's part of the comparison table."""
-    from bayeslmm.compare import compare_posteriors
+    from bayeslmm.comparison import compare_posteriors
 
     table = compare_posteriors(lmm, {variant: tree}, random_effects=random_effects).shown[variant]
     note = tree.attrs.get("note")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from bayeslmm.compare import Comparison
+    from bayeslmm.comparison import Comparison
     from bayeslmm.design import LevelDesign
     from bayeslmm.lmm import LMM
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import __version__
-from bayeslmm.compare import Comparison
+from bayeslmm.comparison import Comparison
 from bayeslmm.tables import HEADINGS, NUMBERS, estimates, left_out, sampling, shown_centres, shown_diagnostics
 from bayeslmm.words import funnel_neck, number, paragraphs
 

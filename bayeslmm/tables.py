@@ -12,7 +12,7 @@ from bayeslmm.draws import POSTERIOR, SAMPLING
 from bayeslmm.words import fixed, number
 
 if TYPE_CHECKING:
-    from bayeslmm.compare import Comparison
+    from bayeslmm.comparison import Comparison
 
 WIDTH = 110
 MOST_EFFECTS = 40

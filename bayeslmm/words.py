@@ -14,7 +14,7 @@ from bayeslmm.draws import divergences
 from bayeslmm.parameters import corr_label, sigma_label
 
 if TYPE_CHECKING:
-    from bayeslmm.compare import Comparison
+    from bayeslmm.comparison import Comparison
     from bayeslmm.design import LevelDesign
 
 RHAT_LIMIT = 1.01

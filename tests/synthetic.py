@@ -5,7 +5,7 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 
-from bayeslmm.compare import compare_posteriors
+from bayeslmm.comparison import compare_posteriors
 from bayeslmm.parameters import coords, dims
 
 MODELS = Path(__file__).parent.parent / "models"

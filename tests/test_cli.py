@@ -128,7 +128,7 @@ class TestCompare:
             asked.update(settings)
             return Result()
 
-        monkeypatch.setattr("bayeslmm.compare.compare", compare)
+        monkeypatch.setattr("bayeslmm.comparison.compare", compare)
         return asked
 
     def test_describes_compares_and_writes_a_report(self, compared, capsys, tmp_path):
@@ -152,7 +152,7 @@ class TestCompare:
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("bayeslmm.compare.compare", interrupted)
+        monkeypatch.setattr("bayeslmm.comparison.compare", interrupted)
         assert main(["compare", HEIGHTS, "--quiet"]) == INTERRUPTED
         assert capsys.readouterr().err == "bayeslmm: Interrupted.\n"
 
@@ -224,7 +224,7 @@ class TestErrors:
         def never(*_, **__):
             raise AssertionError("the long work began")
 
-        monkeypatch.setattr("bayeslmm.compare.compare", never)
+        monkeypatch.setattr("bayeslmm.comparison.compare", never)
         monkeypatch.setattr(blm.LMM, "sample", never)
         suffix = ".html" if command[0] == "compare" else ".nc"
         (tmp_path / f"folder{suffix}").mkdir()

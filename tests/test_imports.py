@@ -23,7 +23,7 @@ ORDER = [
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "explain", "lmm"),
-    *("draws", "words", "tables", "compare", "plots", "report"),
+    *("draws", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
 
@@ -31,10 +31,10 @@ ORDER = [
 UPWARD = {
     ("hierarchy", "modelfile"),
     ("likelihood", "show"),
-    ("compare", "plots"),
-    ("compare", "report"),
-    ("words", "compare"),
-    ("compare", "tables"),
+    ("comparison", "plots"),
+    ("comparison", "report"),
+    ("words", "comparison"),
+    ("comparison", "tables"),
 }
 
 PYMC = {"op", "mixednormal", "variables", "joint", "marginal", "sampling"}

@@ -9,7 +9,7 @@ from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 
 import bayeslmm as blm
 from bayeslmm import plots
-from bayeslmm.compare import compare_posteriors
+from bayeslmm.comparison import compare_posteriors
 from bayeslmm.report import recipe, report_html
 
 VOID = {"meta", "img", "br"}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +96,7 @@ def compare_posteriors(lmm: LMM, posteriors: Mapping[str, xr.DataTree], random_e
     Examples
     --------
     >>> import arviz as az, bayeslmm as blm
-    >>> from bayeslmm.compare import compare_posteriors
+    >>> from bayeslmm.comparison import compare_posteriors
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
     >>> rng = np.random.default_rng(1)
     >>> values = {"sigma": rng.gamma(3, size=(4, 100)), "sigma_u2": rng.gamma(3, size=(4, 100))}
@@ -297,13 +295,3 @@ class Comparison:
         from bayeslmm.report import tables_html
 
         return tables_html(self) + paragraphs(self.findings)
-
-
-class _CallableModule(ModuleType):
-    """The module as a function: once imported, it stands where `blm.compare(lmm)` looks for the function."""
-
-    def __call__(self, lmm: LMM, **settings: Any) -> Comparison:
-        return compare(lmm, **settings)
-
-
-sys.modules[__name__].__class__ = _CallableModule

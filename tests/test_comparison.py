@@ -7,7 +7,7 @@ import pytest
 from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 
 import bayeslmm as blm
-from bayeslmm.compare import compare_posteriors
+from bayeslmm.comparison import compare_posteriors
 from bayeslmm.draws import density_of, effect_labels, parameter_draws
 from bayeslmm.words import funnel_neck, number
 
@@ -134,13 +134,6 @@ def test_posteriors_that_do_not_fit_are_refused_with_a_remedy(models):
 def test_compare_refuses_an_unknown_variant_before_sampling(models):
     with pytest.raises(blm.DescriptionError, match="no variant 'both'"):
         blm.compare(models["heights"], variants=["both"])
-
-
-def test_compare_can_be_called_before_and_after_its_module_is_imported():
-    import bayeslmm.compare
-
-    assert callable(blm.compare)
-    assert callable(bayeslmm.compare)
 
 
 # The words
