@@ -29,7 +29,7 @@ PROMISE = 1e-10
 # gradient_of_products  There the gradient of T is 1e-12 and no digit of it is left; log|V0| outweighs it.
 SHORT_OF_IT = {
     "products": {
-        "same grouping twice": 4e-8,
+        "same grouping twice": 2e-7,
         "crossed": 1e-6,
         "partially crossed": 2e-7,
         "crossed in three": 4e-7,
@@ -72,7 +72,7 @@ SHORT_OF_IT = {
         "crossed": 4e-8,
         "partially crossed": 1e-8,
         "crossed in three": 1e-7,
-        "crossed with slopes": 1e-8,
+        "crossed with slopes": 4e-8,
         "nested and crossed with slopes": 4e-7,
     },
     "variances": {
@@ -81,7 +81,7 @@ SHORT_OF_IT = {
         "crossed": 4e-8,
         "partially crossed": 1e-8,
         "crossed in three": 1e-7,
-        "crossed with slopes": 1e-8,
+        "crossed with slopes": 4e-8,
         "nested and crossed with slopes": 2e-7,
     },
 }
