@@ -8,6 +8,7 @@ as a weight when it is drawn (see `independence`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -150,7 +151,7 @@ class CollapsedPosterior:
         """p(beta | y, phi) from T (B, d, d)."""
         H, h = self._normal_equations(phi, T)
         size = 1 / np.sqrt(np.einsum("bii->bi", H))
-        L = np.linalg.cholesky(H * size[:, :, None] * size[:, None, :])
+        L = _cholesky_or_nan(H * size[:, :, None] * size[:, None, :])
         half = np.linalg.solve(L, (h * size)[..., None])
         mean = np.linalg.solve(np.swapaxes(L, -1, -2), half)[..., 0] * size
         return Conditional(mean=mean, root=L / size[:, :, None])
@@ -199,6 +200,8 @@ class CollapsedPosterior:
         lams = np.where(sane[:, None], lams, 1.0)
         phi = np.where(sane[:, None], phi, 0.0)
         logdet, T = evaluate_many(self.stats, lams)
+        sane &= np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2))
+        T = np.where(sane[:, None, None], T, np.eye(T.shape[1]))
         conditional = self.conditional(phi, T)
         value = np.full(len(x), -np.inf)
         value[sane] = (self.log_likelihood(phi, logdet, T, conditional))[sane] + self.log_prior(x[sane])
@@ -250,6 +253,18 @@ class CollapsedPosterior:
 def collapsed_posterior(stats: Statistics, priors: Priors) -> CollapsedPosterior:
     """The collapsed posterior in its log coordinates."""
     return CollapsedPosterior(stats=stats, priors=priors, shift=np.zeros(Coordinates(design=stats.design).size))
+
+
+def _cholesky_or_nan(A: np.ndarray) -> np.ndarray:
+    """Cholesky factors of a stack of matrices; NaN for those that are not positive definite."""
+    try:
+        return np.linalg.cholesky(A)
+    except np.linalg.LinAlgError:
+        out = np.full_like(A, np.nan)
+        for i, one in enumerate(A):
+            with suppress(np.linalg.LinAlgError):
+                out[i] = np.linalg.cholesky(one)
+        return out
 
 
 def _log_cosh(x: np.ndarray) -> np.ndarray:

@@ -71,6 +71,11 @@ def compare(
     >>> list(both.table.index)
     ['beta[Intercept]', 'sigma', 'sigma_u2']
     """
+    if not hasattr(lmm, "design"):
+        raise DescriptionError(
+            f"compare was given a {type(lmm).__name__}; it takes a model: blm.compare(blm.LMM(formula, data)), "
+            'or blm.compare(blm.LMM.from_toml("models/heights.toml")).'
+        )
     names = (variants,) if isinstance(variants, str) else tuple(variants)
     for name in names:
         check_variant(name)

@@ -19,6 +19,7 @@ from bayeslmm.statistics import Statistics, group_sums
 from bayeslmm.threads import one_blas_thread
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
+HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,8 @@ class Criterion:
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         """Criterion and its gradient with respect to the free entries."""
         factor = self.factor(phi)
+        if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
+            return HOPELESS, np.zeros_like(phi)
         value, rss, coefficients, Pinv = self.value(factor)
         p = self.stats.design.p
         v = np.append(-coefficients, 1.0)

@@ -78,7 +78,7 @@ def joint_logpdf(y, X, Z, beta, u, sigma2: float, G, R=None) -> float:
     e = y - X @ beta - Z @ u
     logdet_G, quad_u = _quadratic(G, u)
     logdet_R, quad_e = (0.0, float(e @ e)) if R is None else _quadratic(_dense(R), e)
-    return -0.5 * ((n + q) * np.log(2 * np.pi * sigma2) + logdet_G + logdet_R + (quad_u + quad_e) / sigma2)
+    return float(-0.5 * ((n + q) * np.log(2 * np.pi * sigma2) + logdet_G + logdet_R + (quad_u + quad_e) / sigma2))
 
 
 def marginal_logpdf(y, X, Z, beta, sigma2: float, G, R=None) -> float:
@@ -95,7 +95,7 @@ def marginal_logpdf(y, X, Z, beta, sigma2: float, G, R=None) -> float:
     y, X, beta = np.asarray(y, dtype=float), np.asarray(X, dtype=float), np.asarray(beta, dtype=float)
     V = Z @ G @ Z.T + (np.eye(y.size) if R is None else _dense(R))
     logdet, quad = _quadratic(V, y - X @ beta)
-    return -0.5 * (y.size * np.log(2 * np.pi * sigma2) + logdet + quad / sigma2)
+    return float(-0.5 * (y.size * np.log(2 * np.pi * sigma2) + logdet + quad / sigma2))
 
 
 def conditional_moments(y, X, Z, beta, sigma2: float, G, R=None) -> tuple[np.ndarray, np.ndarray]:

@@ -529,7 +529,10 @@ def tail_factor(tail, lam, S):
             square += M[i, j] * M[i, j]
         trace += M[i, i]
         M[i, i] += 1.0
-    L = np.linalg.cholesky(M)
+    try:
+        L = np.linalg.cholesky(M)
+    except Exception:  # overflow, or rounding as large as I itself: the caller sees NaN
+        L = np.full_like(M, np.nan)
     logdet = 0.0
     for i in range(M.shape[0]):
         logdet += 2.0 * np.log(L[i, i])

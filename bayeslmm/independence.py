@@ -91,7 +91,10 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
 
     def objective(x):
         with np.errstate(all="ignore"):
-            value, gradient = posterior.value_and_gradient(x)
+            try:
+                value, gradient = posterior.value_and_gradient(x)
+            except np.linalg.LinAlgError:
+                return 1e50, np.zeros_like(x)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return 1e50, np.zeros_like(x)
         return -value, -gradient
@@ -190,7 +193,9 @@ def run_chains(
         z = np.concatenate([r.standard_normal((draws, p)) for r in rngs])
         fresh = weigh(posterior, proposal, x, z, progress)
         _require_support(fresh)
-        shape = pareto_k(fresh.log_weight)
+        # a short run borrows the weights of the adaptation, to have a tail at all
+        few = fresh.lp.size < 200
+        shape = pareto_k(np.concatenate([batch.log_weight, fresh.log_weight]) if few else fresh.log_weight)
         if attempt or (shape < 0.6 and fresh.efficiency > 0.3):
             break
         proposal, batch = match_moments(proposal, fresh), fresh

@@ -52,6 +52,8 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
 
 def _per_level(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, bool]:
     names = [level.name for level in design.levels]
+    if not isinstance(centered, bool | Mapping):
+        raise DescriptionError(f"centered={centered!r}; expected True, False, or a mapping such as {{'u2': True}}.")
     if not isinstance(centered, Mapping):
         return dict.fromkeys(names, bool(centered))
     for name in centered:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.criterion import SINGULAR, Criterion, Optimum, minimise
 from bayeslmm.design import Design
+from bayeslmm.errors import DataError
 from bayeslmm.parameters import corr_label, sigma_label
 from bayeslmm.statistics import Statistics
 
@@ -35,6 +37,9 @@ class RandomEffects(Mapping):
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(f"{name}, one per {self.labels[name]}\n{frame}" for name, frame in self.frames.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +256,9 @@ class LikelihoodFit:
 
         return fit_text(self)
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
 
 def fit_likelihood(stats: Statistics, reml: bool) -> LikelihoodFit:
     """Fit by ML or REML.
@@ -266,6 +274,11 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
     """Everything that follows from the optimum."""
     stats, design = criterion.stats, criterion.stats.design
     factor = criterion.factor(optimum.phi)
+    if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
+        raise DataError(
+            "The likelihood cannot be computed at the point where the search ended: the numbers overflow. "
+            "Scale y and the columns to ordinary sizes, or drop an effect that the data cannot tell apart."
+        )
     value, rss, coefficients, Pinv = criterion.value(factor)
     sigma = stats.scale * np.sqrt(rss / criterion.degrees)
     Rinv = np.linalg.inv(stats.R) if design.p else stats.R

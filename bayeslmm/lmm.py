@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,9 @@ class LMM:
 
     def __repr__(self) -> str:
         return f"LMM({self.hierarchy.formula!r}, {self.design.n} rows)"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"
 
     def describe(self) -> str:
         """Say in words what the hierarchy is, with its counts and the shape and fill of Z."""

@@ -53,6 +53,17 @@ class Priors:
     corr: tuple[Prior | None, ...]
     reasons: tuple[PriorRow, ...] = ()
 
+    def __repr__(self) -> str:
+        rows = [(row.parameter, str(row.prior), f"{row.source}: {row.reason}") for row in self.reasons]
+        wide = [max((len(row[k]) for row in rows), default=0) for k in (0, 1)]
+        return "\n".join(f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in rows)
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        with pd.option_context("display.max_colwidth", None):
+            return self.table().to_html()
+
     def table(self) -> pd.DataFrame:
         """Return the priors with their reasons, one row per parameter, numbers in the units of y.
 

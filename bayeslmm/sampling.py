@@ -74,7 +74,7 @@ def sample(
     SamplingError
         If the run was interrupted or has draws that are not finite; its `clean` is the part that can be trusted.
     """
-    _check(variant, sampler, target_accept, draws=draws, tune=tune, chains=chains)
+    _check(variant, sampler, target_accept, random_seed, draws=draws, tune=tune, chains=chains)
     began = time.perf_counter()
     seed = np.random.SeedSequence(random_seed)
     note = ""
@@ -103,7 +103,7 @@ def _say(note: str) -> None:
     warnings.warn(note, UserWarning, stacklevel=4)
 
 
-def _check(variant: str, sampler: str, target_accept: float, **counts: int) -> None:
+def _check(variant: str, sampler: str, target_accept: float, random_seed: int | None, **counts: int) -> None:
     for name, value, known in (
         ("variant", variant, ("marginal", "joint")),
         ("sampler", sampler, ("auto", "collapsed", "nuts")),
@@ -118,6 +118,11 @@ def _check(variant: str, sampler: str, target_accept: float, **counts: int) -> N
         )
     if not 0 < target_accept < 1:
         raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
+    whole = isinstance(random_seed, (int, np.integer)) and not isinstance(random_seed, bool)
+    if random_seed is not None and not (whole and random_seed >= 0):
+        raise DescriptionError(
+            f"random_seed={random_seed!r}; expected a whole number from 0 up, such as random_seed=1."
+        )
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < (0 if name == "tune" else 1):
             raise DescriptionError(f"{name}={count!r}; expected a positive whole number, such as {name}=1000.")

@@ -210,6 +210,28 @@ class Statistics:
         return np.concatenate([(M @ lam).ravel() for M, lam in zip(self.maps, lambdas, strict=True)] or [np.zeros(0)])
 
 
+def _couplings(Z, ZT, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per group of Z (r columns a group) the tail columns it meets, and Z'ZT there.
+
+    Returns (m + 1) starts, the columns (ascending within a group), and the products, per group r x length row by
+    row. A group meets a column when they share a row of the data, whatever the products sum to: sums that happen to
+    be zero are kept, because elimination fills them.
+    """
+    ones, ones_T = (type(M)((np.ones(M.nnz), M.indices, M.indptr), shape=M.shape) for M in (Z, ZT))
+    pattern = (ones[:, ::r].T @ ones_T).tocsr()
+    pattern.sort_indices()
+    starts, cols = pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
+    lengths = np.diff(starts)
+    keys = np.repeat(np.arange(lengths.size), lengths) * ZT.shape[1] + cols
+    G = (Z.T @ ZT).tocoo()
+    row, col = G.coords
+    group, effect = row.astype(np.int64) // r, row % r
+    place = np.searchsorted(keys, group * ZT.shape[1] + col) - starts[group]
+    values = np.zeros(int(starts[-1]) * r)
+    values[starts[group] * r + effect * lengths[group] + place] = G.data
+    return starts, cols, values
+
+
 def build_structure(levels: tuple[LevelDesign, ...], plan: Plan, better: list[np.ndarray]) -> Structure:
     """Fill the kernels' fixed arrays from the improved columns of the levels."""
     s, nt = len(plan.chain), len(plan.tail)
@@ -273,14 +295,8 @@ def build_structure(levels: tuple[LevelDesign, ...], plan: Plan, better: list[np
         zz_parts.append(products.ravel())
         nnz = 0
         if nt:
-            G = (block(k, rank[c]).T @ ZT).tocsr()
-            G.sort_indices()
-            pointers = G.indptr[:: level.r].astype(np.int64)
-            per_group = np.diff(G.indptr)[:: level.r].astype(np.int64)
-            starts = np.concatenate([[0], np.cumsum(per_group)])
-            rows = np.repeat(pointers[:-1] - starts[:-1], per_group) + np.arange(starts[-1])
-            cols = G.indices[rows].astype(np.int64)
-            zt_parts.append(G.data)
+            starts, cols, values = _couplings(block(k, rank[c]), ZT, level.r)
+            zt_parts.append(values)
             list_parts.append(starts + column_at)
             column_parts.append(cols)
             patterns.append((starts, cols))

@@ -112,6 +112,21 @@ CASES = [
         formula="y ~ 1 + x + (1 + x | a/b) + (1 + w || h)",
         groups={"a": "ppppppppqqqqqqqq", "b": "kkkkllllkkkkklll", "h": "ijkijkijjkkijkij"},
     ),
+    Case(  # f = p never meets h = k: products that are exactly zero between groups that do meet
+        name="factor by group, crossed",
+        formula="y ~ 0 + f + (0 + f | g) + (1 | h)",
+        groups={"f": "ppqqppqqppqqppqqpp", "g": "aaaabbbbccccddddaa", "h": "ijklijklijklijklij"},
+    ),
+    Case(
+        name="factor by nested groups, crossed",
+        formula="y ~ 1 + (0 + f | a/b) + (1 | h)",
+        groups={
+            "f": "ppqqppqqppqqppqqpqpq",
+            "a": "uuuuuuuuuuvvvvvvvvvv",
+            "b": "kkkkkllllllllllkkkkk",
+            "h": "ijijijijijijijijijji",
+        },
+    ),
     Case(
         name="far from zero",
         formula="y ~ 1 + x + (1 | g)",

@@ -223,6 +223,8 @@ def test_asking_for_the_collapsed_sampler_keeps_it_and_notes_the_trouble(dyestuf
         ({"draws": 0}, "draws=0"),
         ({"chains": 2.5}, "chains=2.5"),
         ({"target_accept": 1.5}, "between 0 and 1"),
+        ({"random_seed": 1.5}, "whole number"),
+        ({"variant": "joint", "centered": "yes"}, "True, False"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_runs(dyestuff2, settings, words):
@@ -253,3 +255,29 @@ def test_a_grouping_may_bear_any_name(name):
     tree = blm.LMM(f"diameter ~ 1 + (1 | plate) + (1 | {name})", data).sample(draws=50, random_seed=1, progress=False)
     assert tree["posterior"]["u3"].dims == ("chain", "draw", f"{name}_group")
     assert list(tree["posterior"][f"{name}_group"].values) == list("ABCDEF")
+
+
+def test_products_that_sum_to_zero_do_not_hide_that_groups_meet():
+    """A balanced experiment with a slope on +-1: its products with the items are all exactly zero."""
+    rng = np.random.default_rng(0)
+    subject, item, c = (x.ravel() for x in np.meshgrid(range(12), range(8), [-1.0, 1.0], indexing="ij"))
+    y = rng.normal(size=12)[subject] * (1 + 0.4 * c) + rng.normal(size=8)[item] + rng.normal(size=c.size)
+    lmm = blm.LMM("y ~ c + (1 + c | subject) + (1 | item)", {"y": y, "c": c, "subject": subject, "item": item})
+    fit = lmm.ml()
+    G = [np.kron(np.eye(v.m), lam @ lam.T) for v, lam in zip(lmm.design.levels, fit.lambdas, strict=True)]
+    Z = [v.Z for v in lmm.design.levels]
+    dense = blm.density.marginal_logpdf(lmm.design.y, lmm.design.X, Z, fit.beta, fit.sigma**2, G)
+    assert fit.loglik == pytest.approx(dense, abs=1e-9)
+    assert lmm.sample(draws=200, random_seed=1, progress=False).attrs["sampler"] == "collapsed"
+
+
+def test_far_away_proposals_are_refused_not_raised(dyestuff2):
+    posterior = collapsed_posterior(dyestuff2.statistics, dyestuff2.priors)
+    far = np.array([[0.0, 500.0], [-400.0, 1.0], [0.0, 0.0]])
+    value, *_ = posterior.evaluate(far)
+    assert np.isneginf(value[:2]).all()
+    assert np.isfinite(value[2])
+
+
+def test_a_short_run_is_still_the_collapsed_samplers(dyestuff2):
+    assert dyestuff2.sample(draws=5, random_seed=1, progress=False).attrs["sampler"] == "collapsed"

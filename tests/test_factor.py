@@ -28,21 +28,26 @@ PROMISE = 1e-10
 #   covariances         information is 1e-8 of the rest; so does a group that has fewer rows than effects.
 # gradient_of_products  There the gradient of T is 1e-12 and no digit of it is left; log|V0| outweighs it.
 SHORT_OF_IT = {
+    "log_determinant": {"factor by nested groups, crossed": 4e-9},
     "products": {
         "same grouping twice": 2e-7,
         "crossed": 1e-6,
         "partially crossed": 2e-7,
         "crossed in three": 4e-7,
         "crossed with slopes": 5e-7,
+        "factor by group, crossed": 5e-7,
         "nested and crossed with slopes": 5e-7,
+        "factor by nested groups, crossed": 5e-7,
     },
-    "log_density": {"far from zero": 1e-9},
+    "log_density": {"far from zero": 1e-9, "factor by nested groups, crossed": 3e-9},
     "gradient_of_log_density": {
         "crossed": 3e-8,
         "partially crossed": 4e-8,
         "crossed in three": 2e-8,
         "crossed with slopes": 2e-7,
+        "factor by group, crossed": 2e-7,
         "nested and crossed with slopes": 1e-7,
+        "factor by nested groups, crossed": 1e-7,
         "far from zero": 2e-9,
     },
     "gradient_of_log_determinant": {
@@ -50,21 +55,27 @@ SHORT_OF_IT = {
         "partially crossed": 4e-9,
         "crossed in three": 3e-9,
         "crossed with slopes": 2e-8,
+        "factor by group, crossed": 2e-8,
         "nested and crossed with slopes": 2e-8,
+        "factor by nested groups, crossed": 2e-8,
     },
     "gradient_of_products": {
         "crossed": np.inf,
         "partially crossed": np.inf,
         "crossed in three": np.inf,
         "crossed with slopes": np.inf,
+        "factor by group, crossed": np.inf,
         "nested and crossed with slopes": np.inf,
+        "factor by nested groups, crossed": np.inf,
     },
     "modes": {
         "crossed": 2e-8,
         "partially crossed": 2e-8,
         "crossed in three": 4e-8,
         "crossed with slopes": 1e-7,
+        "factor by group, crossed": 1e-7,
         "nested and crossed with slopes": 2e-7,
+        "factor by nested groups, crossed": 2e-7,
     },
     "drawn_covariance": {
         "slopes of singletons": 4e-8,
@@ -73,7 +84,9 @@ SHORT_OF_IT = {
         "partially crossed": 1e-8,
         "crossed in three": 1e-7,
         "crossed with slopes": 4e-8,
+        "factor by group, crossed": 4e-8,
         "nested and crossed with slopes": 4e-7,
+        "factor by nested groups, crossed": 4e-7,
     },
     "variances": {
         "slopes of singletons": 4e-8,
@@ -82,7 +95,9 @@ SHORT_OF_IT = {
         "partially crossed": 1e-8,
         "crossed in three": 1e-7,
         "crossed with slopes": 4e-8,
+        "factor by group, crossed": 4e-8,
         "nested and crossed with slopes": 2e-7,
+        "factor by nested groups, crossed": 2e-7,
     },
 }
 
