@@ -24,7 +24,8 @@ def _dense(matrix) -> np.ndarray:
 
 
 def _side_by_side(Z, u, G) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    if not isinstance(G, (list, tuple)):
+    several = isinstance(G, (list, tuple)) and _dense(G[0]).ndim == 2  # [[1.0]] is one matrix, written as a list
+    if not several:
         return _dense(Z), None if u is None else np.asarray(u, dtype=float).ravel(), _dense(G)
     blocks = [_dense(block) for block in G]
     q = sum(block.shape[0] for block in blocks)
