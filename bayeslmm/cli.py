@@ -84,10 +84,13 @@ class Source:
         The model in lme4's notation, instead of a description file: "y ~ 1 + x + (1 | group)".
     data
         The table for --formula, a .csv or .csv.gz file.
+    missing
+        With --formula: what to do with rows that have missing values.
     """
 
     formula: str | None = None
     data: Path | None = None
+    missing: Literal["error", "drop"] = "error"
 
 
 DEFAULT_SAMPLING = Sampling()
@@ -312,12 +315,15 @@ def _load(file: Path | None, source: Source) -> Model:
         if not source.data.is_file():
             raise DataError(f"--data: there is no file {source.data}.")
         hierarchy = Hierarchy.from_formula(source.formula or "")
-        described = ModelFile(path=Path("--data"), hierarchy=hierarchy, data=source.data)
+        described = ModelFile(path=Path("--data"), hierarchy=hierarchy, data=source.data, missing=source.missing)
         stem = source.data.name.split(".")[0]
     from bayeslmm.lmm import LMM
 
     frame = described.load_data()
-    lmm = LMM(described.hierarchy, frame, priors=described.priors, missing=described.missing)
+    try:
+        lmm = LMM(described.hierarchy, frame, priors=described.priors, missing=described.missing)
+    except BayesLMMError as error:
+        raise type(error)(f"{file or source.data}: {error}") from error
     about = {"title": described.title, "source": described.source, "notes": described.notes}
     if file is not None:
         about["load"] = f"lmm = blm.LMM.from_toml({str(file)!r})"

@@ -11,7 +11,8 @@ import pandas as pd
 
 from bayeslmm import structure
 from bayeslmm.checks import check_fixed, check_level, read_response, unknown_groups
-from bayeslmm.columns import Encoder, learn, names_in, text_hints
+from bayeslmm.columns import INTERCEPT, Encoder, learn, names_in, text_hints
+from bayeslmm.errors import DataError
 from bayeslmm.frame import take
 from bayeslmm.grouping import find_groups
 from bayeslmm.hierarchy import Hierarchy, Level
@@ -295,6 +296,11 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
     >>> design.coef, design.levels[0].groups
     (('Intercept', 'x'), ('a', 'b'))
     """
+    if INTERCEPT in used_columns(hierarchy):
+        raise DataError(
+            f"The model uses a column called {INTERCEPT!r}, which is the name of the constant column; "
+            "rename it in the data and in the formula."
+        )
     frame, dropped = take(data, used_columns(hierarchy), missing)
     y = read_response(hierarchy.response, frame)
     fixed, X = learn(hierarchy.fixed, frame)

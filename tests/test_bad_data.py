@@ -360,3 +360,9 @@ class TestWhatCannotBeEstimated:
         )
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert said.stdout.strip() == "[]"
+
+
+def test_the_constants_own_name_is_refused_for_a_column():
+    data = {"y": [1.0, 2, 4, 5], "Intercept": [0.0, 1, 0, 1], "g": list("aabb")}
+    with pytest.raises(DataError, match="rename it"):
+        build_design(Hierarchy.from_formula("y ~ 1 + Intercept + (1 | g)"), data)
