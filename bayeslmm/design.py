@@ -296,7 +296,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
     >>> design.coef, design.levels[0].groups
     (('Intercept', 'x'), ('a', 'b'))
     """
-    if INTERCEPT in used_columns(hierarchy):
+    if INTERCEPT in hierarchy.columns:
         raise DataError(
             f"The model uses a column called {INTERCEPT!r}, which is the name of the constant column; "
             "rename it in the data and in the formula."
