@@ -152,7 +152,7 @@ def _draw(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, m
 def _threads(stats: Statistics, evaluations: int) -> int:
     """Threads for a batch: starting them costs more than a small batch does."""
     numbers = stats.structure.zz.size + stats.structure.zt.size + stats.structure.q + stats.structure.zz_tail.size
-    return threads.workers() if evaluations * numbers > 2_000_000 else 1
+    return threads.workers() if evaluations * numbers > 300_000 else 1
 
 
 def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

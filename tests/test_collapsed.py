@@ -281,3 +281,16 @@ def test_far_away_proposals_are_refused_not_raised(dyestuff2):
 
 def test_a_short_run_is_still_the_collapsed_samplers(dyestuff2):
     assert dyestuff2.sample(draws=5, random_seed=1, progress=False).attrs["sampler"] == "collapsed"
+
+
+@pytest.mark.parametrize("shape", [0.1, 0.5, 0.9])
+def test_pareto_k_is_arvizs(shape):
+    from arviz_stats.base import array_stats
+
+    log_weights = np.log1p(np.random.default_rng(3).pareto(1 / shape, 3000))
+    expected = float(array_stats.psislw(-log_weights)[1])  # ArviZ wants the negative
+    assert independence.pareto_k(log_weights) == pytest.approx(expected, abs=1e-6)
+
+
+def test_equal_weights_have_no_tail():
+    assert independence.pareto_k(np.zeros(1000)) < 0
