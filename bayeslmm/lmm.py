@@ -65,7 +65,9 @@ class LMM:
             )
         self.hierarchy = hierarchy
         self.design: Design = build_design(hierarchy, data, missing=missing)
-        self.priors: Priors = resolve_priors(self.design, priors)
+        self._given_priors = priors
+        if priors:
+            _ = self.priors  # a wrong one is an error now, not later
         self._fits: dict[bool, LikelihoodFit] = {}
 
     @classmethod
@@ -91,6 +93,11 @@ class LMM:
         from bayeslmm.explain import explain_plan
 
         return explain_plan(self.statistics)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """The prior of every parameter; `lmm.priors.table()` prints them with the defaults' reasons."""
+        return resolve_priors(self.design, self._given_priors)
 
     @cached_property
     def statistics(self) -> Statistics:
