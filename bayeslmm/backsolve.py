@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm.compiling import njit
 from bayeslmm.elimination import (
     C_ANCESTORS,
     C_BLOCK,
@@ -27,107 +28,9 @@ from bayeslmm.elimination import (
     C_MAP,
     C_TZ,
     C_Z,
-    T_COLUMN,
-    T_EFFECTS,
-    T_GROUPS,
-    T_LAMBDA,
-    T_LEVEL,
-    T_Z,
     b_offsets,
-    njit,
-    scale_columns,
-    scale_rows,
-    scale_rows_transposed,
 )
-
-
-@njit
-def _invert_lower(L):
-    """Inverse of a lower triangular matrix by doubling blocks, so that the work is in matrix products."""
-    n = L.shape[0]
-    X = np.zeros_like(L)
-    size = 32
-    for o in range(0, n, size):
-        e = min(o + size, n)
-        for c in range(o, e):
-            X[c, c] = 1.0 / L[c, c]
-            for i in range(c + 1, e):
-                x = 0.0
-                for k in range(c, i):
-                    x -= L[i, k] * X[k, c]
-                X[i, c] = x / L[i, i]
-    while size < n:
-        for o in range(0, n - size, 2 * size):
-            m = o + size
-            e = min(m + size, n)
-            C = np.dot(np.ascontiguousarray(L[m:e, o:m]), np.ascontiguousarray(X[o:m, o:m]))
-            X[m:e, o:m] = -np.dot(np.ascontiguousarray(X[m:e, m:e]), C)
-        size *= 2
-    return X
-
-
-@njit
-def _gram_of_lower(X):
-    """X'X for a lower triangular X, by blocks that skip the zeros."""
-    n = X.shape[0]
-    G = np.empty_like(X)
-    size = 128
-    for o in range(0, n, size):
-        e = min(o + size, n)
-        left = np.ascontiguousarray(X[o:, o:e])
-        G[o:e, :e] = np.dot(left.T, np.ascontiguousarray(X[o:, :e]))
-        for i in range(o, e):
-            for j in range(i):
-                G[j, i] = G[i, j]
-    return G
-
-
-@njit
-def _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
-    """Modes and gradient of the tail; returns its effects' covariance C and modes b_T."""
-    q, d = SW.shape
-    X = _invert_lower(Lt)
-    Minv = _gram_of_lower(X)
-    half = np.empty((q, d))
-    scale_rows(tail, lam, SW, half)
-    bT = np.empty((q, d))
-    scale_rows_transposed(tail, lam, np.dot(Minv, half), bT)
-    left = np.empty((q, q))
-    scale_rows_transposed(tail, lam, Minv, left)
-    C = np.empty((q, q))
-    scale_columns(tail, lam, left, C, True)
-    Q = SW - np.dot(S, bT)
-    SL = np.empty((q, q))  # S Lambda, by symmetry (Lambda' S)'
-    scale_columns(tail, lam, S, SL, False)
-    QT = np.dot(Q, Tbar)
-    for t in range(tail.shape[0]):
-        r = tail[t, T_EFFECTS]
-        lo = tail[t, T_LAMBDA]
-        lm = lam[lo : lo + r * r].reshape(r, r)
-        H = np.zeros((r, r))
-        KL = np.zeros((r, r))  # sum of K_tt lambda = (lambda' K_tt)'
-        for g in range(tail[t, T_GROUPS]):
-            o = tail[t, T_COLUMN] + g * r
-            for i in range(r):
-                for w in range(d):
-                    b[tail[t, T_Z] + g * r + i, w] = bT[o + i, w]
-                for j in range(r):
-                    x = 0.0
-                    for w in range(d):
-                        x += QT[o + i, w] * Q[o + j, w]
-                    H[i, j] += x
-                    x = 0.0
-                    for c in range(q):
-                        x += Minv[o + i, c] * SL[o + j, c]
-                    KL[j, i] += x
-                    variances[voff[tail[t, T_LEVEL]] + (g * r + i) * r + j] = C[o + i, o + j]
-        for i in range(r):
-            for j in range(r):
-                x = a * KL[i, j]
-                for k in range(r):
-                    x -= H[i, k] * lm[k, j]
-                grad[lo + i * r + j] += 2.0 * x
-    return C, bT
+from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, scale_rows, scale_rows_transposed, tail_backward
 
 
 @njit
@@ -160,7 +63,7 @@ def backward(
     nt = tail.shape[0]
     grad[:] = 0.0
     if nt > 0:
-        CT, bT = _tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad)
+        CT, bT = tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad)
     else:
         CT = np.zeros((0, 0))
         bT = np.zeros((0, d))

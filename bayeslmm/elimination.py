@@ -26,20 +26,10 @@ Elimination by levels follows Bates, Alday, Kleinschmidt et al., MixedModels.jl;
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-
-def njit(function):
-    """Compile without the GIL and keep the result on disk, next to the source or in the user's cache folder.
-
-    Where no folder can be written, the kernels are compiled anew in every process.
-    """
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # numba found nowhere to write
-        return numba.njit(nogil=True, error_model="numpy")(function)
-
+from bayeslmm.compiling import njit
+from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, tail_forward
 
 # Columns of the table `chain`, one row per level of the nested chain, leaf first.
 (
@@ -57,8 +47,6 @@ def njit(function):
     C_TZ,
     C_MAP,
 ) = range(13)
-# Columns of the table `tail`, one row per level outside the chain.
-(T_LEVEL, T_GROUPS, T_EFFECTS, T_Z, T_LAMBDA, T_COLUMN) = range(6)
 
 
 @njit
@@ -447,116 +435,8 @@ def forward(
         group += 1
 
     if nt > 0:
-        logdet += _tail_forward(tail, lam, S, SW, Lt, T)
+        logdet += tail_forward(tail, lam, S, SW, Lt, T)
     for a in range(d):
         for b in range(a):
             T[a, b] = T[b, a]
-    return logdet
-
-
-@njit
-def scale_rows(tail, lam, M, out):
-    """Out = Lambda_T' M, block row by block row."""
-    cols = M.shape[1]
-    for t in range(tail.shape[0]):
-        r = tail[t, T_EFFECTS]
-        lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
-        for g in range(tail[t, T_GROUPS]):
-            o = tail[t, T_COLUMN] + g * r
-            for a in range(r):
-                for c in range(cols):
-                    x = 0.0
-                    for k in range(r):
-                        x += lm[k, a] * M[o + k, c]
-                    out[o + a, c] = x
-
-
-@njit
-def scale_rows_transposed(tail, lam, M, out):
-    """Out = Lambda_T M, block row by block row."""
-    cols = M.shape[1]
-    for t in range(tail.shape[0]):
-        r = tail[t, T_EFFECTS]
-        lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
-        for g in range(tail[t, T_GROUPS]):
-            o = tail[t, T_COLUMN] + g * r
-            for a in range(r):
-                for c in range(cols):
-                    x = 0.0
-                    for k in range(r):
-                        x += lm[a, k] * M[o + k, c]
-                    out[o + a, c] = x
-
-
-@njit
-def scale_columns(tail, lam, M, out, transposed):
-    """Out = M Lambda_T, or M Lambda_T' where `transposed`."""
-    for i in range(M.shape[0]):
-        for t in range(tail.shape[0]):
-            r = tail[t, T_EFFECTS]
-            lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
-            for g in range(tail[t, T_GROUPS]):
-                o = tail[t, T_COLUMN] + g * r
-                for a in range(r):
-                    x = 0.0
-                    for k in range(r):
-                        x += M[i, o + k] * (lm[a, k] if transposed else lm[k, a])
-                    out[i, o + a] = x
-
-
-@njit
-def symmetrise(S):
-    """Copy the lower triangle to the upper one."""
-    for i in range(S.shape[0]):
-        for j in range(i):
-            S[j, i] = S[i, j]
-
-
-@njit
-def tail_factor(tail, lam, S):
-    """Lower Cholesky factor of I + N, N = Lambda_T' S Lambda_T with S symmetric, and log|I + N|.
-
-    A log determinant that is tiny itself comes from the trace: tr N - tr N^2 / 2 + O(|N|^3).
-    """
-    half = np.empty_like(S)
-    scale_rows(tail, lam, S, half)
-    M = np.empty_like(S)
-    scale_columns(tail, lam, half, M, False)
-    trace = 0.0
-    square = 0.0
-    for i in range(M.shape[0]):
-        for j in range(M.shape[1]):
-            square += M[i, j] * M[i, j]
-        trace += M[i, i]
-        M[i, i] += 1.0
-    try:
-        L = np.linalg.cholesky(M)
-    except Exception:  # overflow, or rounding as large as I itself: the caller sees NaN
-        L = np.full_like(M, np.nan)
-    logdet = 0.0
-    for i in range(M.shape[0]):
-        logdet += 2.0 * np.log(L[i, i])
-    return L, trace - 0.5 * square if square < 1e-10 else logdet
-
-
-@njit
-def _tail_forward(tail, lam, S, SW, Lt, T):
-    q, d = SW.shape
-    symmetrise(S)
-    L, logdet = tail_factor(tail, lam, S)
-    Lt[:, :] = L
-    V = np.empty((q, d))
-    scale_rows(tail, lam, SW, V)
-    for i in range(q):
-        for w in range(d):
-            x = V[i, w]
-            for k in range(i):
-                x -= L[i, k] * V[k, w]
-            V[i, w] = x / L[i, i]
-    for a in range(d):
-        for b in range(a, d):
-            x = 0.0
-            for i in range(q):
-                x += V[i, a] * V[i, b]
-            T[a, b] -= x
     return logdet

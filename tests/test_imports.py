@@ -19,7 +19,7 @@ ORDER = [
     *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "hierarchy"),
     *("distributions", "prior", "priors", "tomltext", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "design"),
-    *("parameters", "statistics", "elimination", "backsolve", "factor", "density"),
+    *("parameters", "statistics", "compiling", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "explain", "lmm"),
