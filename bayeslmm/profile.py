@@ -12,7 +12,6 @@ effects is a partial correlation in an order that begins with one of them, so it
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.factor import factorise_statistics
 from bayeslmm.parameters import Coordinates, corr_cholesky, corr_label, level_names, sigma_label
 from bayeslmm.statistics import Statistics
+from bayeslmm.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from bayeslmm.likelihood import LikelihoodFit
@@ -73,7 +73,7 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
     from scipy.stats import norm
 
     z = float(norm.ppf((1 + level) / 2))
-    with _small_work(fit):
+    with one_blas_thread():
         profile = method == "profile"
         rows: dict[str, Limits] = {}
         for j, name in enumerate(fit.design.coef):
@@ -87,13 +87,6 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper", "criterion"])
     table.insert(0, "estimate", estimates)
     return table.loc[estimates.index]
-
-
-def _small_work(fit: LikelihoodFit) -> AbstractContextManager:
-    """One BLAS thread, unless there is a large dense tail: SciPy's search is slower by far with more."""
-    from threadpoolctl import threadpool_limits
-
-    return nullcontext() if fit.stats.plan.tail_columns > 500 else threadpool_limits(1, user_api="blas")
 
 
 @dataclass(frozen=True, kw_only=True)
