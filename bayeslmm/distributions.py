@@ -78,7 +78,7 @@ def _special():
 
 def _times_log(power: float, x: Array) -> Array:
     """``power * log(x)``, which at x = 0 is 0 for power 0 and -inf otherwise (as in PyMC, never +inf)."""
-    return np.zeros_like(x) if power == 0 else np.where(x == 0, -inf, power * np.log(x))
+    return 0.0 * x if power == 0 else np.where(x == 0, -inf, power * np.log(x))
 
 
 def _half(law: Callable[..., Law], moments: Callable[..., tuple[float, float]]) -> Callable[..., Law]:
@@ -155,7 +155,7 @@ def _logistic(mu: float, s: float) -> Law:
 def _uniform(lower: float, upper: float) -> Law:
     constant = -log(upper - lower)
     return Law(
-        logpdf=lambda x: np.full_like(x, constant),
+        logpdf=lambda x: constant + 0.0 * x,  # NaN stays NaN
         quantile=lambda q: lower + q * (upper - lower),
         moments=lambda: ((lower + upper) / 2, (upper - lower) / sqrt(12)),
         lower=lower,
@@ -164,11 +164,11 @@ def _uniform(lower: float, upper: float) -> Law:
 
 
 def _flat() -> Law:
-    return Law(logpdf=np.zeros_like)
+    return Law(logpdf=lambda x: 0.0 * x)
 
 
 def _half_flat() -> Law:
-    return Law(logpdf=np.zeros_like, lower=0.0)
+    return Law(logpdf=lambda x: 0.0 * x, lower=0.0)
 
 
 def _exponential(lam: float | None = None, scale: float | None = None) -> Law:
@@ -238,7 +238,7 @@ def _log_normal(mu: float, sigma: float) -> Law:
     constant = -0.5 * log(2 * pi) - log(sigma)
 
     def logpdf(x):
-        u = np.log(x)
+        u = np.log(np.maximum(x, 5e-324))  # at 0 the limit is wanted, not inf - inf
         return np.where(x == 0, -inf, constant - 0.5 * ((u - mu) / sigma) ** 2 - u)
 
     def moments():

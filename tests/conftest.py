@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from bayeslmm.lmm import LMM
 
 HERE = Path(__file__).parent
 GALLERY = HERE.parent / "models" / "data"
+# The same examples in every run; `pytest --hypothesis-profile=search` looks for new ones.
+settings.register_profile("seeded", derandomize=True)
+settings.register_profile("search", max_examples=2000)
+settings.load_profile("seeded")
+
 LME4 = json.loads((HERE / "data" / "lme4.json").read_text())
 
 
