@@ -142,7 +142,7 @@ class Prior:
         law = self._law
         if self.name == "LKJ":
             return law.logpdf(x)
-        x = np.asarray(x, dtype=np.float64)
+        x = np.asarray(x, dtype=np.float64) + 0.0  # -0.0 becomes 0.0
         outside = (x < law.lower) | (x > law.upper) | np.isinf(x)
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
             if not outside.any():
