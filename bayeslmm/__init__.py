@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bayeslmm.comparison import Comparison, compare
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
     from bayeslmm.hierarchy import Hierarchy, Level, Residual
+    from bayeslmm.known import KnownMatrix
     from bayeslmm.lmm import LMM
     from bayeslmm.mixednormal import MixedNormal
     from bayeslmm.prior import Prior
@@ -25,6 +26,7 @@ _HOME = {
     "DataError": "errors",
     "DescriptionError": "errors",
     "Hierarchy": "hierarchy",
+    "KnownMatrix": "known",
     "LMM": "lmm",
     "Level": "hierarchy",
     "MixedNormal": "mixednormal",
@@ -36,8 +38,8 @@ _HOME = {
 }
 
 __all__ = [
-    "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "Level", "MixedNormal",
-    "Prior", "PriorError", "Residual", "SamplingError", "compare", "density",
+    "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
+    "MixedNormal", "Prior", "PriorError", "Residual", "SamplingError", "compare", "density",
 ]  # fmt: skip
 
 

@@ -14,12 +14,15 @@ from bayeslmm.checks import check_fixed, check_level, read_response, unknown_gro
 from bayeslmm.columns import INTERCEPT, Encoder, learn, names_in, text_hints
 from bayeslmm.errors import DataError
 from bayeslmm.frame import take
-from bayeslmm.grouping import find_groups
+from bayeslmm.grouping import Groups, find_groups
 from bayeslmm.hierarchy import Hierarchy, Level
+from bayeslmm.residual import ResidualDesign, build_residual
 from bayeslmm.structure import relation
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
+
+LABEL_LIMIT = 8_000
 
 __all__ = ["Design", "LevelDesign", "NewRows", "build_design", "relation", "used_columns"]
 
@@ -44,6 +47,10 @@ class LevelDesign:
         (n, r) float64, C-contiguous.
     keys : tuple of tuple of str
         Per group, the label in each grouping column.
+    relatives : int
+        How many groups, the last ones, have no rows: labels of a known covariance that the data don't have.
+    root : (m, m) array, or None
+        Lower triangular L of the groups' known covariance K = L L'; None where groups are independent.
     """
 
     name: str
@@ -53,6 +60,8 @@ class LevelDesign:
     index: np.ndarray
     columns: np.ndarray
     keys: tuple[tuple[str, ...], ...] = ()
+    relatives: int = 0
+    root: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
@@ -78,6 +87,11 @@ class LevelDesign:
     def correlated(self) -> bool:
         """Whether there are several effects per group that may be correlated."""
         return self.level.correlated and self.r > 1
+
+    @property
+    def known(self) -> bool:
+        """Whether the covariance of the effects is sigma^2 K, with nothing to estimate."""
+        return self.level.known
 
     @cached_property
     def Z(self) -> csc_array:
@@ -184,6 +198,8 @@ class Design(_Rows):
         Names of the columns of X, formulaic's.
     levels : tuple of LevelDesign
         u2, u3, ... in the order of the hierarchy.
+    residual : ResidualDesign
+        R of the rows.
     rows : pandas.Index
         Labels of the rows used.
     dropped : int
@@ -197,6 +213,7 @@ class Design(_Rows):
     X: np.ndarray
     coef: tuple[str, ...]
     levels: tuple[LevelDesign, ...]
+    residual: ResidualDesign
     rows: pd.Index
     dropped: int = 0
     encoders: tuple[Encoder, ...] = field(default=(), repr=False)
@@ -259,6 +276,8 @@ class Design(_Rows):
                     index=codes[found.index],
                     columns=encoder.matrix(frame),
                     keys=level.keys,
+                    relatives=level.relatives,
+                    root=level.root,
                 )
             )
             unknown.append(tuple(label for label, new in zip(found.labels, fresh, strict=True) if new))
@@ -310,15 +329,18 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         encoder, columns = learn(level.effects, frame)
         found = find_groups([frame[column] for column in level.group])
         check_level(level, found.labels, found.index, columns, encoder)
+        groups, keys, root = _with_relatives(level, found, len(encoder.names))
         levels.append(
             LevelDesign(
                 name=name,
                 level=level,
-                groups=found.labels,
+                groups=groups,
                 effects=encoder.names,
                 index=found.index,
                 columns=columns,
-                keys=found.keys,
+                keys=keys,
+                relatives=len(groups) - len(found.labels),
+                root=root,
             )
         )
         encoders.append(encoder)
@@ -328,11 +350,41 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         X=X,
         coef=fixed.names,
         levels=tuple(levels),
+        residual=build_residual(hierarchy.residual, frame),
         rows=frame.index,
         dropped=dropped,
         encoders=tuple(encoders),
         text_hints=tuple(hint for encoder in encoders for hint in text_hints(encoder, frame)),
     )
+
+
+def _with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, np.ndarray | None]:
+    """Groups and keys, those of the data first and then the relatives without rows, and the root of K in that order."""
+    if level.matrix is None:
+        return found.labels, found.keys, None
+    missing = [label for label in found.labels if label not in set(level.matrix.labels)]
+    if missing:
+        listed = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DataError(
+            f"{level.matrix.name} of {level.label} has no {listed}, which the data have; it has "
+            f"{', '.join(map(repr, level.matrix.labels[:5]))}, ... Every group of the data needs its row and column."
+        )
+    if level.known and r > 1:
+        raise DataError(
+            f"The level {level.label} has {r} effects and a covariance that is entirely known; expected one effect. "
+            "Write one level per effect, such as '1' and '0 + x', each with its covariance."
+        )
+    if len(level.matrix.labels) > LABEL_LIMIT:
+        raise DataError(
+            f"{level.matrix.name} of {level.label} has {len(level.matrix.labels):,} labels; at most {LABEL_LIMIT:,} "
+            "are supported, because its root is dense. Leave out relatives without rows, or fit a subset."
+        )
+    seen = set(found.labels)
+    relatives = tuple(label for label in level.matrix.labels if label not in seen)
+    width = len(level.group)
+    keys = tuple((label,) if width == 1 else tuple(label.split(":", width - 1)) for label in relatives)
+    groups = (*found.labels, *relatives)
+    return groups, (*found.keys, *keys), level.matrix.root(groups)
 
 
 def used_columns(hierarchy: Hierarchy, response: bool = True) -> tuple[str, ...]:
@@ -347,4 +399,6 @@ def used_columns(hierarchy: Hierarchy, response: bool = True) -> tuple[str, ...]
     names += names_in(hierarchy.fixed)
     for level in hierarchy.levels:
         names += [*names_in(level.effects), *level.group]
+    if response:
+        names += hierarchy.residual.columns
     return tuple(dict.fromkeys(names))

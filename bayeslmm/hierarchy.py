@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from bayeslmm import formula as language
 from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.known import KnownMatrix
 from bayeslmm.tokens import check_name
 
 
@@ -25,6 +26,13 @@ class Level:
         What varies between the groups, as on the left of a bar: "1", "1 + Days", "0 + recipe".
     correlated : bool
         Whether the effects of one group are correlated (``|``) or independent (``||``).
+    covariance : labelled DataFrame, file, or KnownMatrix, optional
+        Covariance K of the groups up to a factor: a kinship, a phylogeny. The effects have covariance K (x) Sigma,
+        Sigma estimated. Rows are matched to groups by label; labels without rows are relatives.
+    precision : as `covariance`, optional
+        The inverse of the covariance, instead of it.
+    known : bool
+        Whether the effects' covariance is sigma^2 K entirely, with nothing to estimate.
 
     Examples
     --------
@@ -36,16 +44,31 @@ class Level:
     group: tuple[str, ...]
     effects: str = "1"
     correlated: bool = True
+    covariance: KnownMatrix | None = None
+    precision: KnownMatrix | None = None
+    known: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "group", _group(self.group))
         _expect_text("effects", self.effects, "'1' or '1 + Days'")
-        if not isinstance(self.correlated, bool):
-            raise DescriptionError(f"correlated is True or False; got {self.correlated!r}")
+        for name in ("correlated", "known"):
+            if not isinstance(getattr(self, name), bool):
+                raise DescriptionError(f"{name} is True or False; got {getattr(self, name)!r}")
         object.__setattr__(self, "effects", language.normal_form(self.effects))
         if not language.terms_of(self.effects):
             raise DescriptionError(
                 f"the level {self.label!r} has no effects ({self.effects!r}); write at least one, such as '1'"
+            )
+        if self.covariance is not None and self.precision is not None:
+            raise DescriptionError(f"the level {self.label!r} has a covariance and a precision; write one of them")
+        if self.covariance is not None:
+            object.__setattr__(self, "covariance", KnownMatrix.of(self.covariance))
+        if self.precision is not None:
+            object.__setattr__(self, "precision", KnownMatrix.of(self.precision, precision=True))
+        if self.known and self.matrix is None:
+            raise DescriptionError(
+                f"the level {self.label!r} is known but has no covariance; write covariance=K, and sigma^2 K is the "
+                "covariance of its effects"
             )
 
     @property
@@ -53,45 +76,142 @@ class Level:
         """Name of the grouping, as lme4 writes it."""
         return ":".join(self.group)
 
+    @property
+    def matrix(self) -> KnownMatrix | None:
+        """The known covariance or precision of the groups, if there is one."""
+        return self.covariance if self.covariance is not None else self.precision
+
     def to_dict(self) -> dict[str, Any]:
         """Return the keyword arguments that make this level."""
-        return {"group": list(self.group), "effects": self.effects, "correlated": self.correlated}
+        out: dict[str, Any] = {"group": list(self.group), "effects": self.effects, "correlated": self.correlated}
+        out |= {name: m.to_dict() for name in ("covariance", "precision") if (m := getattr(self, name)) is not None}
+        return out | ({"known": True} if self.known else {})
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Make a level from keyword arguments."""
-        return cls(**_known(cls, given))
+    def from_dict(cls, given: Mapping[str, Any], folder: Path | None = None) -> Self:
+        """Make a level from keyword arguments; files of known matrices are looked for in `folder`."""
+        return cls(**_read_matrices(_known(cls, given), folder))
 
     def __str__(self) -> str:
         return f"{self.effects} {'|' if self.correlated else '||'} {self.label}"
+
+
+STRUCTURES = {
+    "iid": "independent, one variance",
+    "strata": "independent, a variance for each value of a column",
+    "ar1": "autoregressive of order one within groups",
+    "cs": "compound symmetry: one correlation within groups",
+    "known": "a known matrix",
+}
+_PARTS = {
+    "iid": {"weights"},
+    "strata": {"weights", "by"},
+    "ar1": {"weights", "by", "group", "time"},
+    "cs": {"weights", "by", "group"},
+    "known": {"group", "covariance"},
+}
+_NEEDED = {"strata": "by", "cs": "group", "known": "covariance"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Residual:
     """Structure of the residual covariance R, relative to sigma^2.
 
+    Parameters
+    ----------
+    structure : {"iid", "strata", "ar1", "cs", "known"}
+        Independent rows; a variance for each value of the column `by` (sigma is the SD of the first one, the others
+        have `sigma_ratio`); correlation rho^|t - s| within groups; one correlation rho within groups, which may be
+        negative as far as R stays positive definite; a known matrix.
+    weights : str, optional
+        Column of positive precision weights w: the variance of a row is sigma^2 / w, as in lme4.
+    by : str, optional
+        Column of strata, each with its own SD; also beside "ar1" and "cs".
+    group : str or tuple of str, optional
+        Columns within whose groups rows are correlated; for "ar1" the whole table where it is left out. For "known" the
+        column with the labels of the rows (where it is left out: the labels of the data frame's index).
+    time : str, optional
+        Column of integer times for "ar1"; where it is left out, the rows' order within the group.
+    covariance : labelled DataFrame, file, or KnownMatrix, optional
+        R itself, for "known".
+
     Examples
     --------
-    >>> Residual().structure
-    'iid'
+    >>> Residual().structure, Residual(structure="ar1", group="Mare").columns
+    ('iid', ('Mare',))
     """
 
     structure: str = "iid"
+    weights: str | None = None
+    by: str | None = None
+    group: tuple[str, ...] | None = None
+    time: str | None = None
+    covariance: KnownMatrix | None = None
 
     def __post_init__(self):
-        if self.structure != "iid":
+        if self.structure not in STRUCTURES:
+            listed = "; ".join(f"{name!r}: {text}" for name, text in STRUCTURES.items())
             raise DescriptionError(
-                f"the structure of the residual is 'iid' (independent, one variance); got {self.structure!r}"
+                f"the residual has no structure {self.structure!r}; there are {listed}."
+                f"{did_you_mean(str(self.structure), STRUCTURES)}"
             )
+        for name in ("weights", "by", "time"):
+            if getattr(self, name) is not None:
+                _expect_text(name, getattr(self, name), "the name of a column")
+                check_name(getattr(self, name))
+        if self.group is not None:
+            object.__setattr__(self, "group", _group(self.group))
+        if self.covariance is not None:
+            object.__setattr__(self, "covariance", KnownMatrix.of(self.covariance))
+        given = {
+            item.name for item in fields(self) if item.name != "structure" and getattr(self, item.name) is not None
+        }
+        extra = sorted(given - _PARTS[self.structure])
+        if extra:
+            able = [repr(name) for name, parts in _PARTS.items() if given <= parts]
+            remedy = f"; write structure={' or '.join(able)}" if able else ""
+            raise DescriptionError(f"a residual of structure {self.structure!r} has no {extra[0]!r}{remedy}")
+        needed = _NEEDED.get(self.structure)
+        if needed and needed not in given:
+            example = {"by": "'Sex'", "group": "'Subject'", "covariance": "R"}[needed]
+            raise DescriptionError(
+                f"a residual of structure {self.structure!r} ({STRUCTURES[self.structure]}) needs {needed}={example}"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data that it uses."""
+        alone = [name for name in (self.weights, self.by, self.time) if name is not None]
+        return tuple(dict.fromkeys([*(self.group or ()), *alone]))
+
+    @property
+    def plain(self) -> bool:
+        """Whether R is the identity."""
+        return self == Residual()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keyword arguments that make this residual."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        out: dict[str, Any] = {"structure": self.structure}
+        for name in ("weights", "by", "time"):
+            if getattr(self, name) is not None:
+                out[name] = getattr(self, name)
+        if self.group is not None:
+            out["group"] = list(self.group)
+        if self.covariance is not None:
+            out["covariance"] = self.covariance.to_dict()
+        return out
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Make a residual from keyword arguments."""
-        return cls(**_known(cls, given))
+    def from_dict(cls, given: Mapping[str, Any], folder: Path | None = None) -> Self:
+        """Make a residual from keyword arguments; the file of a known matrix is looked for in `folder`."""
+        return cls(**_read_matrices(_known(cls, given), folder))
+
+    def __str__(self) -> str:
+        parts = [f"{k}={v!r}" if isinstance(v, str) else f"{k}={':'.join(v)!r}" for k, v in self._shown()]
+        return f"{self.structure}{f' ({", ".join(parts)})' if parts else ''}"
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        return [(k, v) for k in ("group", "time", "by", "weights") if (v := getattr(self, k)) is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +250,7 @@ class Hierarchy:
             raise DescriptionError(f"residual is a Residual, such as Residual(); got {self.residual!r}")
         object.__setattr__(self, "response", language.normal_response(self.response))
         object.__setattr__(self, "fixed", language.normal_form(self.fixed))
-        object.__setattr__(self, "levels", _levels(self.levels))
+        object.__setattr__(self, "levels", _levels(self.levels, self.residual))
         _check_response(self)
         _check_overlap(self)
 
@@ -142,7 +262,7 @@ class Hierarchy:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that the hierarchy uses, the response first."""
-        return language.columns_of(self.formula)
+        return tuple(dict.fromkeys([*language.columns_of(self.formula), *self.residual.columns]))
 
     @property
     def formula(self) -> str:
@@ -160,8 +280,23 @@ class Hierarchy:
         return self.formula
 
     @classmethod
-    def from_formula(cls, text: str) -> Self:
+    def from_formula(
+        cls,
+        text: str,
+        *,
+        residual: Residual | None = None,
+        covariance: Mapping[str, Any] | None = None,
+        precision: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Read a formula as lme4 reads it: ``(x || g)`` is one level with independent effects.
+
+        Parameters
+        ----------
+        text : str
+        residual : Residual, optional
+            What a formula can't say of R.
+        covariance, precision : mapping, optional
+            From a grouping ("animal") or a level's name ("u2") to its known matrix; see `Level`.
 
         Examples
         --------
@@ -169,10 +304,17 @@ class Hierarchy:
         False
         """
         parts = language.parse(text)
+        names = [f"u{k}" for k in range(2, 2 + len(parts.terms))]
+        labels = [":".join(term.group) for term in parts.terms]
+        matrices: list[dict[str, Any]] = [{} for _ in names]
+        for kind, given in (("covariance", covariance), ("precision", precision)):
+            for key, matrix in (given or {}).items():
+                matrices[_place_of(key, names, labels, kind)][kind] = matrix
         levels = tuple(
-            Level(group=term.group, effects=term.effects, correlated=term.correlated) for term in parts.terms
+            Level(group=term.group, effects=term.effects, correlated=term.correlated, **matrix)
+            for term, matrix in zip(parts.terms, matrices, strict=True)
         )
-        return cls(response=parts.response, fixed=parts.fixed, levels=levels)
+        return cls(response=parts.response, fixed=parts.fixed, levels=levels, residual=residual or Residual())
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain keyword arguments, ready for JSON.
@@ -193,14 +335,14 @@ class Hierarchy:
         }
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+    def from_dict(cls, given: Mapping[str, Any], folder: Path | None = None) -> Self:
         """Make a hierarchy from the keyword arguments that `to_dict` returns."""
         known = _known(cls, given)
         levels = known.get("levels", ())
         if isinstance(levels, (list, tuple)):
-            known["levels"] = tuple(Level.from_dict(x) if isinstance(x, Mapping) else x for x in levels)
+            known["levels"] = tuple(Level.from_dict(x, folder) if isinstance(x, Mapping) else x for x in levels)
         if isinstance(known.get("residual"), Mapping):
-            known["residual"] = Residual.from_dict(known["residual"])
+            known["residual"] = Residual.from_dict(known["residual"], folder)
         return cls(**known)
 
     def to_toml(self) -> str:
@@ -222,6 +364,11 @@ class Hierarchy:
         for level in self.levels:
             lines += ["", "[[levels]]", f"group = [{', '.join(map(_toml, level.group))}]"]
             lines += [f"effects = {_toml(level.effects)}", f"correlated = {str(level.correlated).lower()}"]
+            rest = {k: v for k, v in level.to_dict().items() if k not in ("group", "effects", "correlated")}
+            lines += [f"{key} = {_toml_value(value)}" for key, value in rest.items()]
+        if not self.residual.plain:
+            lines += ["", "[residual]"]
+            lines += [f"{key} = {_toml_value(value)}" for key, value in self.residual.to_dict().items()]
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -232,8 +379,12 @@ class Hierarchy:
         return ModelFile.read(path).hierarchy
 
     def __str__(self) -> str:
-        named = zip(self.names, self.levels, strict=True)
-        return "\n".join([self.formula, *(f"  {name}: {level}" for name, level in named)])
+        lines = [self.formula]
+        for name, level in zip(self.names, self.levels, strict=True):
+            kind = "covariance" if level.covariance is not None else "precision"
+            known = "" if level.matrix is None else f", {'sigma^2 times a ' if level.known else ''}known {kind}"
+            lines.append(f"  {name}: {level}{known}")
+        return "\n".join([*lines, *([] if self.residual.plain else [f"  e: {self.residual}"])])
 
 
 def _expect_text(name: str, value: object, example: str) -> None:
@@ -257,7 +408,7 @@ def _group(given: object) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _levels(given: object) -> tuple[Level, ...]:
+def _levels(given: object, residual: Residual) -> tuple[Level, ...]:
     if isinstance(given, Level):
         given = (given,)
     if not isinstance(given, (list, tuple)):
@@ -265,7 +416,7 @@ def _levels(given: object) -> tuple[Level, ...]:
     for level in given:
         if not isinstance(level, Level):
             raise DescriptionError(f"each of the levels is a Level, such as Level(group='school'); got {level!r}")
-    if not given:
+    if not given and residual.structure == "iid":
         raise DescriptionError(
             "the model has no level above the rows: add a group term such as (1 | group),"
             " or fit an ordinary linear model with another package"
@@ -275,7 +426,7 @@ def _levels(given: object) -> tuple[Level, ...]:
 
 def _check_response(hierarchy: Hierarchy) -> None:
     response = set(language.columns_of(hierarchy.response))
-    places = [("the fixed part", language.columns_of(hierarchy.fixed))]
+    places = [("the fixed part", language.columns_of(hierarchy.fixed)), ("the residual", hierarchy.residual.columns)]
     for level in hierarchy.levels:
         places.append((f"the level {level.label!r}", (*level.group, *language.columns_of(level.effects))))
     for place, columns in places:
@@ -288,10 +439,10 @@ def _check_response(hierarchy: Hierarchy) -> None:
 
 
 def _check_overlap(hierarchy: Hierarchy) -> None:
-    seen: dict[tuple[frozenset[str], frozenset[str]], Level] = {}
+    seen: dict[tuple, Level] = {}
     for level in hierarchy.levels:
         for term in language.terms_of(level.effects):
-            key = (frozenset(level.group), term)
+            key = (frozenset(level.group), term, level.matrix)
             if key in seen:
                 effect = ":".join(sorted(term)) or "1"
                 raise DescriptionError(
@@ -299,7 +450,7 @@ def _check_overlap(hierarchy: Hierarchy) -> None:
                     f" ({seen[key]}) and in ({level}). Remove one; for independent effects write"
                     f" (1 | g) + (0 + x | g), or (1 + x || g)"
                 )
-        seen |= {(frozenset(level.group), term): level for term in language.terms_of(level.effects)}
+        seen |= {(frozenset(level.group), term, level.matrix): level for term in language.terms_of(level.effects)}
 
 
 def _known(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -315,6 +466,45 @@ def _known(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     if needed and needed not in given:
         raise DescriptionError(f"a {kind.__name__} needs a {needed}; got only {sorted(given)}")
     return dict(given)
+
+
+def _read_matrices(known: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Read the files of known matrices, if there are any."""
+    for name in ("covariance", "precision"):
+        if known.get(name) is not None:
+            known[name] = KnownMatrix.of(known[name], precision=name == "precision", folder=folder)
+    return known
+
+
+def _place_of(key: str, names: list[str], labels: list[str], kind: str) -> int:
+    """Which term a known matrix belongs to."""
+    if key in names:
+        return names.index(key)
+    if labels.count(key) == 1:
+        return labels.index(key)
+    if key in labels:
+        alike = " and ".join(name for name, label in zip(names, labels, strict=True) if label == key)
+        raise DescriptionError(
+            f"{kind} is given for {key!r}, but {alike} have this grouping; write {kind}={{'u2': ...}}"
+        )
+    listed = ", ".join(f"{name} ({label})" for name, label in zip(names, labels, strict=True)) or "none"
+    raise DescriptionError(
+        f"{kind} is given for {key!r}, which is no level; there are {listed}."
+        f"{did_you_mean(str(key), [*names, *labels])}"
+    )
+
+
+def _toml_value(value: Any) -> str:
+    """Write a text, a truth, a number, or lists and tables of these as TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return _toml(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml_value(x)}" for key, x in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return repr(float(value))
 
 
 def _toml(text: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayeslmm.design import Design, build_design
 from bayeslmm.errors import DescriptionError
-from bayeslmm.hierarchy import Hierarchy
+from bayeslmm.hierarchy import Hierarchy, Residual
 from bayeslmm.likelihood import LikelihoodFit, fit_likelihood
 from bayeslmm.priors import Priors, resolve_priors
 from bayeslmm.statistics import Statistics, build_statistics
@@ -34,6 +34,10 @@ class LMM:
         By name: a column of X or "beta", "sigma", "sigma_u2", "corr_u2", ...; the rest get defaults (`lmm.priors`).
     missing : {"error", "drop"}
         What to do with rows that have missing values.
+    residual : Residual, optional
+        Beside a formula: what it can't say of R.
+    covariance, precision : mapping, optional
+        Beside a formula: from a grouping ("animal") or a level ("u2") to its known matrix.
 
     Raises
     ------
@@ -55,9 +59,17 @@ class LMM:
         *,
         priors: Mapping[str, Any] | None = None,
         missing: str = "error",
+        residual: Residual | None = None,
+        covariance: Mapping[str, Any] | None = None,
+        precision: Mapping[str, Any] | None = None,
     ):
         if isinstance(hierarchy, str):
-            hierarchy = Hierarchy.from_formula(hierarchy)
+            hierarchy = Hierarchy.from_formula(hierarchy, residual=residual, covariance=covariance, precision=precision)
+        elif not (residual is None and covariance is None and precision is None):
+            raise DescriptionError(
+                "residual=, covariance= and precision= stand beside a formula only; a Hierarchy has them as its parts, "
+                "such as Level(group='animal', covariance=K)."
+            )
         if not isinstance(hierarchy, Hierarchy):
             raise DescriptionError(
                 f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "

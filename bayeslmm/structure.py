@@ -35,11 +35,12 @@ def relation(a: LevelDesign, b: LevelDesign) -> Relation:
     'nested'
     """
     pairs = len(_pairs(a, b))
-    if pairs == a.m:
-        return "same" if pairs == b.m else "nested"
-    if pairs == b.m:
+    of_a, of_b = a.m - a.relatives, b.m - b.relatives
+    if pairs == of_a:
+        return "same" if pairs == of_b else "nested"
+    if pairs == of_b:
         return "contains"
-    return "crossed" if pairs == a.m * b.m else "partially crossed"
+    return "crossed" if pairs == of_a * of_b else "partially crossed"
 
 
 def describe(design: Design) -> str:

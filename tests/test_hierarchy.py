@@ -179,7 +179,7 @@ def test_the_response_stands_on_one_side():
         ("has no effects", lambda: Level(group="g", effects="0")),
         ("make it a level of its own", lambda: Level(group="g", effects="(1 | g)")),
         ("correlated is True or False", lambda: Level(group="g", correlated="no")),
-        ("structure of the residual is 'iid'", lambda: Residual(structure="ar1")),
+        ("the residual has no structure 'ar2'", lambda: Residual(structure="ar2")),
         ("response is a text", lambda: Hierarchy(response=3, levels=(Level(group="g"),))),
         ("the response is empty", lambda: Hierarchy(response=" ", levels=(Level(group="g"),))),
         ("the response is one column", lambda: Hierarchy(response="a + b", levels=(Level(group="g"),))),

@@ -16,9 +16,9 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "hierarchy"),
+    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "known", "hierarchy"),
     *("distributions", "prior", "priors", "tomltext", "modelfile"),
-    *("frame", "grouping", "columns", "checks", "structure", "design"),
+    *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
     *("parameters", "statistics", "compiling", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "mixednormal", "variables", "joint", "marginal", "sampling"),

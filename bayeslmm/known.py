@@ -1,0 +1,291 @@
+"""Known matrices with labels: kinships, phylogenies, spatial covariances, or their inverses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from bayeslmm.errors import DescriptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ASYMMETRY = 1e-8  # relative to the largest entry: what printing and rounding leave
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KnownMatrix:
+    """A symmetric matrix whose rows and columns have labels: a covariance, or a precision (its inverse).
+
+    Parameters
+    ----------
+    labels : sequence of str
+        One per row; the columns have the same ones in the same order.
+    matrix : (m, m) array, or sparse
+        Symmetric and finite.
+    precision : bool
+        Whether this is the inverse of the covariance.
+    source : str or mapping
+        What a description file says of it: a path, or ``{"file": ..., "labels": ...}``.
+
+    Raises
+    ------
+    DescriptionError
+        If it isn't square, symmetric or finite, or a label is missing or stands twice.
+
+    Examples
+    --------
+    >>> K = KnownMatrix(labels=["a", "b"], matrix=[[1.0, 0.5], [0.5, 1.0]])
+    >>> K.shape, K.root(["b", "a"]).round(3).tolist()
+    ((2, 2), [[1.0, 0.0], [0.5, 0.866]])
+    """
+
+    labels: tuple[str, ...]
+    matrix: Any
+    precision: bool = False
+    source: str | Mapping[str, str] = ""
+
+    def __post_init__(self):
+        labels = tuple(str(label) for label in self.labels)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "matrix", _checked(self.matrix, labels, self.name))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, m)."""
+        return self.matrix.shape
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the matrix is kept sparse."""
+        from scipy.sparse import issparse
+
+        return bool(issparse(self.matrix))
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        kind = "precision" if self.precision else "covariance"
+        return f"the {kind} {_where(self.source)}".rstrip()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KnownMatrix):
+            return NotImplemented
+        same = self.labels == other.labels and self.precision == other.precision
+        return bool(same and abs(self.matrix - other.matrix).max() == 0)
+
+    def __hash__(self) -> int:
+        return hash((self.labels, self.precision))
+
+    def __repr__(self) -> str:
+        kind = "precision" if self.precision else "covariance"
+        return f"KnownMatrix({kind} of {len(self.labels)} labels{', sparse' if self.sparse else ''})"
+
+    def dense(self, order: Sequence[str]) -> np.ndarray:
+        """Return the matrix as an array, its rows and columns in the order of the labels given."""
+        place = {label: k for k, label in enumerate(self.labels)}
+        at = [place[label] for label in order]
+        whole = self.matrix.toarray() if self.sparse else self.matrix
+        return whole[at][:, at]
+
+    def root(self, order: Sequence[str]) -> np.ndarray:
+        """Lower triangular L with L L' = covariance, rows in the order of the labels given.
+
+        Raises
+        ------
+        DescriptionError
+            If the matrix isn't positive definite; the smallest eigenvalue is named.
+        """
+        import numpy as np
+        from scipy.linalg import solve_triangular
+
+        A = self.dense(order)
+        try:
+            if not self.precision:
+                return np.linalg.cholesky(A)
+            # Q = U U' with U upper triangular, so that the covariance is (U^-T)(U^-T)'
+            U = np.linalg.cholesky(A[::-1, ::-1])[::-1, ::-1]
+        except np.linalg.LinAlgError:
+            smallest = np.linalg.eigvalsh(A)[0]
+            raise DescriptionError(
+                f"{self.name} is not positive definite: its smallest eigenvalue is {smallest:.3g}; all have to be "
+                "above zero. Identical individuals make it singular: give them one label, or add a little to its "
+                "diagonal."
+            ) from None
+        return solve_triangular(U, np.eye(len(A)), lower=False).T
+
+    def to_dict(self) -> dict[str, Any] | str:
+        """Return what makes this matrix again: its file, or labels and numbers."""
+        if self.source:
+            return self.source if isinstance(self.source, str) else dict(self.source)
+        whole = self.matrix.toarray() if self.sparse else self.matrix
+        return {"labels": list(self.labels), "matrix": whole.tolist()}
+
+    @classmethod
+    def of(cls, given: Any, *, precision: bool = False, folder: Path | None = None) -> Self:
+        """Make one from a labelled DataFrame, a file, a mapping of labels and matrix, or one of these already.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> KnownMatrix.of(pd.DataFrame([[1.0, 0.2], [0.2, 1.0]], index=["a", "b"], columns=["b", "a"]))
+        Traceback (most recent call last):
+        bayeslmm.errors.DescriptionError: the covariance: its rows are labelled 'a', 'b' and its columns 'b', 'a'; ...
+        """
+        kind = "precision" if precision else "covariance"
+        if isinstance(given, KnownMatrix):
+            if given.precision != precision:
+                raise DescriptionError(
+                    f"{given.name} was given as a {kind}; write {'covariance' if precision else 'precision'}=..."
+                )
+            return given  # type: ignore[return-value]
+        if isinstance(given, (str, Path)):
+            return cls.read(given, precision=precision, folder=folder)
+        if isinstance(given, Mapping):
+            return _from_mapping(cls, given, precision, folder)
+        if hasattr(given, "columns") and hasattr(given, "index"):
+            return _from_frame(cls, given, precision)
+        raise DescriptionError(
+            f"a {kind} is a DataFrame with the groups' labels as its index and columns, a file (CSV or Matrix "
+            f"Market), or KnownMatrix(labels=..., matrix=...); got {type(given).__name__}. Without labels its rows "
+            "can't be matched to the groups."
+        )
+
+    @classmethod
+    def read(
+        cls, path: str | Path, *, labels: str | Path | None = None, precision: bool = False, folder: Path | None = None
+    ) -> Self:
+        """Read a CSV (labels in its first line and first column), or Matrix Market with a file of labels, one a line.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ending in .csv, .mtx or .mtx.gz.
+        labels : str or Path, optional
+            The file of labels that belongs to a Matrix Market file.
+        precision : bool
+            Whether the file holds the inverse of the covariance.
+        folder : Path, optional
+            Where relative paths begin.
+        """
+        base = folder or Path()
+        text = str(path)
+        source: str | dict[str, str] = text if labels is None else {"file": text, "labels": str(labels)}
+        if text.endswith((".mtx", ".mtx.gz")):
+            if labels is None:
+                raise DescriptionError(
+                    f"{text} is in Matrix Market format, which has no labels; write"
+                    f' {{file = "{text}", labels = "labels.txt"}} with a file of one label a line'
+                )
+            names = [line.strip() for line in _text(base / labels).splitlines() if line.strip()]
+            return cls(labels=tuple(names), matrix=_market(base / text), precision=precision, source=source)
+        if not text.endswith(".csv"):
+            raise DescriptionError(f"{text} is no .csv, .mtx or .mtx.gz file; a known matrix is read from one of these")
+        names, matrix = _csv(base / text)
+        return cls(labels=tuple(names), matrix=matrix, precision=precision, source=source)
+
+
+def _where(source: str | Mapping[str, str]) -> str:
+    return f"in {source}" if isinstance(source, str) and source else f"in {source['file']}" if source else ""
+
+
+def _checked(matrix: Any, labels: tuple[str, ...], name: str) -> Any:
+    """The matrix as floats, made exactly symmetric; or an error that says what is wrong with it."""
+    import numpy as np
+    from scipy import sparse
+
+    if sparse.issparse(matrix):
+        A: Any = sparse.csc_array(matrix, dtype=np.float64)
+        values = A.data
+    else:
+        try:
+            A = values = np.array(matrix, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise DescriptionError(f"{name} has entries that are not numbers") from None
+    if A.ndim != 2 or A.shape[0] != A.shape[1]:
+        raise DescriptionError(f"{name} has shape {A.shape}; a square matrix was expected")
+    if len(labels) != A.shape[0]:
+        raise DescriptionError(f"{name} has {A.shape[0]} rows but {len(labels)} labels; write one label per row")
+    twice = sorted({label for label in labels if labels.count(label) > 1}) if len(set(labels)) < len(labels) else []
+    if twice:
+        raise DescriptionError(f"{name} has the label {twice[0]!r} twice; each label stands for one row")
+    if not np.isfinite(values).all():
+        raise DescriptionError(f"{name} has {int((~np.isfinite(values)).sum())} entries that are missing or infinite")
+    gap = abs(A - A.T)
+    largest = float(gap.max()) if A.shape[0] else 0.0
+    if largest > ASYMMETRY * float(abs(A).max() if A.shape[0] else 0.0):
+        i, j = np.unravel_index(int(gap.argmax()), A.shape)
+        raise DescriptionError(
+            f"{name} is not symmetric: its largest asymmetry is {largest:.3g}, between the entries "
+            f"({labels[i]!r}, {labels[j]!r}) = {A[i, j]:.6g} and ({labels[j]!r}, {labels[i]!r}) = {A[j, i]:.6g}"
+        )
+    return (A + A.T) / 2
+
+
+def _from_frame(cls: type, frame: Any, precision: bool) -> Any:
+    rows, columns = [str(x) for x in frame.index], [str(x) for x in frame.columns]
+    kind = "precision" if precision else "covariance"
+    if rows != columns:
+        some = ", ".join(map(repr, rows[:4])), ", ".join(map(repr, columns[:4]))
+        raise DescriptionError(
+            f"the {kind}: its rows are labelled {some[0]} and its columns {some[1]}; both need the same labels "
+            "in the same order, such as K.loc[labels, labels]"
+        )
+    return cls(labels=tuple(rows), matrix=frame.to_numpy(), precision=precision)
+
+
+def _from_mapping(cls: Any, given: Mapping, precision: bool, folder: Path | None) -> Any:
+    if set(given) == {"file", "labels"}:
+        return cls.read(given["file"], labels=given["labels"], precision=precision, folder=folder)
+    if set(given) == {"labels", "matrix"}:
+        return cls(labels=tuple(given["labels"]), matrix=given["matrix"], precision=precision)
+    raise DescriptionError(
+        f"a known matrix is {{file, labels}} or {{labels, matrix}}; got the keys {', '.join(map(str, given)) or 'none'}"
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"{path}: cannot be read as a text: {error}") from None
+
+
+def _csv(path: Path) -> tuple[list[str], list[list[float]]]:
+    """Labels and numbers of a square table whose first line and first column are the labels."""
+    import csv
+
+    lines = [line for line in csv.reader(_text(path).splitlines()) if line]
+    if len(lines) < 2:
+        raise DescriptionError(f"{path}: expected a line of labels and a line for each of them; it has {len(lines)}")
+    header = [label.strip() for label in lines[0][1:]]
+    rows, names = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        names.append(line[0].strip())
+        if len(line) != len(header) + 1:
+            raise DescriptionError(
+                f"{path}, line {number}: {len(line) - 1} numbers for {len(header)} labels; expected one each"
+            )
+        try:
+            rows.append([float(value) for value in line[1:]])
+        except ValueError:
+            raise DescriptionError(f"{path}, line {number}: an entry is not a number") from None
+    if names != header:
+        raise DescriptionError(
+            f"{path}: its first column has the labels {', '.join(map(repr, names[:4]))} and its first line "
+            f"{', '.join(map(repr, header[:4]))}; both need the same labels in the same order"
+        )
+    return names, rows
+
+
+def _market(path: Path) -> Any:
+    from scipy.io import mmread
+    from scipy.sparse import csc_array, issparse
+
+    try:
+        found = mmread(path)
+    except (OSError, ValueError) as error:
+        raise DescriptionError(f"{path}: not readable as Matrix Market: {error}") from None
+    return csc_array(found) if issparse(found) else found
