@@ -14,8 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
+from bayeslmm.basis import group_sums
 from bayeslmm.factor import Factor, factorise_statistics
-from bayeslmm.statistics import Statistics, group_sums
+from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular

@@ -8,7 +8,8 @@ from textwrap import wrap
 import numpy as np
 
 from bayeslmm.design import LevelDesign
-from bayeslmm.statistics import TAIL_LIMIT, Statistics
+from bayeslmm.plan import TAIL_LIMIT
+from bayeslmm.statistics import Statistics
 from bayeslmm.structure import relation
 
 LARGE_TAIL = 1_000

@@ -12,10 +12,11 @@ import numpy as np
 
 from bayeslmm import threads
 from bayeslmm.backsolve import backward, draw
+from bayeslmm.blocks import Structure
 from bayeslmm.compiling import njit
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
 from bayeslmm.progress import first_use
-from bayeslmm.statistics import Statistics, Structure
+from bayeslmm.statistics import Statistics
 
 
 @dataclass(frozen=True, kw_only=True)

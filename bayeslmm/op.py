@@ -17,8 +17,8 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from bayeslmm.backsolve import backward
+from bayeslmm.blocks import Structure
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
-from bayeslmm.statistics import Structure
 
 # PyTensor's cache on disk knows an Op by this number, not by its source: raise it with every change of a kernel.
 KERNEL_VERSION = 10

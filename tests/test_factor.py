@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from registry import BY_NAME, CASES, Case, factors, relative_G, scale_choices
 
 from bayeslmm import density
+from bayeslmm.basis import make_basis
 from bayeslmm.errors import DataError
 from bayeslmm.factor import factorise_statistics
 from bayeslmm.lmm import LMM
-from bayeslmm.statistics import build_statistics, make_basis
+from bayeslmm.statistics import build_statistics
 
 PROMISE = 1e-10
 
