@@ -9,6 +9,10 @@ so one pass from the root gives the modes, their covariances with the ancestors,
 
     d(a log|V0| + tr(Tbar T)) / d lambda_k = 2 (sum_j a K_j - Q_j Tbar Q_j') lambda_k
     K_j = (Z' V0^-1 Z)_jj,    Q_j = (Z' V0^-1 W)_j
+
+and with ``C = Lambda M^-1 Lambda' = Cov(b) / sigma^2`` the derivative with respect to Z'Z itself is
+
+    d(a log|V0| + tr(Tbar T)) / d(Z'Z) = a C + b Tbar b'.
 """
 
 from __future__ import annotations
@@ -28,9 +32,45 @@ from bayeslmm.elimination import (
     C_MAP,
     C_TZ,
     C_Z,
+    C_ZZ,
     b_offsets,
 )
 from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, scale_rows, scale_rows_transposed, tail_backward
+
+
+@njit
+def _products_of_group(a, Tbar, C, G, KC, KX, own, banc, bT, columns, zzbar, ztbar):
+    """Cotangent of one group's own products, of those with its ancestors, and of those with its tail columns.
+
+    Products of two different sets of columns stand twice in Z'Z and are stored once: hence their factor 2.
+    """
+    r, d = own.shape
+    R = banc.shape[0]
+    u = np.empty(d)
+    for i in range(r):
+        for w in range(d):
+            u[w] = 0.0
+            for k in range(d):
+                u[w] += own[i, k] * Tbar[k, w]
+        for j in range(r):
+            x = a * C[i, j]
+            for w in range(d):
+                x += u[w] * own[j, w]
+            zzbar[i, j] = x
+        for j in range(R):
+            x = 0.0
+            for m in range(r):
+                x -= a * G[i, m] * KC[m, j]
+            for w in range(d):
+                x += u[w] * banc[j, w]
+            zzbar[i, r + j] = 2.0 * x
+        for j in range(KX.shape[1]):
+            x = 0.0
+            for m in range(r):
+                x -= a * G[i, m] * KX[m, j]
+            for w in range(d):
+                x += u[w] * bT[columns[j], w]
+            ztbar[i, j] = 2.0 * x
 
 
 @njit
@@ -56,8 +96,15 @@ def backward(
     b,
     variances,
     grad,
+    zzbar,
+    ztbar,
+    tailbar,
 ):
-    """Fill b (q x d, modes for each column of W), variances (blocks of Cov(b)/sigma^2), grad (as lam)."""
+    """Fill b (q x d, modes for each column of W), variances (blocks of Cov(b)/sigma^2), grad (as lam).
+
+    zzbar, ztbar and tailbar take the cotangents of the products zz, zt and zz_tail; of size 0 they are left out. They
+    are those of a factorisation without in-span masks, for a mask says which products are exact, whatever they are.
+    """
     s = chain.shape[0]
     d = Tbar.shape[0]
     nt = tail.shape[0]
@@ -67,6 +114,8 @@ def backward(
     else:
         CT = np.zeros((0, 0))
         bT = np.zeros((0, d))
+    if tailbar.size > 0:
+        tailbar[:, :] = a * CT + np.dot(np.dot(bT, Tbar), bT.T)
     boff = b_offsets(chain, d)
     # Per group of an inner level: covariance of (own, ancestors), and of those with its tail columns.
     coff = np.zeros(s + 1, np.int64)
@@ -202,6 +251,14 @@ def backward(
                     for k in range(r):
                         x += F[block + i * r + k] * F[block + j * r + k] + G[i, k] * K[k, j]
                     variances[voffset + i * r + j] = x
+            if zzbar.size > 0:
+                at = chain[level, C_ZZ] + g * r * (r + R)
+                zat = chain[level, C_TZ] + r * (first - lists[chain[level, C_LIST]]) if nt > 0 else 0
+                _products_of_group(
+                    a, Tbar, variances[voffset : voffset + r * r].reshape(r, r), G, KC, KX, b[zoff : zoff + r], banc,
+                    bT, columns[first : first + nz], zzbar[at : at + r * (r + R)].reshape(r, r + R),
+                    ztbar[zat : zat + r * nz].reshape(r, nz),
+                )  # fmt: skip
             if level > 0:
                 for i in range(r):
                     for k in range(R):

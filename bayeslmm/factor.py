@@ -39,6 +39,32 @@ class Adjoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProductAdjoint:
+    """Cotangents of the cross-products, as `Structure` and `factorise` hold them.
+
+    Their inner product with a change of (zz, zt, zz_tail, ZtW, WtW) is the change of a log|V0| + tr(Tbar T).
+
+    Attributes
+    ----------
+    zz, zt : flat arrays
+        Of the chain's products: a product of two different columns is stored once and counts twice.
+    zz_tail : (q_T, q_T) array
+        Of the tail's products, for changes that keep them symmetric.
+    ZtW : (q, d) array
+    WtW : (d, d) array
+    adjoint : Adjoint
+        Modes, variances and the gradient from the same pass.
+    """
+
+    zz: np.ndarray
+    zt: np.ndarray
+    zz_tail: np.ndarray
+    ZtW: np.ndarray
+    WtW: np.ndarray
+    adjoint: Adjoint
+
+
+@dataclass(frozen=True, kw_only=True)
 class Factor:
     """One factorisation at given lambda.
 
@@ -58,17 +84,31 @@ class Factor:
 
     def adjoint(self, a: float, Tbar: np.ndarray) -> Adjoint:
         """Pull the cotangents of (log|V0|, T) back to lambda; Tbar (d, d) is symmetrised."""
+        return self._backward(a, (Tbar + Tbar.T) / 2, np.empty(0), np.empty(0), np.empty((0, 0)))
+
+    def product_adjoint(self, a: float, Tbar: np.ndarray) -> ProductAdjoint:
+        """Pull the cotangents of (log|V0|, T) back to the cross-products too; Tbar (d, d) is symmetrised.
+
+        d(a log|V0| + tr(Tbar T)) / d(Z'Z) = a C + b Tbar b' with C = Lambda M^-1 Lambda', exact where no column is
+        marked as lying in the span of a level (`Structure.inspan` and `Statistics.winspan` all False).
+        """
+        st = self.structure
+        Tbar = (Tbar + Tbar.T) / 2
+        zz, zt, zz_tail = np.zeros(st.zz.size), np.zeros(st.zt.size), np.zeros(st.zz_tail.shape)
+        adjoint = self._backward(a, Tbar, zz, zt, zz_tail)
+        return ProductAdjoint(zz=zz, zt=zt, zz_tail=zz_tail, ZtW=-2 * adjoint.b @ Tbar, WtW=Tbar, adjoint=adjoint)
+
+    def _backward(self, a: float, Tbar: np.ndarray, zz: np.ndarray, zt: np.ndarray, zz_tail: np.ndarray) -> Adjoint:
         st = self.structure
         At, Bt, Bz, F, S, SW, Lt = self.parts
-        d = self.T.shape[0]
-        b = np.zeros((st.q, d))
+        b = np.zeros((st.q, self.T.shape[0]))
         variances = np.zeros(st.n_blocks)
         gradient = np.zeros(st.n_lambda)
-        Tbar = np.ascontiguousarray((Tbar + Tbar.T) / 2)
         with first_use("backward"):
             backward(
                 st.chain, st.tail, st.parent, st.order, st.lists, st.columns, st.maps, self.lam,
-                At, Bt, Bz, F, S, SW, Lt, Tbar, float(a), st.voff, b, variances, gradient,
+                At, Bt, Bz, F, S, SW, Lt, np.ascontiguousarray(Tbar), float(a), st.voff, b, variances, gradient,
+                zz, zt, zz_tail,
             )  # fmt: skip
         return Adjoint(b=b, variances=variances, gradient=gradient)
 

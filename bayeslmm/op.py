@@ -1,6 +1,7 @@
 """The factorisation as a PyTensor Op: (lambda, Z'W, W'W) -> (log|V0|, T = W' V0^-1 W), with its pullback.
 
-The arrays of `Structure` travel as two packed vectors, so that the graph stays small and quick to compile.
+The arrays of `Structure` travel as two packed vectors, so that the graph stays small and quick to compile. The
+products Z'Z, one of the two, are data as a rule; where they depend on parameters, the Op differentiates them too.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache
 
 from bayeslmm.backsolve import backward
 from bayeslmm.blocks import Structure
+from bayeslmm.compiling import njit
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
 
 # PyTensor's cache on disk knows an Op by this number, not by its source: raise it with every change of a kernel.
-KERNEL_VERSION = 10
+KERNEL_VERSION = 13
 
 # Below this many bytes the structure is a constant of the graph (quick to compile); above, a shared variable, because
 # numba doesn't cache code with constants of more than 1 MB.
@@ -43,7 +45,7 @@ def pack_structure(structure: Structure, winspan: np.ndarray) -> tuple:
     return tuple(pytensor.shared(x, borrow=True) for x in packed)
 
 
-@numba.njit(nogil=True, error_model="numpy", inline="never")
+@njit
 def _unpack(ints, floats, d):
     """Views of the packed arrays, in the order of INTS, winspan, FLOATS."""
     ends = np.zeros(14, np.int64)
@@ -74,7 +76,7 @@ def _unpack(ints, floats, d):
     return chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@njit
 def _forward(lam, ZtW, WtW, ints, floats):
     d = WtW.shape[0]
     chain, tail, parent, order, inspan, lists, columns, maps, _, winspan, zz, zz_tail, zt = _unpack(ints, floats, d)
@@ -94,11 +96,16 @@ def _forward(lam, ZtW, WtW, ints, floats):
     return np.asarray(logdet), T, At, Bt, Bz, F, S, SW, Lt
 
 
-@numba.njit(nogil=True, error_model="numpy")
-def _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
+@njit
+def _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt, floatsbar):
+    """Pull back to lambda, and to `floats` where `floatsbar` has its size (0: left out)."""
     d = Tbar.shape[0]
-    chain, tail, parent, order, _, lists, columns, maps, voff, _, _, zz_tail, _ = _unpack(ints, floats, d)
-    q = zz_tail.shape[0]
+    chain, tail, parent, order, _, lists, columns, maps, voff, _, zz, zz_tail, _ = _unpack(ints, floats, d)
+    qT = zz_tail.shape[0]
+    middle = min(floatsbar.size, zz.size)
+    end = min(floatsbar.size, zz.size + zz_tail.size)
+    side = qT if floatsbar.size > 0 else 0
+    q = qT
     for i in range(chain.shape[0]):
         q += chain[i, C_GROUPS] * chain[i, C_EFFECTS]
     b = np.zeros((q, d))
@@ -107,15 +114,28 @@ def _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
     symmetric = (Tbar + Tbar.T) / 2
     backward(
         chain, tail, parent, order, lists, columns, maps, lam, At, Bt, Bz, F, S, SW, Lt, symmetric, a.item(), voff,
-        b, variances, gradient,
+        b, variances, gradient, floatsbar[:middle], floatsbar[end:], floatsbar[middle:end].reshape(side, side),
     )  # fmt: skip
     return gradient, b
 
 
-class FactorOp(Op):
-    """Factorise; the outputs after T are by-products that only the pullback reads."""
+@njit
+def _backward_products(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
+    floatsbar = np.zeros(floats.size)
+    gradient, b = _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt, floatsbar)
+    return gradient, b, floatsbar
 
-    __props__ = ()
+
+class FactorOp(Op):
+    """Factorise; the outputs after T are by-products that only the pullback reads.
+
+    With `products`, `floats` may depend on parameters. It costs compile time, so that only such a graph has it.
+    """
+
+    __props__ = ("products",)
+
+    def __init__(self, products: bool = False):
+        self.products = products
 
     def make_node(self, *inputs):
         """Inputs: lam (n_lambda,), ZtW (q, d), WtW (d, d), and the packed structure."""
@@ -140,32 +160,39 @@ class FactorOp(Op):
             storage[0] = value
 
     def pullback(self, inputs: Sequence[Any], outputs: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-        """Cotangents of (lam, ZtW, WtW): the gradient kernel's, -2 b Tbar, Tbar."""
+        """Cotangents of (lam, ZtW, WtW): the gradient kernel's, -2 b Tbar, Tbar; and of `floats` with `products`."""
         lam, _, WtW, ints, floats = inputs
         a = cotangents[0] if _connected(cotangents[0]) else pt.zeros((), dtype="float64")
         Tbar = cotangents[1] if _connected(cotangents[1]) else pt.zeros_like(WtW)
-        pulled: Any = FactorPullbackOp()(a, Tbar, lam, ints, floats, *outputs[2:])
+        pulled: Any = FactorPullbackOp(self.products)(a, Tbar, lam, ints, floats, *outputs[2:])
         symmetric = (Tbar + Tbar.T) / 2
-        rest = [pytensor.gradient.disconnected_type() for _ in inputs[3:]]
-        return [pulled[0], -2 * pulled[1] @ symmetric, symmetric, *rest]
+        none = pytensor.gradient.disconnected_type
+        return [pulled[0], -2 * pulled[1] @ symmetric, symmetric, none(), pulled[2] if self.products else none()]
 
     def connection_pattern(self, node):
-        """Only (log|V0|, T) depend on (lam, ZtW, WtW) as far as anybody may ask."""
-        return [[i < 3 and o < 2 for o in range(len(node.outputs))] for i in range(len(node.inputs))]
+        """Only (log|V0|, T) depend on (lam, ZtW, WtW) and perhaps `floats`, as far as anybody may ask."""
+        connected = (True, True, True, False, self.products)
+        return [[yes and o < 2 for o in range(len(node.outputs))] for yes in connected]
 
 
 class FactorPullbackOp(Op):
-    """The gradient kernel: cotangents (a, Tbar) -> (cotangent of lambda, conditional modes b)."""
+    """The gradient kernel: cotangents (a, Tbar) -> (of lambda, conditional modes b, and with `products` of floats)."""
 
-    __props__ = ()
+    __props__ = ("products",)
+
+    def __init__(self, products: bool = False):
+        self.products = products
 
     def make_node(self, *inputs):
         """Inputs: a, Tbar, lam, the packed structure, the by-products of `FactorOp`."""
-        return Apply(self, [pt.as_tensor_variable(x) for x in inputs], [pt.dvector(), pt.dmatrix()])
+        outputs = [pt.dvector(), pt.dmatrix()] + ([pt.dvector()] if self.products else [])
+        return Apply(self, [pt.as_tensor_variable(x) for x in inputs], outputs)
 
     def perform(self, node, inputs, outputs):
         """Run the kernel from Python."""
-        for storage, value in zip(outputs, _backward(*[np.array(x, order="C") for x in inputs]), strict=True):
+        arrays = [np.array(x, order="C") for x in inputs]
+        values = _backward_products(*arrays) if self.products else _backward(*arrays, np.empty(0))
+        for storage, value in zip(outputs, values, strict=True):
             storage[0] = value
 
 
@@ -189,13 +216,24 @@ def _numba_pullback(op, node=None, **kwargs):
     def factor_pullback(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
         c = np.ascontiguousarray
         return _backward(
+            a, c(Tbar), c(lam), c(ints), c(floats), c(At), c(Bt), c(Bz), c(F), c(S), c(SW), c(Lt), np.empty(0)
+        )  # fmt: skip
+
+    @numba.njit(nogil=True, error_model="numpy")
+    def factor_pullback_products(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
+        c = np.ascontiguousarray
+        return _backward_products(
             a, c(Tbar), c(lam), c(ints), c(floats), c(At), c(Bt), c(Bz), c(F), c(S), c(SW), c(Lt)
         )  # fmt: skip
 
-    return factor_pullback, KERNEL_VERSION
+    return factor_pullback_products if op.products else factor_pullback, KERNEL_VERSION
 
 
-def log_det_and_T(lam, ZtW, WtW, packed: tuple):
-    """Symbolic (log|V0|, T) of the given W; `packed` comes from `pack_structure`."""
-    outputs: Any = FactorOp()(lam, ZtW, WtW, *packed)
+def log_det_and_T(lam, ZtW, WtW, packed: tuple, products: bool = False):
+    """Symbolic (log|V0|, T) of the given W; `packed` comes from `pack_structure`.
+
+    With `products` the second of `packed` may be an expression of parameters, laid out as `pack_structure` does:
+    its gradient is exact where no column is marked as lying in the span of a level.
+    """
+    outputs: Any = FactorOp(products)(lam, ZtW, WtW, *packed)
     return outputs[0], outputs[1]
