@@ -1,7 +1,7 @@
 """Well-conditioned columns: what is put on its own scale before anything is squared.
 
-X becomes orthonormal, y its residual from least squares in units of its own size, slopes are centred (where the level has
-an intercept) and scaled. `Basis` and the levels' maps remember the way back.
+X becomes orthonormal, y its residual from least squares in units of its own size, slopes are centred (where the level
+has an intercept) and scaled. `Basis` and the levels' maps remember the way back.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def effect_map(level: LevelDesign) -> np.ndarray:
 
 
 def better_columns(level: LevelDesign, M: np.ndarray) -> np.ndarray:
+    """The (n, r) columns on which M, from `effect_map`, gives the level's own."""
     if np.array_equal(M, np.eye(level.r)):
         return level.columns
     better = np.empty_like(level.columns)
@@ -84,7 +85,7 @@ def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = (
 
 
 def _first_row(level: LevelDesign) -> np.ndarray:
-    first = np.empty(level.m, dtype=np.int64)
+    first = np.zeros(level.m, dtype=np.int64)  # a relative has no row
     first[level.index[::-1]] = np.arange(level.index.size - 1, -1, -1)
     return first
 

@@ -99,8 +99,8 @@ class Blocks:
         for c, k in enumerate(plan.chain):
             if plan.rotated:
                 Z = sparse_columns(levels[k], self.better[k])
-                B = self.roots[k]
-                zz.append(np.einsum("ij,ij->j", B, (Z.T @ apply(Z)) @ B))
+                B: Any = self.roots[k]
+                zz.append(np.maximum(np.einsum("ij,ij->j", B, (Z.T @ apply(Z)) @ B), 0.0))
                 if PZT is not None:
                     zt.append((B.T @ self.spread(Z.T @ PZT)).ravel())
                 continue

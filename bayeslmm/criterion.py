@@ -3,8 +3,8 @@
     ML      f(lambda) = log|V0| + n     (log(2 pi rss / n)       + 1),              rss = s - c' P^-1 c
     REML    f(lambda) = log|V0| + (n-p) (log(2 pi rss / (n - p)) + 1) + log|P|
 
-with ``T = [P c; c' s]`` from `factor`. Both are minimised over the entries of the relative factors, diagonal
-entries bounded by zero.
+with ``T = [P c; c' s]`` from `factor`, and log|R| added where R isn't the identity. Both are minimised over the entries
+of the relative factors, diagonal entries bounded by zero, and R's parameters on the real line.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
+EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edge of what it can be
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """-2 log likelihood (or REML criterion) as a function of the free entries of the relative factors."""
+    """-2 log likelihood (or REML criterion) as a function of phi.
+
+    phi holds the free entries of the relative factors, on the kernels' basis, and then R's parameters on the real line.
+    """
 
     stats: Statistics
     reml: bool
@@ -40,7 +44,7 @@ class Criterion:
         """Linear map (n_lambda, n_theta) from the free entries to the kernels' lambda vector."""
         columns = []
         for level, M, span in zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, strict=True):
-            for j in range(level.r):
+            for j in range(0 if level.known else level.r):
                 for i in range(j, level.r) if level.correlated else [j]:
                     entry = np.zeros((level.r, level.r))
                     if level.correlated:
@@ -53,18 +57,71 @@ class Criterion:
         return np.array(columns).T.reshape(self.stats.structure.n_lambda, len(columns))
 
     @cached_property
+    def offset(self) -> np.ndarray:
+        """The kernels' lambda vector of the levels that have nothing free: their covariance is sigma^2 K."""
+        out = np.zeros(self.stats.structure.n_lambda)
+        for level, M, span in zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, strict=True):
+            if level.known:
+                out[span] = M.ravel()
+        return out
+
+    @property
+    def n_theta(self) -> int:
+        """Number of free entries of the relative factors."""
+        return self.spread.shape[1]
+
+    @cached_property
     def diagonal(self) -> np.ndarray:
-        """Which free entries are diagonal, and so bounded by zero."""
+        """Which entries of phi are diagonal ones of a factor, and so bounded by zero."""
         out = []
         for level in self.stats.design.levels:
-            for j in range(level.r):
+            for j in range(0 if level.known else level.r):
                 out += [i == j for i in range(j, level.r)] if level.correlated else [True]
-        return np.array(out, dtype=bool)
+        return np.array(out + [False] * len(self.stats.design.residual.parameters), dtype=bool)
+
+    def at_edge(self, phi: np.ndarray) -> np.ndarray:
+        """Which entries lie on a bound: diagonal ones on zero, residual parameters at the end of their range."""
+        out = self.diagonal & (phi <= 0)
+        out[self.n_theta :] = np.abs(phi[self.n_theta :]) >= EDGE
+        return out
+
+    def clip(self, phi: np.ndarray) -> np.ndarray:
+        """Put entries beyond their bounds on them."""
+        out = np.where(self.diagonal, np.maximum(phi, 0.0), phi)
+        out[self.n_theta :] = np.clip(phi[self.n_theta :], -EDGE, EDGE)
+        return out
 
     def start(self) -> np.ndarray:
-        """First point: per effect, what the analysis of variance of the least-squares residual suggests."""
-        out, at = [], 0
+        """First point: the best of a few correlations and ratios beside `_start_theta`."""
+        residual, theta = self.stats.design.residual, self._start_theta()
+        if residual.fixed:
+            return theta
+        tried = [np.concatenate([theta, residual.free(residual.neutral)])]
+        if residual.has_rho:
+            lower = residual.parameters[0].lower
+            for rho in (0.4, 0.8, 0.95, 0.5 * lower):
+                psi = residual.neutral
+                psi[0] = rho
+                tried += [np.concatenate([scale * theta, residual.free(psi)]) for scale in (1.0, 0.3)]
+        return min(tried, key=self.at)
+
+    def at(self, phi: np.ndarray) -> float:
+        """The criterion at phi; HOPELESS where it can't be computed."""
+        factor = self.factor(phi)
+        sane = np.isfinite(factor.logdet) and np.isfinite(factor.T).all()
+        value = self.value(factor, phi)[0] if sane else HOPELESS
+        return value if np.isfinite(value) else HOPELESS
+
+    def _start_theta(self) -> np.ndarray:
+        """Per effect, what the analysis of variance of the least-squares residual suggests."""
+        out: list[float] = []
+        at = 0
         for level, better in zip(self.stats.design.levels, self.stats.better, strict=True):
+            if level.root is not None or not self.stats.design.residual.plain:
+                at += level.q
+                for j in range(0 if level.known else level.r):
+                    out += [0.5 if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [0.5]
+                continue
             sums = self.stats.ZtW[at : at + level.q, -1].reshape(level.m, level.r)
             at += level.q
             size = group_sums(level.index, level.m, better**2)
@@ -74,18 +131,24 @@ class Criterion:
                 out += [ratio[j] if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [ratio[j]]
         return np.array(out)
 
-    def factor(self, phi: np.ndarray) -> Factor:
-        """Factorise at the free entries phi."""
-        return factorise_statistics(self.stats, self.spread @ phi)
+    def psi(self, phi: np.ndarray) -> np.ndarray:
+        """R's parameters."""
+        return self.stats.design.residual.natural(phi[self.n_theta :])
 
-    def value(self, factor: Factor) -> tuple[float, float, np.ndarray, np.ndarray]:
+    def factor(self, phi: np.ndarray) -> Factor:
+        """Factorise at phi."""
+        lam = self.offset + self.spread @ phi[: self.n_theta]
+        return factorise_statistics(self.stats.at(self.psi(phi)), lam)
+
+    def value(self, factor: Factor, phi: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
         """(criterion, rss, coefficients of Q, P^-1), all on the scale of y_."""
         p, d = self.stats.design.p, self.degrees
         P, c, s = factor.T[:p, :p], factor.T[:p, p], factor.T[p, p]
         Pinv = np.linalg.inv(P) if p else P
         coefficients = Pinv @ c
         rss = float(s - c @ coefficients)
-        value = factor.logdet + d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
+        value = factor.logdet + self.stats.design.residual.log_det(self.psi(phi))
+        value += d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
         if self.reml:
             value += np.linalg.slogdet(P)[1] + 2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum()
         return float(value), rss, coefficients, Pinv
@@ -95,13 +158,20 @@ class Criterion:
         factor = self.factor(phi)
         if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
             return HOPELESS, np.zeros_like(phi)
-        value, rss, coefficients, Pinv = self.value(factor)
+        value, rss, coefficients, Pinv = self.value(factor, phi)
         p = self.stats.design.p
         v = np.append(-coefficients, 1.0)
         Tbar = (self.degrees / rss) * np.outer(v, v)
         if self.reml:
             Tbar[:p, :p] += Pinv
-        return value, self.spread.T @ factor.adjoint(1.0, Tbar).gradient
+        if self.stats.products is None:
+            return value, self.spread.T @ factor.adjoint(1.0, Tbar).gradient
+        z = phi[self.n_theta :]
+        bar = factor.product_adjoint(1.0, Tbar)
+        residual = self.stats.design.residual
+        c, logdet = residual.derivatives(residual.natural(z))
+        slopes = (c @ self.stats.products.inner(bar) + logdet) * residual.slope(z)
+        return value, np.concatenate([self.spread.T @ bar.adjoint.gradient, slopes])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +186,8 @@ class Optimum:
         Largest absolute derivative over the entries that are not on their bound.
     curvature : float
         Smallest eigenvalue of the Hessian over these entries (inf where there is none).
+    flat : bool
+        Whether the criterion does not change in some direction: the data can't tell parameters apart.
     """
 
     phi: np.ndarray
@@ -124,6 +196,7 @@ class Optimum:
     curvature: float
     evaluations: int
     converged: bool
+    flat: bool = False
 
 
 class _Counted:
@@ -153,7 +226,9 @@ def _search(evaluate: _Counted, start: np.ndarray) -> np.ndarray:
     """Quasi-Newton search to a point near the minimum; `_polish` does the rest."""
     from scipy.optimize import minimize
 
-    bounds = [(0.0, None) if d else (None, None) for d in evaluate.criterion.diagonal]
+    bounds: list[tuple] = [(0.0, None) if d else (None, None) for d in evaluate.criterion.diagonal]
+    n_theta = evaluate.criterion.n_theta
+    bounds[n_theta:] = [(-EDGE, EDGE)] * (len(bounds) - n_theta)
     found = minimize(
         evaluate, start, jac=True, method="L-BFGS-B", bounds=bounds,
         options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-3, "maxcor": 20},
@@ -165,7 +240,7 @@ def minimise(criterion: Criterion) -> Optimum:
     """Minimise over the free entries; converged means a small gradient and no direction of descent, checked."""
     diagonal = criterion.diagonal
     if diagonal.size == 0:
-        value = criterion.value(criterion.factor(np.zeros(0)))[0]
+        value = criterion.value(criterion.factor(np.zeros(0)), np.zeros(0))[0]
         return Optimum(phi=np.zeros(0), value=value, gradient=0.0, curvature=np.inf, evaluations=1, converged=True)
     with one_blas_thread():
         return _minimise(criterion)
@@ -182,13 +257,15 @@ def _minimise(criterion: Criterion) -> Optimum:
         if escape is None:
             break
         phi = _search(evaluate, escape)
-    curvature = float(np.linalg.eigvalsh(H)[0]) if len(free) else np.inf
+    eigenvalues = np.linalg.eigvalsh(H) if len(free) else np.array([np.inf])
+    curvature = float(eigenvalues[0])
+    flat = bool(abs(curvature) < 1e-7 * eigenvalues[-1])
     steep = float(np.abs(gradient[free]).max()) if len(free) else 0.0
     # The gradient of a sum of n terms cannot be known better than its rounding errors.
     tolerance = 1e-5 * max(1.0, abs(value) * 1e-3)
     return Optimum(
         phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluate.calls,
-        converged=bool(steep < tolerance and curvature > 0 and escape is None),
+        converged=bool(steep < tolerance and (curvature > 0 or flat) and escape is None), flat=flat,
     )  # fmt: skip
 
 
@@ -198,16 +275,16 @@ def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
         if phi[k] > 0:
             trial = phi.copy()
             trial[k] = 0.0
-            if criterion.value(criterion.factor(trial))[0] <= criterion.value(criterion.factor(phi))[0] + 1e-9:
+            if criterion.at(trial) <= criterion.at(phi) + 1e-9:
                 phi = trial
     return phi
 
 
 def _polish(evaluate: _Counted, phi: np.ndarray):
     """Newton steps on the entries that are not on their bound, with one Hessian as long as it serves."""
-    diagonal = evaluate.criterion.diagonal
+    criterion = evaluate.criterion
     value, gradient = evaluate(phi)
-    free = np.flatnonzero(~diagonal | (phi > 0))
+    free = np.flatnonzero(~criterion.at_edge(phi))
     H = _hessian(evaluate, phi, free)
     renewed = 0
     for _ in range(30):
@@ -219,7 +296,7 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
         for scale in (1.0, 0.3, 0.1, 0.01):
             trial = phi.copy()
             trial[free] += scale * step
-            trial[diagonal] = np.maximum(trial[diagonal], 0.0)
+            trial = criterion.clip(trial)
             new_value, new_gradient = evaluate(trial)
             if np.isfinite(new_value) and new_value <= value + 1e-9 * (1 + abs(value) * 1e-4):
                 break
@@ -230,7 +307,7 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
         phi, value, gradient = trial, new_value, new_gradient
         if moved < 1e-7 * (1 + np.abs(phi).max()):
             break
-        left = np.flatnonzero(~diagonal | (phi > 0))
+        left = np.flatnonzero(~criterion.at_edge(phi))
         if slow or len(left) < len(free):
             renewed += 1
             free = left
@@ -251,6 +328,6 @@ def _descent_from_bound(criterion: Criterion, phi: np.ndarray, value: float) -> 
         for step in (1e-3, 1e-2, 0.1, 1.0):
             trial = phi.copy()
             trial[k] = step
-            if criterion.value(criterion.factor(trial))[0] < value - 1e-8:
+            if criterion.at(trial) < value - 1e-8:
                 return trial
     return None

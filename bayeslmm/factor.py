@@ -18,6 +18,8 @@ from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
 from bayeslmm.progress import first_use
 from bayeslmm.statistics import Statistics
 
+COLUMNS = 64  # right-hand sides that are solved for together
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adjoint:
@@ -163,6 +165,29 @@ def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, 
 def factorise_statistics(stats: Statistics, lam: np.ndarray) -> Factor:
     """Factorise the model's own W = [Q y_] at the kernels' lambda vector."""
     return factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)
+
+
+def spread_variances(factor: Factor, stats: Statistics, k: int) -> np.ndarray:
+    """Blocks (m, r, r) of Cov(u_k | y) / sigma^2 on the improved basis, for a level with a known covariance.
+
+    u = B v mixes the kernels' effects v, so that all of their covariances count: one solve per column of B'.
+    """
+    level, B = stats.design.levels[k], stats.roots[k]
+    assert B is not None
+    start = sum(other.q for other in stats.design.levels[:k])
+    m, r = level.m, level.r
+    out = np.empty((m, r, r))
+    for first in range(0, m, COLUMNS):
+        groups = np.arange(first, min(first + COLUMNS, m))
+        right = np.zeros((stats.structure.q, groups.size * r))
+        for e in range(r):
+            right[start + e : start + m * r : r, e::r] = B[groups].T
+        d = right.shape[1]
+        blind = np.zeros((len(stats.plan.chain), d), dtype=np.bool_)
+        solved = factorise(stats.structure, factor.lam, right, np.zeros((d, d)), blind)
+        b = solved.adjoint(0.0, np.zeros((d, d))).b[start : start + m * r].reshape(m, r, groups.size, r)
+        out[groups] = np.einsum("gm,mage->gae", B[groups], b)
+    return out
 
 
 @njit

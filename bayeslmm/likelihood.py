@@ -10,9 +10,10 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from bayeslmm.criterion import SINGULAR, Criterion, Optimum, minimise
+from bayeslmm.criterion import EDGE, SINGULAR, Criterion, Optimum, minimise
 from bayeslmm.design import Design
 from bayeslmm.errors import DataError
+from bayeslmm.factor import spread_variances
 from bayeslmm.parameters import corr_label, sigma_label
 from bayeslmm.statistics import Statistics
 
@@ -48,7 +49,7 @@ class Status:
 
     Attributes
     ----------
-    name : {"converged", "singular", "not converged"}
+    name : {"converged", "singular", "flat", "not converged"}
     advice : str
         What it means, and what to do about it.
     """
@@ -72,7 +73,9 @@ class LikelihoodFit:
     method : {"ML", "REML"}
     lambdas : per level the (r, r) lower triangular relative covariance factor
     sigma : float
-        Residual standard deviation, in units of y.
+        Residual standard deviation, in units of y (of the first stratum, where there are strata).
+    psi : array
+        The residual's parameters, in the order of ``design.residual.parameters``: rho, ratios of SDs.
     loglik : float
         Log-likelihood, or log restricted likelihood, at the optimum.
     """
@@ -83,6 +86,7 @@ class LikelihoodFit:
     optimum: Optimum
     lambdas: tuple[np.ndarray, ...]
     sigma: float
+    psi: np.ndarray
     loglik: float
     beta: np.ndarray
     beta_cov: np.ndarray
@@ -109,7 +113,7 @@ class LikelihoodFit:
         """Free entries of the relative factors, level by level and column by column, as in lme4."""
         index, values = [], []
         for level, lam in zip(self.design.levels, self.lambdas, strict=True):
-            for j in range(level.r):
+            for j in range(0 if level.known else level.r):
                 for i in range(j, level.r) if level.correlated else [j]:
                     both = level.effects[i] if i == j else f"{level.effects[i]}.{level.effects[j]}"
                     index.append(f"{level.label}.{both}")
@@ -126,9 +130,12 @@ class LikelihoodFit:
         out = {f"beta[{name}]": value for name, value in zip(self.design.coef, self.beta, strict=True)}
         out["sigma"] = self.sigma
         for level, sd, corr in zip(self.design.levels, self.sds, self._correlations(), strict=True):
+            if level.known:
+                continue
             out |= {sigma_label(level, e): float(sd[e]) for e in range(level.r)}
             if level.correlated:
                 out |= {corr_label(level, j, i): float(corr[i, j]) for i in range(1, level.r) for j in range(i)}
+        out |= {p.label: float(value) for p, value in zip(self.design.residual.parameters, self.psi, strict=True)}
         return pd.Series(out, name=self.method)
 
     def _correlations(self) -> Iterator[np.ndarray]:
@@ -151,7 +158,12 @@ class LikelihoodFit:
                     for i in range(1, level.r)
                     for j in range(i)
                 ]
-        rows.append(("Residual", None, None, self.sigma**2, self.sigma))
+        residual = self.design.residual
+        rho, ratios = residual.split(self.psi)
+        for label, ratio in zip(residual.strata or (None,), ratios, strict=True):
+            rows.append(("Residual", label, None, (self.sigma * ratio) ** 2, self.sigma * ratio))
+        if residual.has_rho:
+            rows.append(("Residual", "rho", None, np.nan, rho))
         return pd.DataFrame(rows, columns=["group", "effect", "effect2", "variance", "sd_or_corr"])
 
     @property
@@ -179,8 +191,8 @@ class LikelihoodFit:
 
     @property
     def npar(self) -> int:
-        """Number of estimated parameters: fixed effects, theta, sigma."""
-        return self.design.p + len(self.theta) + 1
+        """Number of estimated parameters: fixed effects, theta, sigma, those of R."""
+        return self.design.p + len(self.theta) + 1 + len(self.psi)
 
     @property
     def aic(self) -> float:
@@ -197,6 +209,8 @@ class LikelihoodFit:
         """Parameters on the edge of their space: SDs that are zero, levels whose covariance is singular."""
         out = []
         for level, lam, M in zip(self.design.levels, self.lambdas, self.stats.maps, strict=True):
+            if level.known:
+                continue
             size = np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M))
             zero = [sigma_label(level, e) for e in range(level.r) if size[e] < SINGULAR]
             out += zero
@@ -204,11 +218,13 @@ class LikelihoodFit:
                 smallest = np.sqrt(max(np.linalg.eigvalsh(M @ lam @ lam.T @ M.T)[0], 0.0))
                 if smallest < SINGULAR:
                     out.append(f"corr_{level.name}")
+        for p, z in zip(self.design.residual.parameters, self.optimum.phi[::-1][: len(self.psi)][::-1], strict=True):
+            out += [p.label] if abs(z) >= EDGE else []
         return tuple(out)
 
     @property
     def singular(self) -> bool:
-        """Whether the estimated covariance of some level is singular, as lme4's isSingular (tolerance 1e-4)."""
+        """Whether a parameter is on its edge: a level's covariance singular, as lme4's isSingular has it (1e-4)."""
         return bool(self.boundary)
 
     @property
@@ -220,6 +236,12 @@ class LikelihoodFit:
             advice = (
                 f"the largest derivative left is {o.gradient:.2g} and the smallest curvature {o.curvature:.2g}; "
                 "scale the columns, drop an effect that the data cannot tell apart, or look at the posterior instead"
+            )
+        elif o.flat:
+            name = "flat"
+            advice = (
+                "the likelihood doesn't change in some direction: parameters of this model can't be told apart by the "
+                "data, and their estimates are one point of many. Leave one of them out, or look at the posterior"
             )
         elif self.singular:
             name = "singular"
@@ -279,22 +301,22 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
             "The likelihood cannot be computed at the point where the search ended: the numbers overflow. "
             "Scale y and the columns to ordinary sizes, or drop an effect that the data cannot tell apart."
         )
-    value, rss, coefficients, Pinv = criterion.value(factor)
+    value, rss, coefficients, Pinv = criterion.value(factor, optimum.phi)
     sigma = stats.scale * np.sqrt(rss / criterion.degrees)
     Rinv = np.linalg.inv(stats.R) if design.p else stats.R
     p = design.p
     adjoint = factor.adjoint(1.0, np.zeros((p + 1, p + 1)))
     b_better = stats.scale * (adjoint.b @ np.append(-coefficients, 1.0))
-    modes, covs, lambdas, at, block = [], [], [], 0, 0
-    for level, M, span in zip(design.levels, stats.maps, stats.lambda_slices, strict=True):
+    covs, lambdas, block = [], [], 0
+    for k, (level, M, span) in enumerate(zip(design.levels, stats.maps, stats.lambda_slices, strict=True)):
         back = np.linalg.inv(M)
         better = factor.lam[span].reshape(level.r, level.r)
         raw = back @ better
         lambdas.append(_lower(raw) if level.correlated else np.diag(np.diag(raw)))
-        modes.append((b_better[at : at + level.q].reshape(level.m, level.r) @ back.T).ravel())
         C = adjoint.variances[block : block + level.m * level.r**2].reshape(level.m, level.r, level.r)
+        if level.root is not None:
+            C = spread_variances(factor, stats.at(criterion.psi(optimum.phi)), k)
         covs.append(sigma**2 * back @ C @ back.T)
-        at += level.q
         block += level.m * level.r**2
     return LikelihoodFit(
         method="REML" if criterion.reml else "ML",
@@ -303,10 +325,11 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
         optimum=optimum,
         lambdas=tuple(lambdas),
         sigma=float(sigma),
+        psi=criterion.psi(optimum.phi),
         loglik=-value / 2,
         beta=Rinv @ (stats.gamma + stats.scale * coefficients),
         beta_cov=sigma**2 * Rinv @ Pinv @ Rinv.T,
-        modes=np.concatenate([*modes, np.zeros(0)]),
+        modes=np.concatenate([*(u.ravel() for u in stats.effects(b_better)), np.zeros(0)]),
         mode_cov=tuple(covs),
     )
 

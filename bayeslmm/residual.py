@@ -52,6 +52,25 @@ class ResidualParameter:
     upper: float
     reason: str
 
+    def natural(self, z: Any) -> Any:
+        """The parameter from its coordinate on the real line: a logarithm, or a scaled logit."""
+        if np.isinf(self.upper):
+            return self.lower + np.exp(z)
+        return self.lower + (self.upper - self.lower) / (1.0 + np.exp(-z))
+
+    def free(self, value: Any) -> Any:
+        """The coordinate on the real line."""
+        if np.isinf(self.upper):
+            return np.log(value - self.lower)
+        return np.log((value - self.lower) / (self.upper - value))
+
+    def slope(self, z: Any) -> Any:
+        """D parameter / d coordinate."""
+        if np.isinf(self.upper):
+            return np.exp(z)
+        e = np.exp(-np.abs(z))
+        return (self.upper - self.lower) * e / (1.0 + e) ** 2
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Term:
@@ -121,7 +140,7 @@ class ResidualDesign:
         """Whether the first parameter is a correlation."""
         return self.residual.structure in ("ar1", "cs")
 
-    def split(self, psi: Sequence[Any]) -> tuple[Any, list[Any]]:
+    def split(self, psi: Any) -> tuple[Any, list[Any]]:
         """(rho or 0, SDs of the strata relative to the first one) of the parameters."""
         ratios = psi[1:] if self.has_rho else psi
         return (psi[0] if self.has_rho else 0.0), [1.0, *ratios]
@@ -131,9 +150,24 @@ class ResidualDesign:
         """Parameters at which R is as near to the identity as it gets: rho = 0, ratios 1."""
         return np.array([0.0 if p.name == "rho" else 1.0 for p in self.parameters])
 
+    def natural(self, z: np.ndarray) -> np.ndarray:
+        """Psi (..., k) from coordinates on the real line."""
+        parts = [p.natural(z[..., k]) for k, p in enumerate(self.parameters)]
+        return np.stack(parts, axis=-1) if parts else np.zeros((*z.shape[:-1], 0))
+
+    def free(self, psi: np.ndarray) -> np.ndarray:
+        """Coordinates on the real line of psi (..., k)."""
+        parts = [p.free(psi[..., k]) for k, p in enumerate(self.parameters)]
+        return np.stack(parts, axis=-1) if parts else np.zeros((*psi.shape[:-1], 0))
+
+    def slope(self, z: np.ndarray) -> np.ndarray:
+        """D psi / d coordinate, (..., k)."""
+        parts = [p.slope(z[..., k]) for k, p in enumerate(self.parameters)]
+        return np.stack(parts, axis=-1) if parts else np.zeros((*z.shape[:-1], 0))
+
     # the inverse and the determinant -----------------------------------------------------------------------------
 
-    def coefficients(self, psi: Sequence[Any]) -> list[Any]:
+    def coefficients(self, psi: Any) -> list[Any]:
         """c_t(psi) per term; psi are numbers, arrays or tensors."""
         rho, sds = self.split(psi)
         out = []
@@ -142,7 +176,7 @@ class ResidualDesign:
             out.append(term.coefficient(rho) / (sds[a] * sds[b]) if self.strata else term.coefficient(rho))
         return out
 
-    def log_det(self, psi: Sequence[Any], log: Callable[[Any], Any] = np.log) -> Any:
+    def log_det(self, psi: Any, log: Callable[[Any], Any] = np.log) -> Any:
         """log|R|; `log` is that of the library the parameters belong to."""
         rho, sds = self.split(psi)
         total: Any = self._log_det_known
@@ -155,6 +189,17 @@ class ResidualDesign:
             for m, count in self._sizes:
                 total = total + count * ((m - 1) * log(1.0 - rho) + log(1.0 + (m - 1) * rho))
         return total
+
+    def derivatives(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(d c_t / d psi_k (k, T), d log|R| / d psi_k (k,)), exact: by a step into the complex plane."""
+        step = 1e-30
+        c, logdet = np.zeros((len(psi), len(self.terms))), np.zeros(len(psi))
+        for k in range(len(psi)):
+            moved = psi.astype(complex)
+            moved[k] += 1j * step
+            c[k] = np.array(self.coefficients(moved), dtype=complex).imag / step
+            logdet[k] = self.log_det(moved).imag / step
+        return c, logdet
 
     @cached_property
     def _log_det_known(self) -> float:
@@ -176,7 +221,7 @@ class ResidualDesign:
 
     # the matrix itself -------------------------------------------------------------------------------------------
 
-    def R(self, psi: Sequence[float] = ()) -> Sparse:
+    def R(self, psi: Any = ()) -> Sparse:
         """R (n, n), sparse.
 
         Examples
@@ -204,7 +249,7 @@ class ResidualDesign:
         own = np.asarray(sds, dtype=float)[self.stratum] if self.strata else np.ones(self.n)
         return own / self.root_weights
 
-    def color(self, z: np.ndarray, psi: Sequence[float] = ()) -> np.ndarray:
+    def color(self, z: np.ndarray, psi: Any = ()) -> np.ndarray:
         """Turn standard normal z (n,) into a draw of e / sigma ~ N(0, R)."""
         rho, sds = self.split(psi)
         e = z
@@ -324,7 +369,7 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
     twice = where.duplicated(keep=False).to_numpy()
     if twice.any():
         unit = f" of the same {':'.join(residual.group)}" if residual.group else ""
-        remedy = "" if residual.group else f" Name the series with group=..., if {residual.time!r} starts anew in each."
+        remedy = "" if residual.group else " Name the series with group=..., if the times start anew in each."
         raise DataError(
             f"The time {residual.time!r} occurs twice in rows{unit}: {say_rows(frame.index, twice)}; an AR(1) needs one "
             f"row per time.{remedy}"

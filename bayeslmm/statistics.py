@@ -1,8 +1,8 @@
 """Design -> cross-products of [Z X y]: everything that the likelihood ever needs of the data.
 
-Every product is A' R^-1 B. Where R has parameters psi, R^-1 = sum_t c_t(psi) P_t (see `residual`): the products with each
-P_t are kept, and `Statistics.at` sums them. A level with a known covariance K = L L' enters with Z L, so that its effects
-are independent; where it is the only level of the chain, with Z L U, which makes its own product diagonal.
+Every product is A' R^-1 B. Where R has parameters psi, R^-1 = sum_t c_t(psi) P_t (see `residual`): the products with
+each P_t are kept, and `Statistics.at` sums them. A level with a known covariance K = L L' enters with Z L, so that its
+effects are independent; where it is the only level of the chain, with Z L U, which makes its own product diagonal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from bayeslmm.basis import better_columns, effect_map, group_sums, in_span, make
 from bayeslmm.blocks import Apply, Blocks, Structure, lay_out, sparse_columns
 from bayeslmm.design import Design
 from bayeslmm.plan import Plan, check_tail, plan_elimination
+
+if TYPE_CHECKING:
+    from bayeslmm.factor import ProductAdjoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,14 @@ class Products:
     zz_tail: np.ndarray
     ZtW: np.ndarray
     WtW: np.ndarray
+
+    def inner(self, bar: ProductAdjoint) -> np.ndarray:
+        """Inner product of each term with cotangents of the summed products, (T,)."""
+        pairs = ((self.zz, bar.zz), (self.zt, bar.zt), (self.zz_tail, bar.zz_tail), (self.ZtW, bar.ZtW))
+        total = np.tensordot(self.WtW, bar.WtW, axes=2)
+        for A, cotangent in pairs:
+            total = total + A.reshape(len(A), -1) @ cotangent.ravel()
+        return total
 
     def sum(self, c: np.ndarray) -> tuple[np.ndarray, ...]:
         """sum_t c_t A_t of each array."""
@@ -80,7 +92,7 @@ class Statistics:
         """Kernel vector of the levels' relative factors lambda_k (each r x r, on the user's scale)."""
         return np.concatenate([(M @ lam).ravel() for M, lam in zip(self.maps, lambdas, strict=True)] or [np.zeros(0)])
 
-    def at(self, psi: Sequence[float]) -> Statistics:
+    def at(self, psi: Any) -> Statistics:
         """The same statistics with R at the parameters psi."""
         if self.products is None:
             return self
@@ -144,7 +156,7 @@ def build_statistics(design: Design) -> Statistics:
     return stats.at(residual.neutral)
 
 
-def _stack(parts: list[tuple[np.ndarray, ...]]) -> Products:
+def _stack(parts: Sequence[tuple[np.ndarray, ...]]) -> Products:
     zz, zt, zz_tail, ZtW, WtW = (np.stack(arrays) for arrays in zip(*parts, strict=True))
     return Products(zz=zz, zt=zt, zz_tail=zz_tail, ZtW=ZtW, WtW=WtW)
 

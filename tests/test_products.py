@@ -11,7 +11,7 @@ import pytest
 from registry import BY_NAME, CASES, factors
 from scipy.linalg import block_diag
 
-from bayeslmm import statistics
+from bayeslmm import blocks, statistics
 from bayeslmm.factor import Factor, factorise
 from bayeslmm.op import FLOATS, log_det_and_T, pack_structure
 from bayeslmm.statistics import Statistics
@@ -37,7 +37,8 @@ def unmasked(monkeypatch):
     """
 
     def build(name: str) -> tuple[Statistics, np.ndarray]:
-        monkeypatch.setattr(statistics, "_in_span", lambda level, own, columns: np.zeros(columns.shape[1], dtype=bool))
+        for module in (statistics, blocks):
+            monkeypatch.setattr(module, "in_span", lambda level, own, columns: np.zeros(columns.shape[1], dtype=bool))
         stats = statistics.build_statistics(BY_NAME[name].lmm().design)
         assert not stats.structure.inspan.any()
         assert not stats.winspan.any()

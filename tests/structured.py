@@ -1,0 +1,151 @@
+"""Small designs with known covariances and structured residuals, and their dense covariances from the definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+import bayeslmm as blm
+
+RNG = np.random.default_rng(20)
+N = 24
+DATA = pd.DataFrame(
+    {
+        "x": RNG.normal(size=N).round(2),
+        "g": list("aaaabbbbbcccccccddddeeee"),
+        "h": list("pqrspqrspqrspqrspqrspqrs"),
+        "c": list("aabbccddddeeffffgghhiijj"),  # nested in g
+        "s": list("mfmmffmmfmfmfmmfmfmmffmf"),
+        "w": RNG.uniform(0.5, 3.0, N).round(2),
+        "t": [1, 2, 4, 5, 2, 1, 3, 7, 4, 1, 2, 3, 4, 5, 6, 9, 4, 3, 2, 1, 1, 2, 3, 5],
+        "row": [f"r{k}" for k in RNG.permutation(N)],
+    }
+)
+DATA["y"] = 2 + 0.5 * DATA.x + DATA.g.map(dict(zip("abcde", [0.4, -1.0, 0.8, 0.1, -0.6], strict=True)))
+DATA["y"] += RNG.normal(0, 0.7, N)
+
+
+def kinship(labels: str, seed: int = 3) -> pd.DataFrame:
+    """A covariance with entries of both signs, also in its root; labels shuffled."""
+    rng = np.random.default_rng(seed)
+    shuffled = list(rng.permutation(list(labels)))
+    A = rng.normal(size=(len(labels), len(labels) + 2))
+    K = A @ A.T / len(labels) + 0.3 * np.eye(len(labels))
+    return pd.DataFrame(K, index=shuffled, columns=shuffled)
+
+
+KG, KGX, KH = kinship("abcde"), kinship("abcdexyz", 4), kinship("pqrs", 5)
+PRECISION = pd.DataFrame(np.linalg.inv(KGX), index=KGX.index, columns=KGX.index)
+ROWS = kinship("".join(chr(0x100 + k) for k in range(N)), 6)
+ROWS.index = ROWS.columns = [f"r{k}" for k in range(N)]
+
+LEVELS: dict[str, tuple[str, dict]] = {
+    "intercept": ("(1 | g)", {}),
+    "slopes": ("(x | g)", {}),
+    "nested": ("(1 | g/c)", {}),
+    "crossed": ("(1 | g) + (1 | h)", {}),
+    "crossed with slopes": ("(1 + x | g) + (1 | h)", {}),
+    "none": ("", {}),
+    "kinship": ("(1 | g)", {"covariance": {"g": KG}}),
+    "kinship with relatives": ("(1 | g)", {"covariance": {"g": KGX}}),
+    "precision": ("(1 | g)", {"precision": {"g": PRECISION}}),
+    "kinship, slopes": ("(1 + x | g)", {"covariance": {"g": KGX}}),
+    "kinship, independent slopes": ("(1 + x || g)", {"covariance": {"g": KG}}),
+    "kinship and crossed": ("(1 | g) + (1 | h)", {"covariance": {"g": KG}}),
+    "kinship and crossed slopes": ("(1 | g) + (x | h)", {"covariance": {"g": KGX}}),
+    "kinship and nested": ("(1 | g) + (1 | c)", {"covariance": {"g": KG}}),
+    "two kinships": ("(1 | g) + (1 | h)", {"covariance": {"g": KGX, "h": KH}}),
+    "two kinships, slopes": ("(x | g) + (x | h)", {"covariance": {"g": KG, "h": KH}}),
+}
+RESIDUALS: dict[str, blm.Residual] = {
+    "iid": blm.Residual(),
+    "weights": blm.Residual(weights="w"),
+    "strata": blm.Residual(structure="strata", by="s"),
+    "strata and weights": blm.Residual(structure="strata", by="s", weights="w"),
+    "ar1": blm.Residual(structure="ar1", group="g", time="t"),
+    "ar1 in the rows' order": blm.Residual(structure="ar1", group="c"),
+    "ar1 and strata": blm.Residual(structure="ar1", group="g", time="t", by="s", weights="w"),
+    "ar1 of the whole table": blm.Residual(structure="ar1"),
+    "cs": blm.Residual(structure="cs", group="g"),
+    "cs across levels": blm.Residual(structure="cs", group="h"),
+    "cs and strata": blm.Residual(structure="cs", group="c", by="s", weights="w"),
+    "known": blm.Residual(structure="known", covariance=ROWS, group="row"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structured:
+    """One combination of levels and residual."""
+
+    levels: str
+    residual: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.levels} / {self.residual}"
+
+    def lmm(self, **options) -> blm.LMM:
+        terms, known = LEVELS[self.levels]
+        formula = "y ~ x" + (f" + {terms}" if terms else "")
+        return blm.LMM(formula, DATA, residual=RESIDUALS[self.residual], **known, **options)
+
+
+CASES = [
+    Structured(levels=a, residual=b) for a in LEVELS for b in RESIDUALS if a != "none" or b not in ("iid", "weights")
+]
+
+
+def dense_R(design, psi) -> np.ndarray:
+    """R from its definition, entry by entry."""
+    residual, n = design.hierarchy.residual, design.n
+    psi = list(psi)
+    rho = psi.pop(0) if residual.structure in ("ar1", "cs") else 0.0
+    sd = np.ones(n)
+    if residual.by:
+        labels = sorted(DATA[residual.by].unique())
+        sd = DATA[residual.by].map(dict(zip(labels, [1.0, *psi], strict=True))).to_numpy()
+    if residual.weights:
+        sd = sd / np.sqrt(DATA[residual.weights].to_numpy())
+    R = np.eye(n)
+    group = DATA[residual.group[0]].to_numpy() if residual.group else np.zeros(n)
+    for i in range(n):
+        for j in range(n):
+            if i == j or group[i] != group[j]:
+                continue
+            if residual.structure == "cs":
+                R[i, j] = rho
+            elif residual.structure == "ar1":
+                t = DATA[residual.time].to_numpy() if residual.time else _order(group)
+                R[i, j] = rho ** abs(int(t[i] - t[j]))
+    if residual.structure == "known":
+        R = ROWS.loc[DATA.row, DATA.row].to_numpy()
+    return sd[:, None] * R * sd
+
+
+def _order(group) -> np.ndarray:
+    return pd.Series(range(len(group))).groupby(pd.Series(group)).cumcount().to_numpy()
+
+
+def dense_K(level) -> np.ndarray:
+    """The groups' covariance in the order of the design's labels."""
+    matrix = level.level.matrix
+    if matrix is None:
+        return np.eye(level.m)
+    K = pd.DataFrame(matrix.matrix, index=matrix.labels, columns=matrix.labels)
+    K = (
+        np.linalg.inv(K.loc[list(level.groups), list(level.groups)])
+        if matrix.precision
+        else K.loc[list(level.groups), list(level.groups)]
+    )
+    return np.asarray(K)
+
+
+def dense_V(design, lambdas, psi) -> np.ndarray:
+    """V = Z (K (x) lambda lambda') Z' + R, relative to sigma^2."""
+    V = dense_R(design, psi)
+    for level, lam in zip(design.levels, lambdas, strict=True):
+        Z = level.Z.toarray()
+        V = V + Z @ np.kron(dense_K(level), lam @ lam.T) @ Z.T
+    return V

@@ -1,0 +1,108 @@
+"""Known covariances and structured residuals: every accepted combination against its dense definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bayeslmm.criterion import Criterion
+from bayeslmm.likelihood import _lower
+from tests.structured import CASES, dense_K, dense_R, dense_V
+
+each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def point(lmm, seed: int = 1) -> tuple[list[np.ndarray], np.ndarray]:
+    """Relative factors and residual parameters somewhere inside."""
+    rng = np.random.default_rng(seed)
+    lambdas = []
+    for level in lmm.design.levels:
+        lam = np.tril(rng.normal(0, 0.5, (level.r, level.r))) + 0.8 * np.eye(level.r)
+        lambdas.append(np.eye(1) if level.known else lam if level.correlated else np.diag(np.diag(lam)))
+    residual = lmm.design.residual
+    return lambdas, residual.natural(rng.normal(0, 0.7, len(residual.parameters)))
+
+
+def dense_criterion(lmm, lambdas, psi, reml: bool) -> float:
+    design = lmm.design
+    V, X, y = dense_V(design, lambdas, psi), design.X, design.y
+    d = design.n - (design.p if reml else 0)
+    Vinv = np.linalg.inv(V)
+    beta = np.linalg.solve(X.T @ Vinv @ X, X.T @ Vinv @ y)
+    rss = (y - X @ beta) @ Vinv @ (y - X @ beta)
+    value = np.linalg.slogdet(V)[1] + d * (np.log(2 * np.pi * rss / d) + 1)
+    return value + (np.linalg.slogdet(X.T @ Vinv @ X)[1] if reml else 0.0)
+
+
+def entries(criterion: Criterion, lambdas, psi) -> np.ndarray:
+    """The criterion's phi for given factors."""
+    lower = [_lower(M @ lam) for M, lam in zip(criterion.stats.maps, lambdas, strict=True)]
+    uncorrelated = [not level.correlated for level in criterion.stats.design.levels]
+    raw = [M @ lam for M, lam in zip(criterion.stats.maps, lambdas, strict=True)]
+    kept = [a if alone else b for a, b, alone in zip(raw, lower, uncorrelated, strict=True)]
+    flat = np.concatenate([*(x.ravel() for x in kept), np.zeros(0)]) - criterion.offset
+    theta = np.linalg.lstsq(criterion.spread, flat, rcond=None)[0] if criterion.n_theta else np.zeros(0)
+    return np.concatenate([theta, criterion.stats.design.residual.free(np.asarray(psi))])
+
+
+@each
+@pytest.mark.parametrize("reml", [False, True], ids=["ML", "REML"])
+def test_the_criterion_is_the_dense_one(case, reml):
+    lmm = case.lmm()
+    criterion = Criterion(stats=lmm.statistics, reml=reml)
+    for seed in range(3):
+        lambdas, psi = point(lmm, seed)
+        value = criterion.at(entries(criterion, lambdas, psi))
+        assert value == pytest.approx(dense_criterion(lmm, lambdas, psi, reml), rel=1e-10)
+
+
+@each
+def test_its_gradient_is_that_of_finite_differences(case):
+    lmm = case.lmm()
+    criterion = Criterion(stats=lmm.statistics, reml=True)
+    phi = entries(criterion, *point(lmm))
+    gradient = criterion.value_and_gradient(phi)[1]
+    step = 1e-5
+    for k in range(phi.size):
+        move = step * np.eye(phi.size)[k]
+        slope = (criterion.at(phi + move) - criterion.at(phi - move)) / (2 * step)
+        assert gradient[k] == pytest.approx(slope, rel=1e-6, abs=1e-6)
+
+
+@each
+def test_modes_and_their_variances_are_those_of_dense_conditioning(case):
+    lmm = case.lmm()
+    design = lmm.design
+    fit = lmm.ml()
+    V = fit.sigma**2 * dense_V(design, fit.lambdas, fit.psi)
+    e = design.y - design.X @ fit.beta
+    at = 0
+    for level, lam in zip(design.levels, fit.lambdas, strict=True):
+        G = fit.sigma**2 * np.kron(dense_K(level), lam @ lam.T)
+        C = G @ level.Z.toarray().T
+        modes = C @ np.linalg.solve(V, e)
+        np.testing.assert_allclose(fit.modes[at : at + level.q], modes, atol=1e-8)
+        cov = G - C @ np.linalg.solve(V, C.T)
+        frame = fit.ranef[level.name]
+        sds = np.sqrt(np.diag(cov).clip(0)).reshape(level.m, level.r)
+        found = frame[[f"{effect}_sd" for effect in level.effects]].to_numpy()
+        np.testing.assert_allclose(found, sds, rtol=1e-6, atol=1e-7)
+        at += level.q
+    X = design.X
+    np.testing.assert_allclose(fit.beta_cov, np.linalg.inv(X.T @ np.linalg.solve(V, X)), rtol=1e-7)
+
+
+@each
+def test_the_search_ends_at_a_maximum(case):
+    for fit in (case.lmm().ml(), case.lmm().reml()):
+        assert fit.status.name in ("converged", "singular", "flat"), fit.status
+        # A random intercept and compound symmetry within the same groups are one model written twice.
+        twice = case.levels in ("intercept", "nested") and case.residual == "cs"
+        assert (fit.status.name == "flat") >= twice
+
+
+@each
+def test_R_is_its_definition(case):
+    design = case.lmm().design
+    _, psi = point(case.lmm())
+    np.testing.assert_allclose(design.residual.R(psi).toarray(), dense_R(design, psi), atol=1e-12)
