@@ -52,8 +52,10 @@ from_nlme <- function() {
   bodyweight <- plain(BodyWeight)
   bodyweight$Diet <- paste0("diet", bodyweight$Diet)
   write_table("bodyweight", bodyweight)
-  write_table("pixel", transform(plain(Pixel), node = paste0(Dog, Side))) # the lymph node: a side of a dog
-  write_table("oats", plain(Oats))
+  write_table("pixel", plain(Pixel))
+  oats <- plain(Oats)
+  names(oats)[names(oats) == "yield"] <- "crop" # a word of Python's
+  write_table("oats", oats)
 }
 
 from_gallery <- function() {
@@ -195,9 +197,11 @@ columns_of <- function(formula, data) {
   matrix(X, nrow(X), dimnames = list(NULL, our_names(colnames(X), data)))
 }
 
+labels_of <- function(group, data) do.call(paste, c(lapply(group, function(g) as.character(data[[g]])), sep = ":"))
+
 make_level <- function(bar, k, data, covariance, known) {
   group <- all.vars(bar[[3]])
-  index <- do.call(paste, c(lapply(group, function(g) as.character(data[[g]])), sep = ":"))
+  index <- labels_of(group, data)
   columns <- columns_of(eval(call("~", bar[[2]])), data)
   labels <- sort(unique(index))
   name <- covariance[[paste(group, collapse = ":")]]
@@ -229,7 +233,7 @@ make_spec <- function(formula, data, residual, covariance, known) {
   spec$w <- if (is.null(residual$weights)) rep(1, nrow(table)) else table[[residual$weights]]
   spec$by <- if (is.null(residual$by)) NULL else factor(table[[residual$by]])
   if (residual$structure %in% c("ar1", "cs")) {
-    group <- as.character(table[[residual$group]])
+    group <- labels_of(strsplit(residual$group, ":")[[1]], table)
     spec$together <- outer(group, group, "==")
     time <- if (is.null(residual$time)) ave(seq_along(group), group, FUN = seq_along) else table[[residual$time]]
     spec$lag <- abs(outer(time, time, "-"))
@@ -578,9 +582,9 @@ record("gls strata cs", "orthodont", "distance ~ age + Sex", c(cs, by = "Sex"), 
 record("gls ar1 gaps", "orthodont_gaps", "distance ~ age + Sex", ar1_visit,
   fit = quote(gls(distance ~ age + Sex, orthodont_gaps, correlation = corAR1(form = ~ visit | Subject),
     method = method, control = gls_tight)))
-record("gls weights", "orthodont", "distance ~ age + Sex", list(structure = "iid", weights = "w"),
-  fit = quote(gls(distance ~ age + Sex, orthodont, weights = varFixed(~ I(1 / w)),
-    method = method, control = gls_tight)))
+record("gls weights strata", "orthodont", "distance ~ age + Sex", c(strata, weights = "w"),
+  fit = quote(gls(distance ~ age + Sex, orthodont,
+    weights = varComb(varFixed(~ I(1 / w)), varIdent(form = ~ 1 | Sex)), method = method, control = gls_tight)))
 record("gls weights ar1", "orthodont", "distance ~ age + Sex", c(ar1, weights = "w"),
   fit = quote(gls(distance ~ age + Sex, orthodont, weights = varFixed(~ I(1 / w)),
     correlation = corAR1(form = ~ 1 | Subject), method = method, control = gls_tight)))
@@ -652,12 +656,12 @@ record("lme nested strata pixel", "pixel", "pixel ~ day + I(day^2) + (1 | Dog:Si
   fit = quote(lme(pixel ~ day + I(day^2), pixel, random = list(Dog = ~day, Side = ~1),
     weights = varIdent(form = ~ 1 | Side), method = method, control = lme_tight)))
 record("lme nested ar1 pixel", "pixel", "pixel ~ day + I(day^2) + (1 | Dog:Side) + (1 + day | Dog)",
-  list(structure = "ar1", group = "node", time = "day"),
+  list(structure = "ar1", group = "Dog:Side", time = "day"),
   fit = quote(lme(pixel ~ day + I(day^2), pixel, random = list(Dog = ~day, Side = ~1),
     correlation = corAR1(0.3, form = ~ day | Dog / Side), method = method, control = lme_tight)))
-record("lme nested strata oats", "oats", "yield ~ nitro + (1 | Block:Variety) + (1 | Block)",
+record("lme nested strata oats", "oats", "crop ~ nitro + (1 | Block:Variety) + (1 | Block)",
   list(structure = "strata", by = "Variety"),
-  fit = quote(lme(yield ~ nitro, oats, random = ~ 1 | Block / Variety, weights = varIdent(form = ~ 1 | Variety),
+  fit = quote(lme(crop ~ nitro, oats, random = ~ 1 | Block / Variety, weights = varIdent(form = ~ 1 | Variety),
     method = method, control = lme_tight)))
 
 # Weights: lmer
