@@ -202,6 +202,18 @@ def _gamma(alpha=None, beta=None, mu=None, sigma=None) -> Law:
     )
 
 
+def _beta(alpha: float, beta: float) -> Law:
+    constant = lgamma(alpha + beta) - lgamma(alpha) - lgamma(beta)
+    mean = alpha / (alpha + beta)
+    return Law(
+        logpdf=lambda x: constant + _times_log(alpha - 1, x) + _times_log(beta - 1, 1 - x),
+        quantile=lambda q: _special().betaincinv(alpha, beta, q),
+        moments=lambda: (mean, sqrt(mean * (1 - mean) / (alpha + beta + 1))),
+        lower=0.0,
+        upper=1.0,
+    )
+
+
 def _inverse_gamma(alpha=None, beta=None, mu=None, sigma=None) -> Law:
     if mu is not None:
         alpha, beta = 2 + mu**2 / sigma**2, mu**3 / sigma**2 + mu
@@ -371,6 +383,7 @@ FAMILIES: dict[str, Family] = {
     "HalfFlat": Family(law=_half_flat, forms=((),)),
     "Exponential": Family(law=_exponential, forms=(("lam",), ("scale",))),
     "Gamma": Family(law=_gamma, forms=(("alpha", "beta"), ("mu", "sigma"))),
+    "Beta": Family(law=_beta, forms=(("alpha", "beta"),)),
     "InverseGamma": Family(law=_inverse_gamma, forms=(("alpha", "beta"), ("mu", "sigma"))),
     "LogNormal": Family(law=_log_normal, forms=(("mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
     "Weibull": Family(law=_weibull, forms=(("alpha", "beta"),)),

@@ -1,15 +1,13 @@
-"""The priors of a model: which may be given for which parameter, and the printed, data-scaled defaults."""
+"""The priors of a model: which may be given for which parameter, and the printed table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor, hypot, log10
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bayeslmm.defaults import coefficient_defaults, effect_deviation, residual_default, residual_deviation, spread_of
 from bayeslmm.errors import PriorError, did_you_mean
 from bayeslmm.prior import Prior, as_prior
 
@@ -38,11 +36,13 @@ class Priors:
     beta : tuple of Prior
         One per column of X.
     sigma : Prior
-        Of the residual standard deviation.
+        Of the residual standard deviation; with strata, that of the first one.
     sd : tuple of tuple of Prior
-        Per level, one per effect.
+        Per level, one per effect; empty for a level whose covariance is sigma^2 K, entirely known.
     corr : tuple of (Prior or None)
         Per level an LKJ, or None where there is nothing to correlate.
+    residual : tuple of Prior
+        One per parameter of R, in the order of ``design.residual.parameters``.
     reasons : tuple of PriorRow
         The rows of `table`.
     """
@@ -51,6 +51,7 @@ class Priors:
     sigma: Prior
     sd: tuple[tuple[Prior, ...], ...]
     corr: tuple[Prior | None, ...]
+    residual: tuple[Prior, ...] = ()
     reasons: tuple[PriorRow, ...] = ()
 
     def __repr__(self) -> str:
@@ -86,12 +87,14 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     Parameters
     ----------
     design : Design
-        Of which y, X, coef and levels are looked at.
+        Of which y, X, coef, levels and residual are looked at.
     given : mapping, optional
         From "beta" (all columns), the name of a column of X or ``"beta[column]"``, "sigma", "sigma_u2"
-        (all effects of the level, or a mapping from effect to prior), ``"sigma_u2[effect]"`` and "corr_u2"
+        (all effects of the level, or a mapping from effect to prior), ``"sigma_u2[effect]"``, "corr_u2", "rho",
+        "sigma_ratio" (all strata but the first, or a mapping from stratum to prior) and ``"sigma_ratio[stratum]"``
         to a `Prior`, its text or a PreliZ distribution; for "corr_u2" also the number eta of LKJ.
-        The more specific key wins.
+        The more specific key wins. A prior for rho has to stay where R is positive definite: it is refused, not
+        truncated, so that the prior printed is the prior used.
 
     Returns
     -------
@@ -99,22 +102,29 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
         Defaults are weakly informative and scaled by the data: ``Normal(0, 2.5 sd(y) / sd(x))`` for a
         coefficient, ``Normal(mean(y), ...)`` for the intercept, as wide as 2.5 sd(y) at the mean of the
         predictors, ``HalfStudentT(3, sd(y))`` for standard deviations, divided by sd(x) for a slope's,
-        ``LKJ(2)`` for correlations. They are rounded to three digits, so that the prior printed is the
-        prior used.
+        ``LKJ(2)`` for correlations, ``Uniform`` on rho, ``LogNormal(0, 1)`` on ratios of SDs. They are rounded to
+        three digits, so that the prior printed is the prior used.
+
+    Raises
+    ------
+    PriorError
+        A key that is no parameter of the model, or a prior that doesn't suit its parameter.
 
     Examples
     --------
-    >>> from types import SimpleNamespace
-    >>> y, x = np.array([1.0, 2.0, 4.0, 5.0]), np.array([0.0, 1.0, 2.0, 3.0])
-    >>> design = SimpleNamespace(y=y, X=np.column_stack([np.ones(4), x]), coef=("Intercept", "x"), levels=())
+    >>> from bayeslmm.design import build_design
+    >>> from bayeslmm.hierarchy import Hierarchy
+    >>> data = {"y": [1.0, 2, 4, 5], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]}
+    >>> design = build_design(Hierarchy.from_formula("y ~ x + (1 | g)"), data)
     >>> resolve_priors(design, {"sigma": "Exponential(lam=1)"}).table()[["parameter", "prior", "source"]]
-             parameter                 prior   source
-    0  beta[Intercept]     Normal(mu=3, sigma=7)  default
-    1          beta[x]  Normal(mu=0, sigma=3.54)  default
-    2            sigma        Exponential(lam=1)    given
+             parameter                            prior   source
+    0  beta[Intercept]                Normal(mu=3, sigma=7)  default
+    1          beta[x]             Normal(mu=0, sigma=3.54)  default
+    2            sigma                   Exponential(lam=1)    given
+    3         sigma_u2       HalfStudentT(nu=3, sigma=1.83)  default
     """
     wanted = _read(design, given or {})
-    sd_y = _spread(design.y)
+    sd_y = spread_of(design.y)
     rows: list[PriorRow] = []
 
     def settle(parameter: str, default: Prior, reason: str) -> Prior:
@@ -126,15 +136,13 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
 
     beta = tuple(
         settle(f"beta[{name}]", *default)
-        for name, default in zip(design.coef, _coefficients(design, sd_y), strict=True)
+        for name, default in zip(design.coef, coefficient_defaults(design, sd_y), strict=True)
     )
-    sigma = settle("sigma", *_deviation(sd_y, "the rows around their mean"))
+    sigma = settle("sigma", *residual_deviation(design.residual, sd_y))
     sd, corr = [], []
     for level in design.levels:
         labels = _sd_labels(level)
-        sd.append(
-            tuple(settle(labels[effect], *_effect_deviation(level, k, sd_y)) for k, effect in enumerate(level.effects))
-        )
+        sd.append(tuple(settle(label, *effect_deviation(level, k, sd_y)) for k, label in enumerate(labels.values())))
         corr.append(
             settle(
                 f"corr_{level.name}",
@@ -145,7 +153,8 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
             if level.correlated
             else None
         )
-    return Priors(beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), reasons=tuple(rows))
+    residual = tuple(settle(one.label, *residual_default(one)) for one in design.residual.parameters)
+    return Priors(beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), residual=residual, reasons=tuple(rows))
 
 
 # What is given
@@ -153,6 +162,8 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
 
 def _sd_labels(level: Any) -> dict[str, str]:
     """Effect to the name of its standard deviation: sigma_u2, or sigma_u2[Days] where there are several."""
+    if level.known:
+        return {}
     name = f"sigma_{level.name}"
     return {e: name if len(level.effects) == 1 else f"{name}[{e}]" for e in level.effects}
 
@@ -165,15 +176,18 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
             'Write {"sigma": Prior("HalfNormal", sigma=2)}.'
         )
     classes = {"beta": {name: f"beta[{name}]" for name in design.coef}}  # key -> member -> parameter
-    classes |= {f"sigma_{level.name}": _sd_labels(level) for level in design.levels}
+    classes |= {f"sigma_{level.name}": _sd_labels(level) for level in design.levels if not level.known}
+    of_R = {one.label: one.label for one in design.residual.parameters}
+    if ratios := {stratum: f"sigma_ratio[{stratum}]" for stratum in design.residual.strata[1:]}:
+        classes["sigma_ratio"] = ratios
     single = {f"beta[{name}]": f"beta[{name}]" for name in design.coef}
     single |= {
         f"sigma_{level.name}[{effect}]": parameter
         for level in design.levels
         for effect, parameter in _sd_labels(level).items()
     }
-    single |= {"sigma": "sigma"} | {f"corr_{v.name}": f"corr_{v.name}" for v in design.levels if v.correlated}
-    reserved = {*classes, *single, *(f"corr_{level.name}" for level in design.levels)}
+    single |= {"sigma": "sigma"} | of_R | {f"corr_{v.name}": f"corr_{v.name}" for v in design.levels if v.correlated}
+    reserved = {*classes, *single, *(f"{kind}_{level.name}" for level in design.levels for kind in ("corr", "sigma"))}
     single |= {name: f"beta[{name}]" for name in design.coef if name not in reserved}
 
     everyone: dict[str, tuple[Prior, str]] = {}  # what holds for a whole class
@@ -186,12 +200,12 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
                     hint = did_you_mean(str(member), classes[key])
                     raise PriorError(f"{key} has no {member!r}.{hint} It has {names}.")
                 parameter = classes[key][member]
-                each[parameter] = _fit(parameter, prior), parameter
+                each[parameter] = _fit(parameter, prior, design.residual), parameter
         elif key in classes:
-            prior = _fit(key, value)
+            prior = _fit(key, value, design.residual)
             everyone |= dict.fromkeys(classes[key].values(), (prior, key))
         elif key in single:
-            each[single[key]] = _fit(single[key], value), key
+            each[single[key]] = _fit(single[key], value, design.residual), key
         else:
             raise _unknown(key, design, [*single, *(name for name in classes if name not in single)])
     return everyone | each
@@ -199,6 +213,11 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
 
 def _unknown(key: Any, design: Any, known: list[str]) -> PriorError:
     for level in design.levels:
+        if level.known and str(key).split("[")[0] == f"sigma_{level.name}":
+            return PriorError(
+                f"{level.label} ({level.name}) has no SD to give a prior: the covariance of its effects is sigma^2 K, "
+                f"entirely known. Leave {key!r} out, or describe the level without known=True to have its SD estimated."
+            )
         if key == f"corr_{level.name}":
             why = (
                 f"its only effect is {level.effects[0]}"
@@ -206,7 +225,7 @@ def _unknown(key: Any, design: Any, known: list[str]) -> PriorError:
                 else f"its effects are independent, (... || {level.label})"
             )
             return PriorError(f"{level.label} ({level.name}) has no correlations: {why}. Leave {key!r} out.")
-    known = sorted(known, key=lambda name: name.startswith(("sigma", "corr_")))
+    known = sorted(known, key=lambda name: name.startswith(("sigma", "corr_", "rho")))
     short = [name for name in known if not (name.startswith("beta[") and name[5:-1] in known)]
     return PriorError(
         f"{key!r} is not a parameter of this model.{did_you_mean(str(key), known)} "
@@ -214,7 +233,7 @@ def _unknown(key: Any, design: Any, known: list[str]) -> PriorError:
     )
 
 
-def _fit(parameter: str, value: Any) -> Prior:
+def _fit(parameter: str, value: Any, residual: Any) -> Prior:
     """Turn what was given into a prior, and see that it suits the parameter."""
     kind = parameter.split("[")[0].split("_")[0]
     if kind == "corr" and isinstance(value, Real) and not isinstance(value, bool):
@@ -226,20 +245,34 @@ def _fit(parameter: str, value: Any) -> Prior:
     if kind == "corr" and prior.name != "LKJ":
         raise PriorError(f"{parameter} is a matrix of correlations; {prior} is not a prior for it. Write LKJ(eta=2).")
     if kind != "corr" and prior.name == "LKJ":
-        raise PriorError(f"{prior} is a prior for correlations, not for {parameter}. Write {_instead(kind)}.")
+        raise PriorError(
+            f"{prior} is a prior for correlations of effects, not for {parameter}. Write {_instead(kind)}."
+        )
     if kind == "beta" and prior.name in ("PenalizedComplexity", "InverseGammaVariance"):
         raise PriorError(f"{prior} is a prior for an SD, not for {parameter}. Write {_instead(kind)}.")
+    what = "a ratio of standard deviations" if parameter.startswith("sigma_ratio") else "a standard deviation"
     if kind == "sigma" and prior.lower < 0:
-        raise PriorError(
-            f"{parameter} is a standard deviation; {prior} allows negative values. Write {_positive(prior)}."
-        )
+        raise PriorError(f"{parameter} is {what}; {prior} allows negative values. Write {_positive(prior)}.")
     if kind == "sigma" and prior.upper <= 0:
-        raise PriorError(f"{parameter} is a standard deviation, but {prior} allows no positive value.")
+        raise PriorError(f"{parameter} is {what}, but {prior} allows no positive value.")
+    if kind == "rho":
+        _within(prior, residual.parameters[0])
     return prior
 
 
+def _within(prior: Prior, rho: Any) -> None:
+    """See that a prior for rho stays where R is positive definite."""
+    if prior.lower >= rho.lower and prior.upper <= rho.upper:
+        return
+    raise PriorError(
+        f"rho is a {rho.reason}, and R is positive definite for rho between {rho.lower:.4g} and {rho.upper:.4g} only; "
+        f"{prior} goes beyond that. Write {residual_default(rho)[0]}, Beta(alpha=2, beta=2) for a positive rho, or a "
+        "TruncatedNormal between these bounds."
+    )
+
+
 def _instead(kind: str) -> str:
-    return "Normal(mu=0, sigma=1)" if kind == "beta" else "HalfStudentT(nu=3, sigma=1)"
+    return {"beta": "Normal(mu=0, sigma=1)", "rho": "Beta(alpha=2, beta=2)"}.get(kind, "HalfStudentT(nu=3, sigma=1)")
 
 
 def _positive(prior: Prior) -> Prior:
@@ -258,85 +291,3 @@ def _positive(prior: Prior) -> Prior:
     if prior.name == "Flat":
         return Prior("HalfFlat")
     return Prior("HalfNormal", sigma=p.get("sigma", p.get("s", 1.0)))
-
-
-# Defaults
-
-
-def _spread(x: np.ndarray) -> float:
-    """Standard deviation, or 1 where there is none to speak of."""
-    sd = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
-    return sd if sd > 0 and np.isfinite(sd) else 1.0
-
-
-def _short(value: float, like: float | None = None) -> float:
-    """Round to three digits; with ``like``, to the place of its third digit."""
-    size = abs(value if like is None else like)
-    return round(value, 2 - floor(log10(size))) if size > 0 else 0.0
-
-
-def _is_constant(x: np.ndarray) -> bool:
-    return bool(x[0] != 0 and np.ptp(x) == 0)
-
-
-def _is_indicator(x: np.ndarray) -> bool:
-    return bool(np.isin(x, (0.0, 1.0)).all())
-
-
-def _constant_in(X: np.ndarray) -> np.ndarray:
-    """Coefficients c with X c = 1 on constant or indicator columns; zeros where there are none such."""
-    none = np.zeros(X.shape[1])
-    for j, x in enumerate(X.T):
-        if _is_constant(x):
-            none[j] = 1 / x[0]
-            return none
-    if X.size == 0:
-        return none
-    scale = np.where((norm := np.linalg.norm(X, axis=0)) > 0, norm, 1.0)
-    c = np.linalg.lstsq(X / scale, np.ones(len(X)), rcond=None)[0] / scale
-    carried = np.abs(c) > 1e-8
-    spanned = np.abs(X @ c - 1).max() < 1e-8
-    return c if spanned and all(_is_indicator(x) for x in X.T[carried]) else none
-
-
-def _coefficients(design: Any, sd_y: float) -> list[tuple[Prior, str]]:
-    """Default and reason per column of X."""
-    X = np.asarray(design.X)
-    means, spreads = X.mean(axis=0), [_spread(x) for x in X.T]
-    constant = _constant_in(X)
-    mean_y = float(np.mean(design.y))
-    wide = 2.5 * sd_y
-    at_zero = hypot(wide, *(wide / s * m for c, m, s in zip(constant, means, spreads, strict=True) if c == 0))
-    moved = " at the mean of the predictors, carried to where they are 0" if at_zero > wide * 1.0005 else ""
-    defaults = []
-    for name, c, spread in zip(design.coef, constant, spreads, strict=True):
-        if c != 0:
-            sigma = _short(abs(c) * at_zero)
-            prior = Prior("Normal", mu=_short(c * mean_y, like=sigma), sigma=sigma)
-            reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){moved}"
-        else:
-            prior = Prior("Normal", mu=0, sigma=_short(wide / spread))
-            reason = (
-                f"2.5 SDs of y per SD of {name}: 2.5 x {sd_y:.3g} / {spread:.3g} = {wide / spread:.3g}, "
-                "in either direction"
-            )
-        defaults.append((prior, reason))
-    return defaults
-
-
-def _deviation(scale: float, of: str, how: str = "the SD of y,") -> tuple[Prior, str]:
-    reason = f"SD of {of}: more likely below {how} {scale:.3g}, than above, with a heavy tail"
-    return Prior("HalfStudentT", nu=3, sigma=_short(scale)), reason
-
-
-def _effect_deviation(level: Any, k: int, sd_y: float) -> tuple[Prior, str]:
-    """Default and reason for the standard deviation of effect k of a level."""
-    x, effect = level.columns[:, k], level.effects[k]
-    groups = f"between the groups of {level.label}"
-    if _is_constant(x):
-        return _deviation(sd_y / abs(float(x[0])), f"the {effect} {groups}")
-    if _is_indicator(x):
-        return _deviation(sd_y, f"the effect of {effect} {groups}")
-    spread = _spread(x)
-    how = f"the SD of y per SD of {effect}, {sd_y:.3g} / {spread:.3g} ="
-    return _deviation(sd_y / spread, f"the slope on {effect} {groups}", how)

@@ -17,7 +17,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
     *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "known", "hierarchy"),
-    *("distributions", "prior", "priors", "tomltext", "modelfile"),
+    *("distributions", "prior", "defaults", "priors", "tomltext", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
     *(
         "parameters",

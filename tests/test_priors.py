@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from scipy.integrate import quad
 
+from bayeslmm.design import build_design
 from bayeslmm.distributions import FAMILIES, lkj_draw, lkj_logpdf
 from bayeslmm.errors import PriorError
+from bayeslmm.hierarchy import Hierarchy, Residual
 from bayeslmm.priors import Prior, as_prior, resolve_priors
+from bayeslmm.residual import ResidualDesign
 
 # Each prior beside the same distribution in SciPy.
 SAME = [
@@ -37,6 +40,7 @@ SAME = [
     (Prior("Exponential", scale=4), st.expon(0, 4)),
     (Prior("Gamma", alpha=2.5, beta=3), st.gamma(2.5, 0, 1 / 3)),
     (Prior("Gamma", mu=3, sigma=1), st.gamma(9, 0, 1 / 3)),
+    (Prior("Beta", alpha=2.5, beta=1.5), st.beta(2.5, 1.5)),
     (Prior("InverseGamma", alpha=3, beta=2), st.invgamma(3, 0, 2)),
     (Prior("InverseGamma", mu=2, sigma=1), st.invgamma(6, 0, 10)),
     (Prior("LogNormal", mu=0.5, sigma=0.7), st.lognorm(0.7, 0, np.exp(0.5))),
@@ -329,7 +333,7 @@ def level(name="u2", effects=("Intercept",), columns=None, correlated=True, labe
     columns = np.ones((len(DAYS), 1)) if columns is None else columns
     r = len(effects)
     return SimpleNamespace(
-        name=name, label=label, effects=effects, columns=columns, r=r, correlated=correlated and r > 1
+        name=name, label=label, effects=effects, columns=columns, r=r, correlated=correlated and r > 1, known=False
     )
 
 
@@ -342,7 +346,8 @@ def model(X=BOTH, coef=("Intercept", "Days"), levels=None, y=Y):
     levels = (
         (level(effects=("Intercept", "Days"), columns=BOTH), level("u3", label="site")) if levels is None else levels
     )
-    return SimpleNamespace(y=y, X=X, coef=coef, levels=levels, n=len(y), p=X.shape[1])
+    residual = ResidualDesign(residual=Residual(), n=len(y))
+    return SimpleNamespace(y=y, X=X, coef=coef, levels=levels, n=len(y), p=X.shape[1], residual=residual)
 
 
 def test_defaults_are_scaled_by_the_data():
@@ -447,8 +452,8 @@ def test_given_priors_replace_defaults_and_the_specific_key_wins():
         ({"sigma_u2[Days]": "Cauchy(alpha=0, beta=1)"}, r"sigma_u2\[Days\].*Write HalfCauchy\(beta=1\)"),
         ({"sigma": "Uniform(lower=-1, upper=1)"}, r"Write Uniform\(lower=0, upper=1\)"),
         ({"sigma": "Flat()"}, r"Write HalfFlat\(\)"),
-        ({"sigma": "LKJ(eta=2)"}, "prior for correlations, not for sigma"),
-        ({"beta": "LKJ(eta=2)"}, "prior for correlations, not for beta"),
+        ({"sigma": "LKJ(eta=2)"}, "prior for correlations of effects, not for sigma"),
+        ({"beta": "LKJ(eta=2)"}, "prior for correlations of effects, not for beta"),
         ({"Days": "PenalizedComplexity(upper=1, alpha=0.05)"}, r"prior for an SD, not for beta\[Days\]"),
         ({"corr_u2": "Normal(sigma=1)"}, r"Write LKJ\(eta=2\)"),
         ({"corr_u3": "LKJ(eta=2)"}, "site .u3. has no correlations: its only effect is Intercept"),
@@ -468,3 +473,97 @@ def test_independent_effects_have_no_correlation_to_give_a_prior():
     assert resolve_priors(design).corr == (None,)
     with pytest.raises(PriorError, match=r"independent, \(... \|\| subject\)"):
         resolve_priors(design, {"corr_u2": 2})
+
+
+# The parameters of R
+
+
+def rows(residual, **levels):
+    """24 rows: 6 subjects with 4 visits each, three treatments."""
+    data = {
+        "y": (10 + np.sin(np.arange(24))).tolist(),
+        "s": np.repeat(list("abcdef"), 4).tolist(),
+        "t": [*range(4)] * 6,
+        "f": [*"ppqqrrpq"] * 3,
+        "w": [4.0] * 24,
+    }
+    return build_design(Hierarchy.from_formula("y ~ 1 + (1 | s)", residual=residual, **levels), data)
+
+
+AR1 = Residual(structure="ar1", group="s", time="t")
+CS = Residual(structure="cs", group="s")
+STRATA = Residual(structure="strata", by="f")
+
+
+def test_a_correlation_of_rows_is_uniform_where_R_is_positive_definite():
+    assert resolve_priors(rows(AR1)).residual == (Prior("Uniform", lower=-1, upper=1),)
+    (prior,) = resolve_priors(rows(CS)).residual
+    assert prior == Prior("Uniform", lower=-0.333, upper=1)  # groups of 4: above -1/3
+    row = resolve_priors(rows(CS)).table().set_index("parameter").loc["rho"]
+    assert "positive definite" in row["reason"]
+    assert Prior.parse(row["prior"]) == prior
+
+
+def test_ratios_of_SDs_have_a_prior_per_stratum():
+    n, h = Prior("LogNormal", mu=0, sigma=1), Prior("HalfNormal", sigma=2)
+    assert resolve_priors(rows(STRATA)).residual == (n, n)
+    assert n.quantile(0.975) == pytest.approx(7.1, abs=0.01)  # the factor that the reason names
+    assert resolve_priors(rows(STRATA), {"sigma_ratio": str(h)}).residual == (h, h)
+    assert resolve_priors(rows(STRATA), {"sigma_ratio": {"r": h}}).residual == (n, h)
+    assert resolve_priors(rows(STRATA), {"sigma_ratio[q]": h}).residual == (h, n)
+    table = resolve_priors(rows(STRATA), {"sigma_ratio[q]": h}).table().set_index("parameter")
+    assert "residual SD of f r over that of f p" in table.loc["sigma_ratio[r]", "reason"]
+    assert "rows with f p" in table.loc["sigma", "reason"]
+
+
+def test_rho_and_ratios_stand_in_the_order_of_the_design():
+    design = rows(Residual(structure="ar1", group="s", time="t", by="f"))
+    half = Prior("Uniform", lower=0, upper=1)
+    assert [one.label for one in design.residual.parameters] == ["rho", "sigma_ratio[q]", "sigma_ratio[r]"]
+    assert resolve_priors(design, {"rho": half}).residual[0] == half
+    assert list(resolve_priors(design).table()["parameter"])[-3:] == ["rho", "sigma_ratio[q]", "sigma_ratio[r]"]
+
+
+def test_weights_scale_the_default_of_sigma():
+    plain, weighted = resolve_priors(rows(Residual())), resolve_priors(rows(Residual(weights="w")))
+    assert weighted.sigma.params["sigma"] == pytest.approx(2 * plain.sigma.params["sigma"], rel=0.01)
+    assert weighted.sd == plain.sd
+
+
+def test_a_level_of_known_covariance_has_no_SD():
+    import pandas as pd
+
+    from bayeslmm.hierarchy import Level
+
+    K = pd.DataFrame(np.eye(6) + 0.1, index=list("abcdef"), columns=list("abcdef"))
+    data = {"y": np.sin(np.arange(24)).tolist(), "s": np.repeat(list("abcdef"), 4).tolist()}
+    known = Level(group="s", covariance=K, known=True)
+    design = build_design(Hierarchy(response="y", levels=(known,)), data)
+    priors = resolve_priors(design)
+    assert priors.sd == ((),)
+    assert list(priors.table()["parameter"]) == ["beta[Intercept]", "sigma"]
+    with pytest.raises(PriorError, match=r"s \(u2\) has no SD to give a prior.*sigma\^2 K.*Leave 'sigma_u2' out"):
+        resolve_priors(design, {"sigma_u2": "HalfNormal(sigma=1)"})
+
+
+@pytest.mark.parametrize(
+    ("residual", "given", "message"),
+    [
+        (CS, {"rho": "Uniform(lower=-1, upper=1)"}, r"between -0.3333 and 1.*Write Uniform\(lower=-0.333, upper=1"),
+        (AR1, {"rho": "Normal(sigma=0.5)"}, "between -1 and 1 only"),
+        (AR1, {"rho": "HalfNormal(sigma=0.5)"}, "goes beyond that"),
+        (AR1, {"rho": "LKJ(eta=2)"}, "prior for correlations of effects, not for rho"),
+        (AR1, {"sigma_ratio": "LogNormal(sigma=1)"}, "'sigma_ratio' is not a parameter of this model"),
+        (STRATA, {"rho": "Uniform(lower=0, upper=1)"}, "'rho' is not a parameter"),
+        (STRATA, {"sigma_ratio": {"p": "LogNormal(sigma=1)"}}, "sigma_ratio has no 'p'.*It has q, r"),
+        (STRATA, {"sigma_ratio[q]": "Normal(sigma=1)"}, "ratio of standard deviations; .* allows negative values"),
+    ],
+)
+def test_priors_that_do_not_suit_R_are_explained(residual, given, message):
+    with pytest.raises(PriorError, match=message):
+        resolve_priors(rows(residual), given)
+
+
+@pytest.mark.parametrize("text", ["Beta(alpha=2, beta=2)", "TruncatedNormal(mu=0.5, sigma=0.2, lower=-0.3, upper=1)"])
+def test_priors_within_the_bounds_of_rho_are_taken(text):
+    assert resolve_priors(rows(CS), {"rho": text}).residual == (Prior.parse(text),)
