@@ -254,19 +254,28 @@ def _minimise(criterion: Criterion) -> Optimum:
         phi = _snap(criterion, phi)
         phi, value, gradient, free, H = _polish(evaluate, phi)
         escape = _descent_from_bound(criterion, phi, value)
-        if escape is None:
+        # The gradient of a sum of n terms cannot be known better than its rounding errors.
+        tolerance = 1e-5 * max(1.0, abs(value) * 1e-3)
+        steep = float(np.abs(gradient[free]).max()) if len(free) else 0.0
+        if escape is None and steep < tolerance:
             break
-        phi = _search(evaluate, escape)
-    eigenvalues = np.linalg.eigvalsh(H) if len(free) else np.array([np.inf])
-    curvature = float(eigenvalues[0])
-    flat = bool(abs(curvature) < 1e-7 * eigenvalues[-1])
-    steep = float(np.abs(gradient[free]).max()) if len(free) else 0.0
-    # The gradient of a sum of n terms cannot be known better than its rounding errors.
-    tolerance = 1e-5 * max(1.0, abs(value) * 1e-3)
+        phi = _search(evaluate, phi if escape is None else escape)
+    curvature, relative = _least_curvature(H)
+    if relative < 0.05:  # the Hessian may be that of an earlier point
+        curvature, relative = _least_curvature(_hessian(evaluate, phi, free))
+    flat = abs(relative) < 1e-5
     return Optimum(
         phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluate.calls,
         converged=bool(steep < tolerance and (curvature > 0 or flat) and escape is None), flat=flat,
     )  # fmt: skip
+
+
+def _least_curvature(H: np.ndarray) -> tuple[float, float]:
+    """Smallest eigenvalue of H, and of H with its diagonal scaled to one."""
+    if not len(H):
+        return np.inf, np.inf
+    size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
+    return float(np.linalg.eigvalsh(H)[0]), float(np.linalg.eigvalsh(H / np.outer(size, size))[0])
 
 
 def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
@@ -287,8 +296,8 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
     free = np.flatnonzero(~criterion.at_edge(phi))
     H = _hessian(evaluate, phi, free)
     renewed = 0
-    for _ in range(30):
-        if not len(free) or renewed > 8:
+    for _ in range(60):
+        if not len(free) or renewed > 20:
             break
         step = _newton_step(H, gradient[free])
         if np.abs(step).max() < 1e-9 * (1 + np.abs(phi).max()):

@@ -55,6 +55,9 @@ def corr_label(level: LevelDesign, i: int, j: int) -> str:
     return f"{level_names(level).corr}[{level.effects[i]}, {level.effects[j]}]"
 
 
+STRATUM = "stratum"  # dimension of the ratios of SDs
+
+
 def coords(design: Design) -> dict[str, list]:
     """Coordinates of every dimension that a model of this design uses."""
     out: dict[str, list] = {"coef": list(design.coef), "row": design.rows.tolist()}
@@ -65,6 +68,8 @@ def coords(design: Design) -> dict[str, list]:
             out[names.effect] = list(level.effects)
         if level.correlated:
             out[names.effect_bis] = list(level.effects)
+    if design.residual.strata:
+        out[STRATUM] = list(design.residual.strata[1:])
     return out
 
 
@@ -74,10 +79,13 @@ def dims(design: Design) -> dict[str, tuple[str, ...]]:
     for level in design.levels:
         names = level_names(level)
         effect = (names.effect,) if level.r > 1 else ()
-        out[names.sigma] = effect
+        if not level.known:
+            out[names.sigma] = effect
         out[names.u] = (names.group, *effect)
         if level.correlated:
             out[names.corr] = (names.effect, names.effect_bis)
+    for parameter in design.residual.parameters:
+        out[parameter.name] = () if parameter.name == "rho" else (STRATUM,)
     return out
 
 
@@ -109,10 +117,9 @@ def corr_cholesky(z: np.ndarray, r: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """The variance parameters on the real line: log sigma, log SDs level by level, arctanh of partial correlations.
+    """The variance parameters on the real line: log sigma, log SDs level by level, arctanh of partial correlations, R's.
 
-    `natural` goes from there to (sigma, SDs, correlation factors); `log_jacobian` is that of this map onto
-    (sigma, SDs, partial correlations).
+    `natural` goes from there to (sigma, SDs, correlation factors). A known level has none: its SD is sigma.
     """
 
     design: Design
@@ -122,10 +129,10 @@ class Coordinates:
         """Labels of the coordinates' natural parameters."""
         out = ["sigma"]
         for level in self.design.levels:
-            out += [sigma_label(level, e) for e in range(level.r)]
+            out += [] if level.known else [sigma_label(level, e) for e in range(level.r)]
             if level.correlated:
                 out += [corr_label(level, j, i) for i in range(1, level.r) for j in range(i)]
-        return tuple(out)
+        return (*out, *(parameter.label for parameter in self.design.residual.parameters))
 
     @property
     def size(self) -> int:
@@ -137,16 +144,26 @@ class Coordinates:
         """Per level, where its log SDs and its partial correlations stand."""
         out, at = [], 1
         for level in self.design.levels:
+            n_sd = 0 if level.known else level.r
             n_corr = level.r * (level.r - 1) // 2 if level.correlated else 0
-            out.append((slice(at, at + level.r), slice(at + level.r, at + level.r + n_corr)))
-            at += level.r + n_corr
+            out.append((slice(at, at + n_sd), slice(at + n_sd, at + n_sd + n_corr)))
+            at += n_sd + n_corr
         return tuple(out)
+
+    @property
+    def residual(self) -> slice:
+        """Where R's parameters stand: the last ones."""
+        return slice(self.size - len(self.design.residual.parameters), self.size)
+
+    def psi(self, phi: np.ndarray) -> np.ndarray:
+        """R's parameters (..., k)."""
+        return self.design.residual.natural(phi[..., self.residual])
 
     def natural(self, phi: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """(sigma, SDs per level, correlation Cholesky factors per level); leading dimensions of phi are kept."""
         sds, chols = [], []
         for level, (sd, corr) in zip(self.design.levels, self.slices, strict=True):
-            sds.append(np.exp(phi[..., sd]))
+            sds.append(np.exp(phi[..., :1]) if level.known else np.exp(phi[..., sd]))
             chols.append(
                 corr_cholesky(phi[..., corr], level.r)
                 if level.correlated
@@ -157,5 +174,8 @@ class Coordinates:
     def relative_factors(self, phi: np.ndarray) -> list[np.ndarray]:
         """lambda_k = diag(SD / sigma) L_corr per level."""
         _, _, chols = self.natural(phi)
-        ratio = [np.exp(phi[..., s] - phi[..., :1]) for s, _ in self.slices]
+        ratio = [
+            np.ones((*phi.shape[:-1], 1)) if level.known else np.exp(phi[..., s] - phi[..., :1])
+            for level, (s, _) in zip(self.design.levels, self.slices, strict=True)
+        ]
         return [x[..., :, None] * L for x, L in zip(ratio, chols, strict=True)]

@@ -1,9 +1,9 @@
 """Confidence limits of a fit: where the deviance, minimised over all else, rises too far; or Wald's.
 
 The deviance is taken before sigma is profiled out, as a function of psi = (log sigma, SDs, arctanh of partial
-correlations):
+correlations, R's parameters on the real line):
 
-    D(psi) = log|V0| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
+    D(psi) = log|V0| + log|R| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
 
 In SDs, not their logarithms, so that the boundary SD = 0 is a point like any other. A correlation of two
 effects is a partial correlation in an order that begins with one of them, so its level is put in that order.
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm.criterion import EDGE
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.factor import factorise_statistics
 from bayeslmm.parameters import Coordinates, corr_cholesky, corr_label, level_names, sigma_label
+from bayeslmm.residual import ResidualParameter
 from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
 
@@ -98,14 +100,19 @@ class Surface:
     orders: tuple[tuple[int, ...], ...]
 
     @cached_property
+    def coordinates(self) -> Coordinates:
+        """What stands where in psi."""
+        return Coordinates(design=self.stats.design)
+
+    @cached_property
     def slices(self) -> tuple[tuple[slice, slice], ...]:
         """Where each level's SDs and partial correlations stand in psi."""
-        return Coordinates(design=self.stats.design).slices
+        return self.coordinates.slices
 
     @cached_property
     def size(self) -> int:
         """Length of psi."""
-        return Coordinates(design=self.stats.design).size
+        return self.coordinates.size
 
     @cached_property
     def sd_entries(self) -> np.ndarray:
@@ -131,11 +138,15 @@ class Surface:
         for level, lam, (sd, corr), order in zip(
             self.stats.design.levels, fit.lambdas, self.slices, self.orders, strict=True
         ):
+            if level.known:
+                continue
             size = np.sqrt(np.einsum("ij,ij->i", lam, lam))
             out[sd] = fit.sigma * size
             if level.correlated:
                 rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
                 out[corr] = _partial_correlations(np.linalg.qr(rows.T, mode="r").T)
+        with np.errstate(divide="ignore"):  # at the end of its range
+            out[self.coordinates.residual] = np.clip(self.stats.design.residual.free(fit.psi), -EDGE, EDGE)
         return out
 
     def loadings(self, k: int, z: np.ndarray) -> np.ndarray:
@@ -149,11 +160,16 @@ class Surface:
 
     def value_and_gradient(self, psi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
         """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
-        stats, p, d = self.stats, self.stats.design.p, self.degrees
+        residual, tail = self.stats.design.residual, self.coordinates.residual
+        natural = residual.natural(psi[tail])
+        stats, p, d = self.stats.at(natural), self.stats.design.p, self.degrees
         sigma = float(np.exp(psi[0]))
         tau2 = (sigma / stats.scale) ** 2
         loadings = [self.loadings(k, psi[z]) for k, (_, z) in enumerate(self.slices)]
-        lambdas = [psi[sd][:, None] / sigma * L for (sd, _), L in zip(self.slices, loadings, strict=True)]
+        lambdas = [
+            L if level.known else psi[sd][:, None] / sigma * L
+            for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
+        ]
         factor = factorise_statistics(stats, stats.flatten(lambdas))
         P, c = factor.T[:p, :p], factor.T[:p, p]
         Pinv = np.linalg.inv(P) if p else P
@@ -165,16 +181,24 @@ class Surface:
             along = Pinv @ row
             a = a + along * gap / (row @ along)
             rss += float(gap**2 / (row @ along))
-        value = factor.logdet + d * (np.log(2 * np.pi) + 2 * psi[0]) + rss / tau2
+        value = factor.logdet + residual.log_det(natural) + d * (np.log(2 * np.pi) + 2 * psi[0]) + rss / tau2
         v = np.append(-a, 1.0)
         Tbar = np.outer(v, v) / tau2
         if self.reml:
             value += np.linalg.slogdet(P)[1] + 2 * np.linalg.slogdet(stats.R)[1]
             Tbar[:p, :p] += Pinv
-        flat = factor.adjoint(1.0, Tbar).gradient
         gradient = np.zeros(self.size)
         gradient[0] = 2 * d - 2 * rss / tau2
+        if stats.products is None:
+            flat = factor.adjoint(1.0, Tbar).gradient
+        else:
+            bar = factor.product_adjoint(1.0, Tbar)
+            flat = bar.adjoint.gradient
+            c, logdet = residual.derivatives(natural)
+            gradient[tail] = (c @ stats.products.inner(bar) + logdet) * residual.slope(psi[tail])
         for k, (sd, z) in enumerate(self.slices):
+            if stats.design.levels[k].known:
+                continue
             L, r = loadings[k], self.stats.design.levels[k].r
             bar = stats.maps[k].T @ flat[stats.lambda_slices[k]].reshape(r, r)
             gradient[0] -= float(np.sum(bar * lambdas[k]))
@@ -203,6 +227,7 @@ class Surface:
         upper = np.full(self.size, np.inf)
         for _, z in self.slices:
             lower[z], upper[z] = -FLAT, FLAT
+        lower[self.coordinates.residual], upper[self.coordinates.residual] = -EDGE, EDGE
         bounds = list(zip(lower[free], upper[free], strict=True))
 
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -238,6 +263,7 @@ class Surface:
         """A better point off the edge (an SD of zero, a correlation of one), where slopes vanish; or None."""
         edge = np.where(self.sd_entries, psi <= 1e-4 * scale, np.abs(psi) > 3)
         edge[0] = False
+        edge[self.coordinates.residual] = False
         for k in free[edge[free]]:
             places = (1e-2, 0.1, 0.5) if self.sd_entries[k] else (np.sign(psi[k]) * 1.5, 0.0, -np.sign(psi[k]) * 3)
             for place in places:
@@ -272,7 +298,9 @@ def _surface(fit: LikelihoodFit, k: int | None = None, first: int = 0) -> Surfac
 def _scale(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
     """Typical size of each entry of psi."""
     out = np.ones(surface.size)
-    for (sd, _), sds, M in zip(surface.slices, fit.sds, fit.stats.maps, strict=True):
+    for level, (sd, _), sds, M in zip(fit.design.levels, surface.slices, fit.sds, fit.stats.maps, strict=True):
+        if level.known:
+            continue
         typical = fit.sigma / np.abs(np.diag(M))
         out[sd] = np.where(sds > 0.1 * typical, sds, typical)
     return out
@@ -301,7 +329,7 @@ def _profile_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
     out: dict[str, Limits] = {"sigma": (float(np.exp(lower)), float(np.exp(upper)), said)}
     for k, level in enumerate(fit.design.levels):
         sd, corr = surface.slices[k]
-        for e in range(level.r):
+        for e in range(0 if level.known else level.r):
             at = sd.start + e
             out[sigma_label(level, e)] = _profile_entry(fit, surface, at, scale[at] / 2, (0.0, np.inf), z)
         if not level.correlated:
@@ -317,7 +345,18 @@ def _profile_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
                 at = corr.start + place * (place - 1) // 2
                 lower, upper, said = _profile_entry(fit, turned, at, 0.5, (-FLAT, FLAT), z)
                 out[name] = (_correlation(lower), _correlation(upper), said)
+    first = surface.coordinates.residual.start
+    for k, parameter in enumerate(fit.design.residual.parameters):
+        lower, upper, said = _profile_entry(fit, surface, first + k, 0.5, (-EDGE, EDGE), z)
+        out[parameter.label] = (_natural(parameter, lower), _natural(parameter, upper), said)
     return out
+
+
+def _natural(parameter: ResidualParameter, z: float) -> float:
+    """A limit of a residual parameter; the end of its range where the search came to it."""
+    if abs(z) >= EDGE:
+        return parameter.lower if z < 0 else parameter.upper
+    return float(parameter.natural(z))
 
 
 def _correlation(z: float) -> float:
@@ -416,7 +455,7 @@ def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
     out = {"sigma": limits(0, psi[0], se[0], np.exp)}
     for k, level in enumerate(fit.design.levels):
         sd, corr = plain.slices[k]
-        for e in range(level.r):
+        for e in range(0 if level.known else level.r):
             at = sd.start + e
             with np.errstate(divide="ignore"):
                 out[sigma_label(level, e)] = limits(at, np.log(psi[at]), se[at], np.exp)
@@ -429,6 +468,9 @@ def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
                 at = corr.start + place * (place - 1) // 2
                 error = _wald_errors(fit, turned)[at] if j else se[at]
                 out[corr_label(level, j, i)] = limits(at, turned.psi(fit)[at], error, np.tanh)
+    first = plain.coordinates.residual.start
+    for k, parameter in enumerate(fit.design.residual.parameters):
+        out[parameter.label] = limits(first + k, psi[first + k], se[first + k], parameter.natural)
     return out
 
 
@@ -436,7 +478,11 @@ def _wald_errors(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
     """Standard errors of log sigma, log SDs, arctanh partial correlations; NaN for those on the boundary."""
     psi = surface.psi(fit)
     free = np.ones(surface.size, dtype=bool)
+    first = surface.coordinates.residual.start
+    free[first:] = [parameter.label not in fit.boundary for parameter in fit.design.residual.parameters]
     for level, (sd, corr) in zip(fit.design.levels, surface.slices, strict=True):
+        if level.known:
+            continue
         zero = [sigma_label(level, e) in fit.boundary for e in range(level.r)]
         free[sd] = ~np.array(zero)
         if any(zero) or level_names(level).corr in fit.boundary:
