@@ -14,9 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
+from bayeslmm.criterion import EDGE
 from bayeslmm.factor import evaluate_many, factorise_statistics
 from bayeslmm.parameters import Coordinates
 from bayeslmm.priors import Prior, Priors
+from bayeslmm.residual import ResidualParameter
 from bayeslmm.statistics import Statistics
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -108,6 +110,15 @@ class CollapsedPosterior:
             shift[k] = np.exp(mode[k])
         return replace(self, shift=shift), np.where(shift > 0, 0.5, 1.0)
 
+    def coefficients(self, phi: np.ndarray) -> np.ndarray | None:
+        """Coefficients (B, T) of R^-1's terms; None where R is known."""
+        residual = self.stats.design.residual
+        return None if residual.fixed else residual.coefficients_at(self.coordinates.psi(phi))
+
+    def log_det_R(self, phi: np.ndarray) -> np.ndarray:
+        """log|R| (B,)."""
+        return self.stats.design.residual.log_det(np.moveaxis(self.coordinates.psi(phi), -1, 0))
+
     def box(self, start: np.ndarray) -> list[tuple[float, float]]:
         """Bounds of the log coordinates: the priors' supports, and 15 either side of the start."""
         bounds = [(x - 15.0, x + 15.0) for x in start]
@@ -118,7 +129,26 @@ class CollapsedPosterior:
             if np.isfinite(prior.upper):
                 high = np.log(prior.upper) - 1e-6
             bounds[k] = (low, high)
+        for k, parameter, prior in self.residual_priors:
+            low, high = self._support(parameter, prior)
+            bounds[k] = (max(low, -EDGE), min(high, EDGE))
         return bounds
+
+    @cached_property
+    def residual_priors(self) -> tuple[tuple[int, ResidualParameter, Prior], ...]:
+        """(position, parameter, prior) of R's parameters."""
+        first = self.coordinates.residual.start
+        pairs = zip(self.stats.design.residual.parameters, self.priors.residual, strict=True)
+        return tuple((first + k, parameter, prior) for k, (parameter, prior) in enumerate(pairs))
+
+    def _support(self, parameter: ResidualParameter, prior: Prior) -> tuple[float, float]:
+        """Where a residual parameter's coordinate may be."""
+        with np.errstate(divide="ignore"):
+            low = float(parameter.free(np.maximum(prior.lower, parameter.lower)))
+            high = np.inf
+            if np.isfinite(parameter.upper) or np.isfinite(prior.upper):
+                high = float(parameter.free(np.minimum(prior.upper, parameter.upper)))
+        return low, high
 
     def kernel_lambdas(self, phi: np.ndarray) -> np.ndarray:
         """The kernels' lambda vectors (B, n_lambda)."""
@@ -133,6 +163,9 @@ class CollapsedPosterior:
         phi, total = self.to_log(x)
         for k, prior in self.sd_priors:
             total = total + prior.logpdf(np.exp(phi[..., k]))
+        for k, parameter, prior in self.residual_priors:
+            with np.errstate(divide="ignore"):
+                total = total + prior.logpdf(parameter.natural(phi[..., k])) + np.log(parameter.slope(phi[..., k]))
         for level, (_, corr), lkj in zip(
             self.stats.design.levels, self.coordinates.slices, self.priors.corr, strict=True
         ):
@@ -191,15 +224,23 @@ class CollapsedPosterior:
         phi, _ = self.to_log(x)
         with np.errstate(all="ignore"):  # far-away proposals overflow; they are refused below
             lams = self.kernel_lambdas(phi)
+            coefs = self.coefficients(phi)
+            logdet_R = self.log_det_R(phi)
         sane = (
             np.isfinite(phi).all(axis=1)
+            & np.isfinite(logdet_R)
             & np.isfinite(lams).all(axis=1)
             & (np.abs(lams).max(axis=1, initial=0.0) < 1e12)
             & (np.abs(phi) < 300).all(axis=1)
         )
         lams = np.where(sane[:, None], lams, 1.0)
         phi = np.where(sane[:, None], phi, 0.0)
-        logdet, T = evaluate_many(self.stats, lams)
+        if coefs is not None:
+            sane &= (np.abs(coefs) < 1e12).all(axis=1)
+            neutral = self.stats.design.residual
+            coefs = np.where(sane[:, None], coefs, np.array(neutral.coefficients(neutral.neutral), dtype=float))
+        logdet, T = evaluate_many(self.stats, lams, coefs)
+        logdet = logdet + logdet_R
         sane &= np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2))
         T = np.where(sane[:, None, None], T, np.eye(T.shape[1]))
         conditional = self.conditional(phi, T)
@@ -213,11 +254,14 @@ class CollapsedPosterior:
         The factorisation's part is analytic; the map from x to lambda, sigma's own part and the priors, all cheap
         and smooth, are differenced with T held fixed.
         """
-        factor = factorise_statistics(self.stats, self.kernel_lambdas(self.to_log(x)[0]))
+        here = self.to_log(x)[0]
+        residual = self.stats.design.residual
+        psi = self.coordinates.psi(here)
+        factor = factorise_statistics(self.stats.at(psi), self.kernel_lambdas(here))
         step = 1e-5
         around = np.concatenate([x[None], x + step * np.eye(x.size), x - step * np.eye(x.size)])
         phi, _ = self.to_log(around)
-        logdet = np.full(len(around), factor.logdet)
+        logdet = factor.logdet + self.log_det_R(phi) * np.ones(len(around))
         T = np.broadcast_to(factor.T, (len(around), *factor.T.shape))
         conditional = self.conditional(phi, T)
         values = self.log_likelihood(phi, logdet, T, conditional) + self.log_prior(around)
@@ -232,7 +276,26 @@ class CollapsedPosterior:
         if p:
             S = np.linalg.solve(conditional.root[0], self.stats.R.T)
             Tbar[:p, :p] -= 0.5 * weight * S.T @ S
-        return float(values[0]), gradient + chain @ factor.adjoint(-0.5, Tbar).gradient
+        if self.stats.products is None:
+            return float(values[0]), gradient + chain @ factor.adjoint(-0.5, Tbar).gradient
+        bar = factor.product_adjoint(-0.5, Tbar)
+        tail = self.coordinates.residual
+        slopes = residual.derivatives(psi)[0] @ self.stats.products.inner(bar)
+        gradient[tail] += slopes * residual.slope(here[tail])
+        return float(values[0]), gradient + chain @ bar.adjoint.gradient
+
+    def starts(self) -> list[np.ndarray]:
+        """First points, in logs: `start`, and the same with other correlations of the residuals."""
+        start = self.start()
+        out = [start]
+        if self.stats.design.residual.has_rho:
+            k, parameter, prior = self.residual_priors[0]
+            low, high = self._support(parameter, prior)
+            for rho in (0.4, 0.8, 0.95):
+                moved = start.copy()
+                moved[k] = np.clip(parameter.free(rho), low + 0.1, high - 0.1)
+                out.append(moved)
+        return out
 
     def start(self) -> np.ndarray:
         """A sensible first point, in logs: the residual variance of least squares split evenly over the terms."""
@@ -247,6 +310,11 @@ class CollapsedPosterior:
                 phi[k] = np.log(np.clip(np.exp(phi[k]), low + 0.05 * (high - low), low + 0.95 * (high - low)))
             elif low > 0:
                 phi[k] = max(phi[k], np.log(1.05 * low))
+        phi[self.coordinates.residual] = self.stats.design.residual.free(self.stats.design.residual.neutral)
+        for k, parameter, prior in self.residual_priors:
+            low, high = self._support(parameter, prior)
+            if not low < phi[k] < high:
+                phi[k] = parameter.free(prior.quantile(0.5))
         return phi
 
 

@@ -6,7 +6,7 @@ One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -216,19 +216,69 @@ def _draw(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, m
         draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
 
 
+@njit
+def _sum_terms(c, terms, out):
+    """Out = sum_t c_t terms_t, each flat."""
+    out[:] = 0.0
+    for t in range(c.shape[0]):
+        for j in range(out.shape[0]):
+            out[j] += c[t] * terms[t, j]
+
+
+@njit
+def _evaluate_terms(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams, ZtW, WtW,
+                    At, Bt, Bz, F, S, SW, Lt, zzs, zz_tails, zts, ZtWs, WtWs, coefs, logdets, Ts):  # fmt: skip
+    for i in range(lams.shape[0]):
+        _sum_terms(coefs[i], zzs, zz)
+        _sum_terms(coefs[i], zz_tails, zz_tail.reshape(zz_tail.size))
+        _sum_terms(coefs[i], zts, zt)
+        _sum_terms(coefs[i], ZtWs, ZtW.reshape(ZtW.size))
+        _sum_terms(coefs[i], WtWs, WtW.reshape(WtW.size))
+        logdets[i] = forward(
+            chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
+            At, Bt, Bz, F, S, SW, Lt, Ts[i],
+        )  # fmt: skip
+
+
+def _terms(stats: Statistics) -> tuple[np.ndarray, ...]:
+    """The products with each P_t, flat, in the order of the kernels' arguments."""
+    assert stats.products is not None
+    arrays = (stats.products.zz, stats.products.zz_tail, stats.products.zt, stats.products.ZtW, stats.products.WtW)
+    return tuple(np.ascontiguousarray(A.reshape(len(A), -1)) for A in arrays)
+
+
+def _own_copy(stats: Statistics) -> Statistics:
+    """The same statistics with arrays that one thread may overwrite."""
+    st = stats.structure
+    structure = replace(st, zz=st.zz.copy(), zz_tail=st.zz_tail.copy(), zt=st.zt.copy())
+    return replace(stats, structure=structure, ZtW=stats.ZtW.copy(), WtW=stats.WtW.copy())
+
+
 def _threads(stats: Statistics, evaluations: int) -> int:
     """Threads for a batch: starting them costs more than a small batch does."""
     numbers = stats.structure.zz.size + stats.structure.zt.size + stats.structure.q + stats.structure.zz_tail.size
     return threads.workers() if evaluations * numbers > 300_000 else 1
 
 
-def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(log|V0| (B,), T (B, d, d)) at B kernel lambda vectors, over all cores."""
+def evaluate_many(
+    stats: Statistics, lams: np.ndarray, coefs: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(log|V0| (B,), T (B, d, d)) at B kernel lambda vectors, over all cores.
+
+    `coefs` (B, T) are those of R^-1's terms, where R has parameters; log|R| is not in log|V0|.
+    """
     lams = np.ascontiguousarray(lams)
     d = stats.WtW.shape[0]
     logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
 
     def task(lo: int, hi: int) -> None:
+        if coefs is not None:
+            own = _own_copy(stats)
+            _evaluate_terms(
+                *_fixed(own.structure), own.winspan, lams[lo:hi], own.ZtW, own.WtW, *workspace(own.structure, d),
+                *_terms(stats), coefs[lo:hi], logdets[lo:hi], Ts[lo:hi],
+            )  # fmt: skip
+            return
         _evaluate(
             *_fixed(stats.structure), stats.winspan, lams[lo:hi], stats.ZtW, stats.WtW,
             *workspace(stats.structure, d), logdets[lo:hi], Ts[lo:hi],
@@ -239,8 +289,17 @@ def evaluate_many(stats: Statistics, lams: np.ndarray) -> tuple[np.ndarray, np.n
     return logdets, Ts
 
 
-def draw_many(stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndarray, z: np.ndarray) -> np.ndarray:
+def draw_many(
+    stats: Statistics,
+    lams: np.ndarray,
+    v: np.ndarray,
+    sigma: np.ndarray,
+    z: np.ndarray,
+    coefs: np.ndarray | None = None,
+) -> np.ndarray:
     """Random effects (B, q), on the kernels' basis, at B parameter values; equal neighbours share a factorisation."""
+    if coefs is not None:
+        return _draw_one_by_one(stats, lams, v, sigma, z, coefs)
     lams, v, z = (np.ascontiguousarray(x) for x in (lams, v, z))
     d = stats.WtW.shape[0]
     b = np.empty((len(lams), stats.structure.q))
@@ -253,4 +312,19 @@ def draw_many(stats: Statistics, lams: np.ndarray, v: np.ndarray, sigma: np.ndar
 
     with first_use("draw"), threads.one_blas_thread():
         threads.share(task, len(lams), _threads(stats, len(lams)))
+    return b
+
+
+def _draw_one_by_one(stats: Statistics, lams, v, sigma, z, coefs) -> np.ndarray:
+    """Random effects where R has parameters, so that the statistics themselves change from draw to draw."""
+    assert stats.products is not None
+    b = np.empty((len(lams), stats.structure.q))
+    factor, last = None, -1
+    with threads.one_blas_thread():
+        for i in range(len(lams)):
+            if factor is None or (lams[i] != lams[last]).any() or (coefs[i] != coefs[last]).any():
+                zz, zt, zz_tail, ZtW, WtW = stats.products.sum(coefs[i])
+                structure = replace(stats.structure, zz=zz, zt=zt, zz_tail=zz_tail)
+                factor, last = factorise(structure, lams[i], ZtW, WtW, stats.winspan), i
+            b[i] = factor.draw(v[i], sigma[i], z[i])
     return b

@@ -99,7 +99,7 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
             return 1e50, np.zeros_like(x)
         return -value, -gradient
 
-    start = posterior.start()
+    start = min(posterior.starts(), key=lambda x: objective(x)[0])
     if not np.isfinite(objective(start)[0]) or objective(start)[0] > 1e49:
         raise SamplingError(
             "The posterior density is zero at the starting point: the priors and the data exclude each other. "

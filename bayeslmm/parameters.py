@@ -117,7 +117,7 @@ def corr_cholesky(z: np.ndarray, r: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """The variance parameters on the real line: log sigma, log SDs level by level, arctanh of partial correlations, R's.
+    """The variance parameters on the real line: log sigma, log SDs and arctanh of partial correlations, then R's.
 
     `natural` goes from there to (sigma, SDs, correlation factors). A known level has none: its SD is sigma.
     """

@@ -176,6 +176,11 @@ class ResidualDesign:
             out.append(term.coefficient(rho) / (sds[a] * sds[b]) if self.strata else term.coefficient(rho))
         return out
 
+    def coefficients_at(self, psi: np.ndarray) -> np.ndarray:
+        """c_t (B, T) at many psi (B, k)."""
+        c = self.coefficients(psi.T)
+        return np.stack(np.broadcast_arrays(*c, psi[:, 0])[:-1], axis=-1).astype(float)
+
     def log_det(self, psi: Any, log: Callable[[Any], Any] = np.log) -> Any:
         """log|R|; `log` is that of the library the parameters belong to."""
         rho, sds = self.split(psi)
@@ -369,10 +374,10 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
     twice = where.duplicated(keep=False).to_numpy()
     if twice.any():
         unit = f" of the same {':'.join(residual.group)}" if residual.group else ""
-        remedy = "" if residual.group else " Name the series with group=..., if the times start anew in each."
+        remedy = "" if residual.group else " Name the series with group=..., if times start anew."
         raise DataError(
-            f"The time {residual.time!r} occurs twice in rows{unit}: {say_rows(frame.index, twice)}; an AR(1) needs one "
-            f"row per time.{remedy}"
+            f"The time {residual.time!r} occurs twice in rows{unit}: {say_rows(frame.index, twice)}; an AR(1) "
+            f"needs one row per time.{remedy}"
         )
     return t.astype(np.int64)
 

@@ -163,10 +163,13 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
         values: dict[str, np.ndarray] = {"beta": states.beta, "sigma": sigma}
         for level, sd, L in zip(lmm.design.levels, sds, chols, strict=True):
             names = level_names(level)
-            values[names.sigma] = sd[:, 0] if level.r == 1 else sd
+            if not level.known:
+                values[names.sigma] = sd[:, 0] if level.r == 1 else sd
             if level.correlated:
                 values[names.corr] = L @ np.swapaxes(L, -1, -2)
-        values |= _random_effects(posterior, states.lams, states.beta, sigma, effect_seed, chains, bar)
+        psi = posterior.coordinates.psi(states.phi)
+        values |= _residual_values(lmm.design, psi)
+        values |= _random_effects(posterior, states.lams, states.beta, sigma, psi, effect_seed, chains, bar)
     stats = {
         "accepted": states.accepted,
         "lp": states.lp.reshape(chains, draws),
@@ -182,13 +185,24 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
     return tree, trouble
 
 
-def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chains: int, bar: Progress) -> dict:
+def _residual_values(design: Design, psi: np.ndarray) -> dict[str, np.ndarray]:
+    """Rho (N,) and sigma_ratio (N, strata - 1) of R's parameters psi (N, k)."""
+    at = 1 if design.residual.has_rho else 0
+    out = {"rho": psi[:, 0]} if at else {}
+    return out | ({"sigma_ratio": psi[:, at:]} if design.residual.strata else {})
+
+
+def _random_effects(
+    posterior: CollapsedPosterior, lams, beta, sigma, psi, seed, chains: int, bar: Progress
+) -> dict[str, np.ndarray]:
     """u2, u3, ... from p(u | y, parameters), each (chains * draws, m[, r]); every chain has its own stream."""
     stats = posterior.stats
     levels = stats.design.levels
     if not levels:
         return {}
     total = len(beta)
+    residual = stats.design.residual
+    coefs = None if residual.fixed else residual.coefficients_at(psi)
     out = {level.name: np.empty((total, level.m, level.r)) for level in levels}
     bar.stage("drawing the random effects", total)
     piece = max(1, min(total // chains, 20_000_000 // max(stats.structure.q, 1)))
@@ -198,12 +212,10 @@ def _random_effects(posterior: CollapsedPosterior, lams, beta, sigma, seed, chai
         for lo in range(begin, end, piece):
             rows = slice(lo, min(lo + piece, end))
             z = rng.standard_normal((rows.stop - rows.start, stats.structure.q))
-            b = draw_many(stats, lams[rows], posterior.v(beta[rows]), sigma[rows], z)
-            at = 0
-            for level, M in zip(levels, stats.maps, strict=True):
-                block = b[:, at : at + level.q].reshape(-1, level.m, level.r)
-                at += level.q
-                out[level.name][rows] = block if np.array_equal(M, np.eye(level.r)) else block @ np.linalg.inv(M).T
+            part = None if coefs is None else coefs[rows]
+            b = draw_many(stats, lams[rows], posterior.v(beta[rows]), sigma[rows], z, part)
+            for level, u in zip(levels, stats.effects(b), strict=True):
+                out[level.name][rows] = u
             bar.advance(rows.stop - rows.start)
     return {level.name: out[level.name][..., 0] if level.r == 1 else out[level.name] for level in levels}
 
@@ -270,11 +282,13 @@ def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.
     parts = [np.zeros((chains * draws, 0))]
     for level, M in zip(lmm.design.levels, lmm.statistics.maps, strict=True):
         names = level_names(level)
-        sd = flat[names.sigma].reshape(chains * draws, level.r)
+        sd = (sigma if level.known else flat[names.sigma]).reshape(chains * draws, level.r)
         L = flat[f"{names.corr}_factor"] if level.correlated else np.eye(level.r)
         parts.append((M @ (sd[:, :, None] * L / sigma[:, None, None])).reshape(chains * draws, -1))
+    columns = [flat[name].reshape(chains * draws, -1) for name in ("rho", "sigma_ratio") if name in flat]
+    psi = np.concatenate([np.zeros((chains * draws, 0)), *columns], axis=1)
     effects = _random_effects(
-        posterior, np.concatenate(parts, axis=1), flat["beta"], sigma, seed, chains, Progress(False)
+        posterior, np.concatenate(parts, axis=1), flat["beta"], sigma, psi, seed, chains, Progress(False)
     )
     return {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in effects.items()}
 

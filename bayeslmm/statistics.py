@@ -106,7 +106,7 @@ class Statistics:
             u = b[..., at : at + level.q].reshape(*b.shape[:-1], level.m, level.r)
             at += level.q
             u = u if B is None else np.einsum("mk,...kr->...mr", B, u, optimize=True)
-            out.append(u @ np.linalg.inv(M).T)
+            out.append(u if np.array_equal(M, np.eye(level.r)) else u @ np.linalg.inv(M).T)
         return out
 
 

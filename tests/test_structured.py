@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 
+from bayeslmm.collapsed import collapsed_posterior
 from bayeslmm.criterion import Criterion
+from bayeslmm.factor import draw_many
 from bayeslmm.likelihood import _lower
 from tests.structured import CASES, dense_K, dense_R, dense_V
 
@@ -106,3 +109,60 @@ def test_R_is_its_definition(case):
     design = case.lmm().design
     _, psi = point(case.lmm())
     np.testing.assert_allclose(design.residual.R(psi).toarray(), dense_R(design, psi), atol=1e-12)
+
+
+def dense_log_posterior(lmm, phi) -> float:
+    """log p(y, variance parameters), beta and u integrated out, from the definitions."""
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    coordinates, design = posterior.coordinates, lmm.design
+    sigma = np.exp(phi[0])
+    V = sigma**2 * dense_V(design, coordinates.relative_factors(phi), coordinates.psi(phi))
+    mean = np.array([prior.gaussian[0] for prior in lmm.priors.beta])
+    S0 = np.diag([1 / prior.gaussian[1] for prior in lmm.priors.beta])
+    V = V + design.X @ S0 @ design.X.T
+    e = design.y - design.X @ mean
+    return -0.5 * (design.n * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e))
+
+
+@each
+def test_the_collapsed_density_is_the_dense_one(case):
+    lmm = case.lmm()
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    x = np.random.default_rng(2).normal(-0.3, 0.5, (4, posterior.coordinates.size))
+    values = posterior.evaluate(x)[0]
+    for one, value in zip(x, values, strict=True):
+        prior = float(posterior.log_prior(one))
+        assert value == pytest.approx(dense_log_posterior(lmm, one) + prior, rel=1e-9)
+        again, gradient = posterior.value_and_gradient(one)
+        assert again == pytest.approx(value, rel=1e-10)
+    step = 1e-5
+    for k in range(one.size):
+        move = step * np.eye(one.size)[k]
+        up, down = (posterior.evaluate((one + s)[None])[0][0] for s in (move, -move))
+        assert gradient[k] == pytest.approx((up - down) / (2 * step), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.levels != "none"], ids=lambda case: case.name)
+def test_drawn_effects_have_the_conditional_mean_and_covariance(case):
+    """A draw is linear in its standard normals: its matrix is found column by column."""
+    lmm = case.lmm()
+    design, stats = lmm.design, lmm.statistics
+    posterior = collapsed_posterior(stats, lmm.priors)
+    phi = np.random.default_rng(3).normal(-0.3, 0.5, posterior.coordinates.size)
+    sigma, q = np.exp(phi[0]), design.q
+    beta = np.array([1.0, 0.3])
+    many = np.tile(phi, (q + 1, 1))
+    b = draw_many(
+        stats, posterior.kernel_lambdas(many), posterior.v(np.tile(beta, (q + 1, 1))), np.full(q + 1, sigma),
+        np.vstack([np.zeros(q), np.eye(q)]), posterior.coefficients(many),
+    )  # fmt: skip
+    u = np.concatenate([x.reshape(q + 1, -1) for x in stats.effects(b)], axis=1)
+    lambdas = posterior.coordinates.relative_factors(phi)
+    G = sigma**2 * block_diag(
+        *[np.kron(dense_K(level), lam @ lam.T) for level, lam in zip(design.levels, lambdas, strict=True)]
+    )
+    V = sigma**2 * dense_V(design, lambdas, posterior.coordinates.psi(phi))
+    C = G @ design.Z.toarray().T
+    np.testing.assert_allclose(u[0], C @ np.linalg.solve(V, design.y - design.X @ beta), atol=1e-9)
+    A = (u[1:] - u[0]).T
+    np.testing.assert_allclose(A @ A.T, G - C @ np.linalg.solve(V, C.T), atol=1e-9)
