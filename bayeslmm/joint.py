@@ -12,13 +12,15 @@ from bayeslmm.design import Design, LevelDesign
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.parameters import coords, level_names
 from bayeslmm.priors import Priors
+from bayeslmm.residual import ResidualDesign
+from bayeslmm.symbolic import inverse_times, normal_logp, residual_draw, row_scales
 from bayeslmm.variables import declare_parameters
 
 
 def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bool] = False) -> pm.Model:
     """Build the joint model.
 
-    u_k ~ N(0, sigma^2 I (x) lambda_k lambda_k'), e ~ N(0, sigma^2 I), y = X beta + sum Z_k u_k + e.
+    u_k ~ N(0, sigma^2 K_k (x) lambda_k lambda_k'), e ~ N(0, sigma^2 R), y = X beta + sum Z_k u_k + e.
 
     Parameters
     ----------
@@ -38,14 +40,15 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
         y_data = pm.Data("y_data", design.y, dims="row")
         parameters = declare_parameters(design, priors)
         mean = design.X @ parameters.beta
-        for level, factor in zip(design.levels, parameters.scale_factors(), strict=True):
+        scales = parameters.scale_factors()
+        for level, factor in zip(design.levels, scales, strict=True):
             u = _effects(level, factor, centring[level.name])
             rows = u[level.index]
             mean = mean + ((rows * level.columns).sum(axis=-1) if level.r > 1 else rows * level.columns[:, 0])
-        e = pm.Normal.dist(np.float64(0.0), parameters.sigma, shape=(design.n,))
+        e = _residual(design.residual, parameters.sigma, parameters.psi)
         e.name = "e"
         model.add_named_variable(e, dims=("row",))
-        # PyMC derives the density of y from that of e: y | beta, u ~ N(mean, sigma^2)
+        # PyMC derives the density of y from that of e: y | beta, u ~ N(mean, sigma^2 R)
         model.register_rv(mean + e, "y", observed=y_data, dims=("row",))
     return model
 
@@ -67,20 +70,47 @@ def _per_level(design: Design, centered: bool | Mapping[str, bool]) -> dict[str,
 
 
 def _effects(level: LevelDesign, factor, centered: bool):
-    """Declare u_k with rows N(0, factor factor'), in the level's own dims."""
+    """Declare u_k ~ N(0, K (x) factor factor'), in the level's own dims."""
     names = level_names(level)
     one = np.float64(1.0)
     zero = np.float64(0.0)
     if level.r == 1:
         sd = factor[0, 0]
+        if centered and level.root is not None:
+            return pm.MvNormal(names.u, mu=np.zeros(level.m), chol=sd * level.root, dims=names.group)
         if centered:
             return pm.Normal(names.u, zero, sd, dims=names.group)
         z = pm.Normal(f"z_{names.u}", zero, one, dims=names.group)
-        return pm.Deterministic(names.u, sd * z, dims=names.group)
+        return pm.Deterministic(names.u, sd * _related(level, z), dims=names.group)
     shape = (names.group, names.effect)
     if not centered:
         z = pm.Normal(f"z_{names.u}", zero, one, dims=shape)
-        return pm.Deterministic(names.u, z @ factor.T, dims=shape)
+        return pm.Deterministic(names.u, _related(level, z) @ factor.T, dims=shape)
+    if level.root is not None:
+        mean = np.zeros((level.m, level.r))
+        return pm.MatrixNormal(names.u, mu=mean, rowchol=level.root, colchol=factor, dims=shape)
     if level.correlated:
         return pm.MvNormal(names.u, mu=np.zeros(level.r), chol=factor, dims=shape)
     return pm.Normal(names.u, zero, pt.diagonal(factor), dims=shape)
+
+
+def _related(level: LevelDesign, z):
+    """L z, for groups with the known covariance L L'."""
+    return z if level.root is None else pt.as_tensor_variable(level.root) @ z
+
+
+def _residual(residual: ResidualDesign, sigma, psi):
+    """E ~ N(0, sigma^2 R): normal row by row where rows are independent, else by R's inverse and determinant."""
+    if not residual.correlated:
+        return pm.Normal.dist(np.float64(0.0), sigma * row_scales(residual, psi), shape=(residual.n,))
+
+    def logp(value, sigma, *psi):
+        quadratic = (value * inverse_times(residual, residual.coefficients(psi), value)).sum()
+        return normal_logp(residual.n, sigma, residual.log_det(psi, pt.log), quadratic)
+
+    def dist(sigma, *rest):
+        return residual_draw(residual, sigma, rest[:-1])
+
+    return pm.CustomDist.dist(
+        sigma, *psi, logp=logp, dist=dist, class_name="Residual", signature=f"{','.join(['()'] * (1 + len(psi)))}->(n)"
+    )

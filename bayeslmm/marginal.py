@@ -6,11 +6,10 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayeslmm.mixednormal import cross_products, flatten_factors, normal_logp, random_effects_draw
-from bayeslmm.op import log_det_and_T, pack_structure
 from bayeslmm.parameters import coords
 from bayeslmm.priors import Priors
 from bayeslmm.statistics import Statistics
+from bayeslmm.symbolic import factorised, normal_logp, random_effects_draw, residual_draw
 from bayeslmm.variables import declare_parameters
 
 
@@ -28,42 +27,28 @@ def build_marginal(stats: Statistics, priors: Priors) -> pm.Model:
         parameters = declare_parameters(design, priors)
         logp, dist = _law(stats)
         pm.CustomDist(
-            "y", parameters.beta, parameters.sigma, *parameters.relative_factors(), logp=logp, dist=dist,
-            class_name="MarginalNormal", observed=y_data, dims="row",
-            signature=",".join(["(p)", "()", *["(r,s)"] * len(design.levels)]) + "->(n)",
+            "y", parameters.beta, parameters.sigma, *parameters.relative_factors(), *parameters.psi,
+            logp=logp, dist=dist, class_name="MarginalNormal", observed=y_data, dims="row",
+            signature=",".join(["(p)", "()", *["(r,s)"] * len(design.levels), *["()"] * len(parameters.psi)]) + "->(n)",
         )  # fmt: skip
     return model
 
 
 def _law(stats: Statistics):
-    """Log density of y, and a symbolic draw, as functions of (beta, sigma, lambda_2, ...)."""
+    """Log density of y, and a symbolic draw, as functions of (beta, sigma, lambda_2, ..., psi_1, ...)."""
     design = stats.design
-    p = design.p
     fitted = stats.Q @ stats.gamma
-    ZtQ = np.ascontiguousarray(stats.ZtW[:, :p])
-    # y enters as a variable, so nothing is taken for granted about which levels resolve it
-    winspan = np.column_stack([stats.winspan[:, :p], np.zeros((len(stats.plan.chain), 1), dtype=bool)])
-    packed = pack_structure(stats.structure, winspan)
+    k = len(design.levels)
 
-    def logp(value, beta, sigma, *factors):
+    def logp(value, beta, sigma, *rest):
         residual = (value - fitted) / stats.scale
-        ZtW = pt.concatenate([ZtQ, cross_products(stats, residual[:, None])], axis=1)
-        # sums, not dot products: with the data constant PyTensor folds these, and would look for a BLAS to fold a dot
-        Qtr = (stats.Q * residual[:, None]).sum(axis=0)
-        WtW = pt.concatenate(
-            [
-                pt.concatenate([stats.Q.T @ stats.Q, Qtr[:, None]], axis=1),
-                pt.concatenate([Qtr, (residual**2).sum()[None]])[None, :],
-            ],
-            axis=0,
-        )
-        logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, WtW, packed)
+        logdet, T = factorised(stats, rest[:k], rest[k:], residual, stats.Q)
         v = pt.concatenate([stats.gamma - stats.R @ beta, [np.float64(stats.scale)]])
         return normal_logp(design.n, sigma, logdet, v @ T @ v)
 
     def dist(beta, sigma, *rest):
-        *factors, _size = rest
-        e = pm.Normal.dist(np.float64(0.0), sigma, shape=(design.n,))
-        return design.X @ beta + random_effects_draw(stats, factors, sigma) + e
+        factors, psi = rest[:k], rest[k:-1]
+        mean = design.X @ beta + random_effects_draw(stats, factors, sigma)
+        return mean + residual_draw(design.residual, sigma, psi)
 
     return logp, dist

@@ -39,10 +39,16 @@ def pack_structure(structure: Structure, winspan: np.ndarray) -> tuple:
     ints.append(np.asarray(winspan).astype(np.int64).ravel())
     floats = [getattr(structure, name).ravel() for name in FLOATS]
     head = np.array([x.size for x in (*ints, *floats)], dtype=np.int64)
-    packed = (np.concatenate([head, *ints]), np.concatenate([*floats, np.zeros(1)]))
+    packed = (np.concatenate([head, *ints]), pack_floats(*(x[None] for x in floats))[0])
     if sum(x.nbytes for x in packed) < CONSTANT_LIMIT:
         return tuple(pt.constant(x) for x in packed)
     return tuple(pytensor.shared(x, borrow=True) for x in packed)
+
+
+def pack_floats(zz: np.ndarray, zz_tail: np.ndarray, zt: np.ndarray) -> np.ndarray:
+    """(T, size): the products with each of T terms, packed as the Op reads them."""
+    T = len(zz)
+    return np.concatenate([zz.reshape(T, -1), zz_tail.reshape(T, -1), zt.reshape(T, -1), np.zeros((T, 1))], axis=1)
 
 
 @njit

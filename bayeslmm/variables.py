@@ -11,18 +11,22 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from bayeslmm.design import Design
-from bayeslmm.parameters import level_names
+from bayeslmm.parameters import STRATUM, level_names
 from bayeslmm.priors import Prior, Priors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variables:
-    """Symbolic parameters of one model: beta (p,), sigma, per level SDs (r,) and the correlation's factor (r, r)."""
+    """Symbolic parameters of one model: beta (p,), sigma, per level SDs (r,) and the correlation's factor (r, r).
+
+    psi are R's parameters, scalars in the order of ``design.residual.parameters``.
+    """
 
     beta: Any
     sigma: Any
     sds: tuple[Any, ...]
     corr_factors: tuple[Any, ...]
+    psi: tuple[Any, ...] = ()
 
     def relative_factors(self) -> list:
         """lambda_k = diag(SD / sigma) L_corr per level."""
@@ -40,7 +44,9 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
     sds, factors = [], []
     for level, sd_priors, corr in zip(design.levels, priors.sd, priors.corr, strict=True):
         names = level_names(level)
-        if level.r == 1:
+        if level.known:
+            sds.append(sigma[None])
+        elif level.r == 1:
             sds.append(_variable(names.sigma, sd_priors[0])[None])
         else:
             sds.append(_vector(names.sigma, level.effects, sd_priors, names.effect))
@@ -50,7 +56,19 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
             L = pm.LKJCorr(f"{names.corr}_factor", n=level.r, eta=np.float64(corr.params["eta"]))
             pm.Deterministic(names.corr, L @ L.T, dims=(names.effect, names.effect_bis))
             factors.append(L)
-    return Variables(beta=beta, sigma=sigma, sds=tuple(sds), corr_factors=tuple(factors))
+    psi = _residual(design, priors)
+    return Variables(beta=beta, sigma=sigma, sds=tuple(sds), corr_factors=tuple(factors), psi=psi)
+
+
+def _residual(design: Design, priors: Priors) -> tuple[Any, ...]:
+    """Rho and the ratios of SDs, each a scalar."""
+    own = list(priors.residual)
+    rho = [_variable("rho", own.pop(0))] if design.residual.has_rho else []
+    strata = design.residual.strata[1:]
+    if not strata:
+        return tuple(rho)
+    ratios = _vector("sigma_ratio", strata, own, STRATUM)
+    return (*rho, *(ratios[k] for k in range(len(strata))))
 
 
 def _root_of_inverse_gamma(alpha, beta, size):

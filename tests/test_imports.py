@@ -19,21 +19,10 @@ ORDER = [
     *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "known", "hierarchy"),
     *("distributions", "prior", "defaults", "priors", "tomltext", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
-    *(
-        "parameters",
-        "basis",
-        "plan",
-        "blocks",
-        "statistics",
-        "compiling",
-        "tail",
-        "elimination",
-        "backsolve",
-        "factor",
-        "density",
-    ),
+    *("parameters", "basis", "plan", "blocks", "statistics"),
+    *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
-    *("op", "mixednormal", "variables", "joint", "marginal", "sampling"),
+    *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "explain", "lmm"),
     *("draws", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
@@ -49,7 +38,7 @@ UPWARD = {
     ("comparison", "tables"),
 }
 
-PYMC = {"op", "mixednormal", "variables", "joint", "marginal", "sampling"}
+PYMC = {"op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"}
 HEAVY = {"pymc", "pytensor", "nutpie", "matplotlib", "arviz", "arviz_plots", "arviz_stats", "arviz_base"}
 
 
