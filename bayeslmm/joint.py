@@ -87,8 +87,7 @@ def _effects(level: LevelDesign, factor, centered: bool):
         z = pm.Normal(f"z_{names.u}", zero, one, dims=shape)
         return pm.Deterministic(names.u, _related(level, z) @ factor.T, dims=shape)
     if level.root is not None:
-        mean = np.zeros((level.m, level.r))
-        return pm.MatrixNormal(names.u, mu=mean, rowchol=level.root, colchol=factor, dims=shape)
+        return _related_effects(level, factor, shape)
     if level.correlated:
         return pm.MvNormal(names.u, mu=np.zeros(level.r), chol=factor, dims=shape)
     return pm.Normal(names.u, zero, pt.diagonal(factor), dims=shape)
@@ -97,6 +96,26 @@ def _effects(level: LevelDesign, factor, centered: bool):
 def _related(level: LevelDesign, z):
     """L z, for groups with the known covariance L L'."""
     return z if level.root is None else pt.as_tensor_variable(level.root) @ z
+
+
+def _related_effects(level: LevelDesign, factor, shape: tuple[str, str]):
+    """U ~ N(0, K (x) factor factor'), m x r: a matrix normal."""
+    m, r = level.m, level.r
+    L = np.asarray(level.root)
+    inverse = np.linalg.inv(L)
+    constant = -0.5 * m * r * np.log(2 * np.pi) - r * np.log(np.diag(L)).sum()
+
+    def logp(value, factor):
+        w = pt.linalg.solve_triangular(factor, (inverse @ value).T, lower=True)
+        return constant - m * pt.log(pt.diagonal(factor)).sum() - 0.5 * (w**2).sum()
+
+    def dist(factor, _size):
+        return L @ pm.Normal.dist(np.float64(0.0), np.float64(1.0), shape=(m, r)) @ factor.T
+
+    return pm.CustomDist(
+        level_names(level).u, factor, logp=logp, dist=dist, class_name="RelatedEffects", dims=shape,
+        signature="(r,r)->(m,r)",
+    )  # fmt: skip
 
 
 def _residual(residual: ResidualDesign, sigma, psi):
