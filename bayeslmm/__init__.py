@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bayeslmm import density
     from bayeslmm.comparison import Comparison, compare
+    from bayeslmm.equations import MixedModelEquations, mixed_model_equations
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
     from bayeslmm.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.known import KnownMatrix
@@ -29,17 +30,20 @@ _HOME = {
     "KnownMatrix": "known",
     "LMM": "lmm",
     "Level": "hierarchy",
+    "MixedModelEquations": "equations",
     "MixedNormal": "mixednormal",
     "Prior": "prior",
     "PriorError": "errors",
     "Residual": "hierarchy",
     "SamplingError": "errors",
     "compare": "comparison",
+    "mixed_model_equations": "equations",
 }
 
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
-    "MixedNormal", "Prior", "PriorError", "Residual", "SamplingError", "compare", "density",
+    "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SamplingError", "compare", "density",
+    "mixed_model_equations",
 ]  # fmt: skip
 
 
