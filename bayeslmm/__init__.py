@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bayeslmm import density
     from bayeslmm.comparison import Comparison, compare
     from bayeslmm.equations import MixedModelEquations, mixed_model_equations
+    from bayeslmm.equivalence import SameMarginal, same_marginal
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
     from bayeslmm.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.known import KnownMatrix
@@ -35,15 +36,17 @@ _HOME = {
     "Prior": "prior",
     "PriorError": "errors",
     "Residual": "hierarchy",
+    "SameMarginal": "equivalence",
     "SamplingError": "errors",
     "compare": "comparison",
     "mixed_model_equations": "equations",
+    "same_marginal": "equivalence",
 }
 
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
-    "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SamplingError", "compare", "density",
-    "mixed_model_equations",
+    "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError", "compare",
+    "density", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

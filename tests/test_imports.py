@@ -34,7 +34,7 @@ ORDER = [
     ),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "mixednormal", "variables", "joint", "marginal", "sampling"),
-    *("show", "explain", "matrices", "henderson", "equations", "lmm"),
+    *("show", "explain", "matrices", "henderson", "equations", "family", "equivalence", "lmm"),
     *("draws", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
