@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bayeslmm import density
     from bayeslmm.comparison import Comparison, compare
+    from bayeslmm.equations import MixedModelEquations, mixed_model_equations
+    from bayeslmm.equivalence import SameMarginal, same_marginal
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
     from bayeslmm.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.known import KnownMatrix
@@ -29,17 +31,22 @@ _HOME = {
     "KnownMatrix": "known",
     "LMM": "lmm",
     "Level": "hierarchy",
+    "MixedModelEquations": "equations",
     "MixedNormal": "mixednormal",
     "Prior": "prior",
     "PriorError": "errors",
     "Residual": "hierarchy",
+    "SameMarginal": "equivalence",
     "SamplingError": "errors",
     "compare": "comparison",
+    "mixed_model_equations": "equations",
+    "same_marginal": "equivalence",
 }
 
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
-    "MixedNormal", "Prior", "PriorError", "Residual", "SamplingError", "compare", "density",
+    "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError", "compare",
+    "density", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

@@ -16,14 +16,15 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "known", "hierarchy"),
-    *("distributions", "prior", "defaults", "priors", "tomltext", "modelfile"),
-    *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
+    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula"),
+    *("tomltext", "known", "levels", "hierarchy"),
+    *("distributions", "prior", "defaults", "deviations", "priors", "schema", "modelfile"),
+    *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
-    *("show", "explain", "lmm"),
+    *("show", "predictive", "implied", "explain", "matrices", "henderson", "equations", "family", "equivalence", "lmm"),
     *("draws", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
