@@ -104,10 +104,9 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
 
     What the posterior has and the prior has not is what the data added.
     """
-    design, priors = comparison.lmm.design, comparison.lmm.priors
-    by_name = dict(zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True))
-    figure, axes = _axes(ax, list(by_name), 1.8)
-    for at, (a, (name, prior)) in enumerate(zip(axes, by_name.items(), strict=True)):
+    names, prior = sd_labels(comparison.lmm.design), comparison.lmm.priors.sds
+    figure, axes = _axes(ax, names, 1.8)
+    for at, (a, name) in enumerate(zip(axes, names, strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
         points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
         low = min(min(np.quantile(x, 0.001) for x in draws.values()), *points)
@@ -122,9 +121,8 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
             a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
         grid = np.linspace(max(low, high * 1e-3), high, 300)
-        density = np.exp(prior.logpdf(grid))
-        if not prior.is_flat:
-            a.fill_between(grid, density, color=COLOURS["prior"], alpha=0.3, lw=0)
+        if at not in prior.flat:
+            a.fill_between(grid, prior.density(at, grid), color=COLOURS["prior"], alpha=0.3, lw=0)
         for fit, value in zip(("ml", "reml"), points, strict=True):
             a.axvline(value, color=COLOURS[fit], lw=1.1, ls="-" if fit == "ml" else (0, (2, 1.5)), ymax=0.93)
             size = 6.5 if fit == "ml" else 4.5  # both are seen where they coincide
@@ -133,7 +131,7 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
         a.set_ylim(0, 1.08 * top if top > 0 else 1)
         a.set_yticks([])
         a.margins(x=0)
-        _tidy(a, name, left=False, most=LONG_NAME if _per_row(list(by_name)) == 3 else 44)
+        _tidy(a, name, left=False, most=LONG_NAME if _per_row(names) == 3 else 44)
         if at == 0:
             _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
     return figure

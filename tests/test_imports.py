@@ -17,7 +17,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
     *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "known", "hierarchy"),
-    *("distributions", "prior", "defaults", "priors", "tomltext", "modelfile"),
+    *("distributions", "prior", "defaults", "deviations", "priors", "tomltext", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
