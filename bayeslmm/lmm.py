@@ -131,6 +131,14 @@ class LMM:
             self._fits[reml] = fit_likelihood(self.statistics, reml)
         return self._fits[reml]
 
+    # before the data -------------------------------------------------------------------------------------------
+
+    def prior_predictive(self, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
+        """Draw parameters, random effects and data from the prior; see `bayeslmm.predictive.prior_predictive`."""
+        from bayeslmm.predictive import prior_predictive
+
+        return prior_predictive(self, draws, random_seed)
+
     # PyMC models -----------------------------------------------------------------------------------------------
 
     def joint(self, centered: bool | Mapping[str, bool] = False) -> pm.Model:

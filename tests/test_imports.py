@@ -23,7 +23,7 @@ ORDER = [
     *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
-    *("show", "explain", "lmm"),
+    *("show", "predictive", "explain", "lmm"),
     *("draws", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
