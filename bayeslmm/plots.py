@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bayeslmm.comparison import Comparison
     from bayeslmm.design import LevelDesign
+    from bayeslmm.implied import ImpliedPriors
     from bayeslmm.lmm import LMM
 
 # Okabe and Ito's colours, told apart by every kind of sight; markers and dashes say the same
@@ -328,6 +329,21 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     a.set_ylabel(f"log {labels[effect]}")
     _tidy(a, f"The funnel of {level.name} in the {variant} model")
     a.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def implied_densities(implied: ImpliedPriors) -> Figure:
+    """Draw histograms of what the priors imply: intra-class correlations and shrinkage on (0, 1), the total SD."""
+    names = list(implied.draws.columns)
+    figure, axes = _axes(None, names, 1.7)
+    for a, name in zip(axes, names, strict=True):
+        x = implied.draws[name].to_numpy()
+        top = float(np.quantile(x, 0.98)) if name == "sigma_total" else 1.0
+        a.hist(x, bins=25, range=(0.0, top), density=True, color=COLOURS["prior"], alpha=0.45, lw=0)
+        a.axvline(np.median(x), color=COLOURS["ml"], lw=1.1)
+        a.set_xlim(0, top)
+        a.set_yticks([])
+        _tidy(a, name, left=False, most=LONG_NAME)
     return figure
 
 

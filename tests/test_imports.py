@@ -23,7 +23,7 @@ ORDER = [
     *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
-    *("show", "predictive", "explain", "lmm"),
+    *("show", "predictive", "implied", "explain", "lmm"),
     *("draws", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
@@ -33,6 +33,7 @@ UPWARD = {
     ("hierarchy", "modelfile"),
     ("likelihood", "show"),
     ("comparison", "plots"),
+    ("implied", "plots"),
     ("comparison", "report"),
     ("words", "comparison"),
     ("comparison", "tables"),
