@@ -63,12 +63,9 @@ class CollapsedPosterior:
         return Coordinates(design=self.stats.design)
 
     @cached_property
-    def sd_priors(self) -> tuple[tuple[int, Prior], ...]:
-        """(position, prior) of every standard deviation."""
-        out = [(0, self.priors.sigma)]
-        for (sd, _), priors in zip(self.coordinates.slices, self.priors.sd, strict=True):
-            out += list(zip(range(sd.start, sd.stop), priors, strict=True))
-        return tuple(out)
+    def sd_positions(self) -> list[int]:
+        """Where the standard deviations stand, in the order of ``priors.sds``."""
+        return [0, *(k for sd, _ in self.coordinates.slices for k in range(sd.start, sd.stop))]
 
     @cached_property
     def gaussian_beta(self) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +87,7 @@ class CollapsedPosterior:
         """
         phi = np.array(x, dtype=float)
         jacobian = np.zeros(phi.shape[:-1])
-        for k, _ in self.sd_priors:
+        for k in self.sd_positions:
             jacobian = jacobian + phi[..., k]
             if self.shift[k] > 0:
                 with np.errstate(invalid="ignore", divide="ignore"):
@@ -106,7 +103,7 @@ class CollapsedPosterior:
     def shifted(self, mode: np.ndarray) -> tuple[CollapsedPosterior, np.ndarray]:
         """The same posterior, each group SD's coordinate shifted by its value at `mode`; and d x / d log SD there."""
         shift = np.zeros(mode.size)
-        for k, _ in self.sd_priors[1:]:
+        for k in self.sd_positions[1:]:
             shift[k] = np.exp(mode[k])
         return replace(self, shift=shift), np.where(shift > 0, 0.5, 1.0)
 
@@ -122,12 +119,12 @@ class CollapsedPosterior:
     def box(self, start: np.ndarray) -> list[tuple[float, float]]:
         """Bounds of the log coordinates: the priors' supports, and 15 either side of the start."""
         bounds = [(x - 15.0, x + 15.0) for x in start]
-        for k, prior in self.sd_priors:
+        for k, lower, upper in zip(self.sd_positions, self.priors.sds.lower, self.priors.sds.upper, strict=True):
             low, high = bounds[k]
-            if prior.lower > 0:
-                low = np.log(prior.lower) + 1e-6
-            if np.isfinite(prior.upper):
-                high = np.log(prior.upper) - 1e-6
+            if lower > 0:
+                low = np.log(lower) + 1e-6
+            if np.isfinite(upper):
+                high = np.log(upper) - 1e-6
             bounds[k] = (low, high)
         for k, parameter, prior in self.residual_priors:
             low, high = self._support(parameter, prior)
@@ -161,8 +158,7 @@ class CollapsedPosterior:
     def log_prior(self, x: np.ndarray) -> np.ndarray:
         """Log prior density of x (..., k): SDs, correlations, Jacobians."""
         phi, total = self.to_log(x)
-        for k, prior in self.sd_priors:
-            total = total + prior.logpdf(np.exp(phi[..., k]))
+        total = total + self.priors.sds.logpdf(np.exp(phi[..., self.sd_positions]))
         for k, parameter, prior in self.residual_priors:
             with np.errstate(divide="ignore"):
                 total = total + prior.logpdf(parameter.natural(phi[..., k])) + np.log(parameter.slope(phi[..., k]))
@@ -304,12 +300,7 @@ class CollapsedPosterior:
         phi[0] = np.log(share)
         for (sd, _), M in zip(self.coordinates.slices, self.stats.maps, strict=True):
             phi[sd] = np.log(share / np.abs(np.diag(M)))
-        for k, prior in self.sd_priors:
-            low, high = prior.lower, prior.upper
-            if np.isfinite(high):
-                phi[k] = np.log(np.clip(np.exp(phi[k]), low + 0.05 * (high - low), low + 0.95 * (high - low)))
-            elif low > 0:
-                phi[k] = max(phi[k], np.log(1.05 * low))
+        phi[self.sd_positions] = np.log(self.priors.sds.inside(np.exp(phi[self.sd_positions])))
         phi[self.coordinates.residual] = self.stats.design.residual.free(self.stats.design.residual.neutral)
         for k, parameter, prior in self.residual_priors:
             low, high = self._support(parameter, prior)

@@ -76,16 +76,29 @@ def _deviation(scale: float, of: str, how: str = "the SD of y,") -> tuple[Prior,
     return Prior("HalfStudentT", nu=3, sigma=_short(scale)), reason
 
 
+def row_variances(residual: Any) -> np.ndarray:
+    """Diagonal of R at rho = 0 and ratios 1: 1 / w; a single 1 where R is the identity."""
+    if residual.plain:
+        return np.ones(1)
+    own = 1.0 if residual.matrix is None else np.diagonal(residual.matrix)
+    return own * residual.scales(residual.split(residual.neutral)[1]) ** 2
+
+
 def residual_deviation(residual: Any, sd_y: float) -> tuple[Prior, str]:
     """Default and reason for sigma: the SD of the rows, those of weight 1 and of the first stratum."""
     of = "the rows around their mean"
     if residual.strata:
         of = f"the rows with {residual.residual.by} {residual.strata[0]} around their mean"
-    size = float(np.median(np.sqrt(residual.R(residual.neutral).diagonal()))) if not residual.plain else 1.0
+    size = float(np.median(np.sqrt(row_variances(residual))))
     if abs(size - 1) < 1e-9:
         return _deviation(sd_y, of)
     how = f"the SD of y over the median row's SD relative to sigma, {sd_y:.3g} / {size:.3g} ="
     return _deviation(sd_y / size, of, how)
+
+
+def total_deviation(sd_y: float) -> tuple[Prior, str]:
+    """Default and reason for the total SD."""
+    return _deviation(sd_y, "y around its mean, rows and effects together")
 
 
 def effect_deviation(level: Any, k: int, sd_y: float) -> tuple[Prior, str]:

@@ -57,6 +57,8 @@ class Family:
         Parameters that may be negative; all others must be positive.
     pymc : callable or None
         From the parameters to PyMC's class and its keywords, where these differ from the name and parameters.
+    vectors : tuple of str
+        Parameters that may be lists of numbers.
     on_variance : bool
         Whether PyMC's distribution is that of the variance, the square of the parameter.
     """
@@ -67,6 +69,7 @@ class Family:
     optional: tuple[str, ...] = ()
     real: tuple[str, ...] = ()
     pymc: Callable[..., tuple[str, dict[str, float]]] | None = None
+    vectors: tuple[str, ...] = ()
     on_variance: bool = False
 
 
@@ -359,6 +362,18 @@ def _lkj(eta: float) -> Law:
     return Law(logpdf=lambda corr: lkj_logpdf(corr, eta), lower=-1.0, upper=1.0)
 
 
+def _dirichlet(a: float | tuple[float, ...]) -> Law:
+    def logpdf(x):
+        each = np.broadcast_to(np.asarray(a, dtype=float), np.shape(x)[-1:])
+        constant = lgamma(float(each.sum())) - sum(lgamma(one) for one in each.tolist())
+        valid = (x >= 0).all(axis=-1) & np.isclose(x.sum(axis=-1), 1.0)
+        safe = np.where(valid[..., None], x, 1.0)
+        value = sum(_times_log(one - 1, safe[..., k]) for k, one in enumerate(each.tolist()))
+        return np.where(valid, constant + value, -inf)[()]
+
+    return Law(logpdf=logpdf, lower=0.0, upper=1.0)
+
+
 FAMILIES: dict[str, Family] = {
     "Normal": Family(law=_normal, forms=(("mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
     "StudentT": Family(law=_student_t, forms=(("nu", "mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
@@ -398,5 +413,6 @@ FAMILIES: dict[str, Family] = {
         pymc=lambda alpha, beta: ("InverseGamma", {"alpha": alpha, "beta": beta}),
         on_variance=True,
     ),
+    "Dirichlet": Family(law=_dirichlet, forms=(("a",),), vectors=("a",)),
     "LKJ": Family(law=_lkj, forms=(("eta",),), pymc=lambda eta: ("LKJCorr", {"eta": eta})),
 }

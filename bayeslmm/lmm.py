@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
+    from bayeslmm.implied import ImpliedPriors
+
 
 class LMM:
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
@@ -130,6 +132,20 @@ class LMM:
         if reml not in self._fits:
             self._fits[reml] = fit_likelihood(self.statistics, reml)
         return self._fits[reml]
+
+    # before the data -------------------------------------------------------------------------------------------
+
+    def prior_predictive(self, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
+        """Draw parameters, random effects and data from the prior; see `bayeslmm.predictive.prior_predictive`."""
+        from bayeslmm.predictive import prior_predictive
+
+        return prior_predictive(self, draws, random_seed)
+
+    def implied_priors(self, draws: int = 4000, random_seed: int | None = None) -> ImpliedPriors:
+        """What the priors say about intra-class correlations and shrinkage; see `bayeslmm.implied.implied_priors`."""
+        from bayeslmm.implied import implied_priors
+
+        return implied_priors(self, draws, random_seed)
 
     # PyMC models -----------------------------------------------------------------------------------------------
 

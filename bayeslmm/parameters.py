@@ -11,7 +11,8 @@ import numpy as np
 from bayeslmm.design import Design, LevelDesign
 
 # Dimensions and variables that PyMC, ArviZ or the models here have: "sample" is ArviZ's for chain and draw stacked.
-RESERVED = {"chain", "draw", "sample", "coef", "row", "beta", "sigma", "e", "y", "y_data"}
+RESERVED = {"chain", "draw", "sample", "coef", "row", "stratum", "share", "beta", "sigma", "e", "y", "y_data"}
+RESERVED |= {"rho", "sigma_ratio", "sigma_total", "shares"}
 RESERVED_PATTERN = re.compile(r"(z_|sigma_|corr_)?u\d+(_\w+)?")
 
 

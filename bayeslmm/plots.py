@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bayeslmm.comparison import Comparison
     from bayeslmm.design import LevelDesign
+    from bayeslmm.implied import ImpliedPriors
     from bayeslmm.lmm import LMM
 
 # Okabe and Ito's colours, told apart by every kind of sight; markers and dashes say the same
@@ -104,10 +105,9 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
 
     What the posterior has and the prior has not is what the data added.
     """
-    design, priors = comparison.lmm.design, comparison.lmm.priors
-    by_name = dict(zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True))
-    figure, axes = _axes(ax, list(by_name), 1.8)
-    for at, (a, (name, prior)) in enumerate(zip(axes, by_name.items(), strict=True)):
+    names, prior = sd_labels(comparison.lmm.design), comparison.lmm.priors.sds
+    figure, axes = _axes(ax, names, 1.8)
+    for at, (a, name) in enumerate(zip(axes, names, strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
         points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
         low = min(min(np.quantile(x, 0.001) for x in draws.values()), *points)
@@ -122,9 +122,8 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
             a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
         grid = np.linspace(max(low, high * 1e-3), high, 300)
-        density = np.exp(prior.logpdf(grid))
-        if not prior.is_flat:
-            a.fill_between(grid, density, color=COLOURS["prior"], alpha=0.3, lw=0)
+        if at not in prior.flat:
+            a.fill_between(grid, prior.density(at, grid), color=COLOURS["prior"], alpha=0.3, lw=0)
         for fit, value in zip(("ml", "reml"), points, strict=True):
             a.axvline(value, color=COLOURS[fit], lw=1.1, ls="-" if fit == "ml" else (0, (2, 1.5)), ymax=0.93)
             size = 6.5 if fit == "ml" else 4.5  # both are seen where they coincide
@@ -133,7 +132,7 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
         a.set_ylim(0, 1.08 * top if top > 0 else 1)
         a.set_yticks([])
         a.margins(x=0)
-        _tidy(a, name, left=False, most=LONG_NAME if _per_row(list(by_name)) == 3 else 44)
+        _tidy(a, name, left=False, most=LONG_NAME if _per_row(names) == 3 else 44)
         if at == 0:
             _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
     return figure
@@ -330,6 +329,21 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     a.set_ylabel(f"log {labels[effect]}")
     _tidy(a, f"The funnel of {level.name} in the {variant} model")
     a.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def implied_densities(implied: ImpliedPriors) -> Figure:
+    """Draw histograms of what the priors imply: intra-class correlations and shrinkage on (0, 1), the total SD."""
+    names = list(implied.draws.columns)
+    figure, axes = _axes(None, names, 1.7)
+    for a, name in zip(axes, names, strict=True):
+        x = implied.draws[name].to_numpy()
+        top = float(np.quantile(x, 0.98)) if name == "sigma_total" else 1.0
+        a.hist(x, bins=25, range=(0.0, top), density=True, color=COLOURS["prior"], alpha=0.45, lw=0)
+        a.axvline(np.median(x), color=COLOURS["ml"], lw=1.1)
+        a.set_xlim(0, top)
+        a.set_yticks([])
+        _tidy(a, name, left=False, most=LONG_NAME)
     return figure
 
 

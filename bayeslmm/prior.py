@@ -40,6 +40,7 @@ _MEANT_PARAMETERS = {
     "mean": "mu",
     "rate": "lam",
 }
+_WHOLE = {"LKJ": "matrices", "Dirichlet": "shares"}  # not of single numbers
 _LONGEST = 1000  # characters of a prior's text
 
 
@@ -50,9 +51,9 @@ class Prior:
     Parameters
     ----------
     name : str
-        A continuous distribution of PyMC, "LKJ", "PenalizedComplexity" or "InverseGammaVariance".
+        A continuous distribution of PyMC, "LKJ", "Dirichlet", "PenalizedComplexity" or "InverseGammaVariance".
     **params : float
-        Its parameters, by keyword.
+        Its parameters, by keyword; for Dirichlet one number or a list of them.
 
     Examples
     --------
@@ -66,9 +67,9 @@ class Prior:
     """
 
     name: str
-    items: tuple[tuple[str, float], ...]
+    items: tuple[tuple[str, Any], ...]
 
-    def __init__(self, name: str, **params: float):
+    def __init__(self, name: str, **params: Any):
         family = _family(name)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "items", _checked(name, family, params))
@@ -96,7 +97,7 @@ class Prior:
         return cls(name, **params)
 
     @property
-    def params(self) -> dict[str, float]:
+    def params(self) -> dict[str, Any]:
         """The parameters, in PyMC's order (a new dictionary)."""
         return dict(self.items)
 
@@ -119,20 +120,22 @@ class Prior:
 
     @property
     def support(self) -> str | tuple[str, float, float]:
-        """Where the density lives: "real", "positive", ("interval", lower, upper), or "correlation" for LKJ.
+        """Where the density lives: "real", "positive", ("interval", lower, upper); "correlation" for LKJ, or "simplex".
 
         Examples
         --------
         >>> Prior("Uniform", lower=0, upper=9).support
         ('interval', 0.0, 9.0)
         """
-        if self.name == "LKJ":
-            return "correlation"
+        if self.name in _WHOLE:
+            return {"LKJ": "correlation", "Dirichlet": "simplex"}[self.name]
         ends = self.lower, self.upper
         return {(-inf, inf): "real", (0.0, inf): "positive"}.get(ends, ("interval", *ends))
 
     def logpdf(self, x: Any) -> Any:
-        """Log density at x, elementwise; -inf outside the support; for LKJ, x is matrices (..., r, r).
+        """Log density at x, elementwise; -inf outside the support.
+
+        For LKJ x is matrices (..., r, r), for Dirichlet shares (..., r).
 
         Examples
         --------
@@ -140,8 +143,8 @@ class Prior:
         [-inf, 0.6931, -1.3069]
         """
         law = self._law
-        if self.name == "LKJ":
-            return law.logpdf(x)
+        if self.name in _WHOLE:
+            return law.logpdf(np.asarray(x, dtype=np.float64))
         x = np.asarray(x, dtype=np.float64) + 0.0  # -0.0 becomes 0.0
         outside = (x < law.lower) | (x > law.upper) | np.isinf(x)
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
@@ -161,13 +164,15 @@ class Prior:
         10.0
         """
         if self._law.quantile is None:
-            reason = "it is a distribution of matrices" if self.name == "LKJ" else "its mass is infinite"
+            reason = (
+                f"it is a distribution of {_WHOLE.get(self.name)}" if self.name in _WHOLE else "its mass is infinite"
+            )
             raise PriorError(f"{self} has no quantiles and cannot be drawn from: {reason}. Use a proper prior.")
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
             return np.asarray(self._law.quantile(np.asarray(q, dtype=np.float64)))[()]
 
     def rvs(self, rng: np.random.Generator, size: int | Sequence[int] = (), *, r: int = 2) -> Any:
-        """Draw values of shape ``size``; for LKJ, matrices of shape ``size + (r, r)``.
+        """Draw values of shape ``size``; for LKJ matrices, ``size + (r, r)``, for Dirichlet shares, ``size + (r,)``.
 
         Examples
         --------
@@ -177,6 +182,9 @@ class Prior:
         shape = (size,) if isinstance(size, int | np.integer) else tuple(size)
         if self.name == "LKJ":
             return lkj_draw(rng, self.params["eta"], r, shape)
+        if self.name == "Dirichlet":
+            a = self.params["a"]
+            return rng.dirichlet(a if isinstance(a, tuple) else (a,) * r, shape)
         return self.quantile((rng.integers(0, 2**52, size=shape) + 0.5) / 2**52)  # never 0 or 1
 
     def _moments(self) -> list[float | None]:
@@ -228,7 +236,7 @@ class Prior:
         """Whether `pymc` names the law of the *variance*, the parameter being its square root."""
         return FAMILIES[self.name].on_variance
 
-    def pymc(self) -> tuple[str, dict[str, np.float64]]:
+    def pymc(self) -> tuple[str, dict[str, Any]]:
         """Name of the PyMC class and its keyword arguments, as float64: PyTensor makes a float32 of 2.0.
 
         With `on_variance` the parameter is the square root of that variable, in PyMC ``pm.CustomDist(name,
@@ -242,7 +250,7 @@ class Prior:
         """
         to_pymc = FAMILIES[self.name].pymc
         name, params = to_pymc(**self.params) if to_pymc else (self.name, self.params)
-        return name, {key: np.float64(value) for key, value in params.items()}
+        return name, {key: np.asarray(value, dtype=np.float64)[()] for key, value in params.items()}
 
 
 def as_prior(given: Any) -> Prior:
@@ -268,6 +276,8 @@ def as_prior(given: Any) -> Prior:
 def _from_preliz(given: Any) -> Prior:
     name = type(given).__name__
     family = _family(name)
+    if name == "Dirichlet":
+        return Prior(name, a=list(given.alpha))
     for form in (tuple(given.param_names), *family.forms):
         values = {key: float(value) for key in form if (value := getattr(given, key, None)) is not None}
         if form in family.forms and len(values) == len(form):
@@ -278,11 +288,13 @@ def _from_preliz(given: Any) -> Prior:
     )
 
 
-def _rebuild(name: str, items: tuple[tuple[str, float], ...]) -> Prior:
+def _rebuild(name: str, items: tuple[tuple[str, Any], ...]) -> Prior:
     return Prior(name, **dict(items))
 
 
-def _number(value: float) -> str:
+def _number(value: float | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_number, value))}]"
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
@@ -301,7 +313,7 @@ def _family(name: Any) -> Family:
     raise PriorError(f"{name!r} is not a prior that bayeslmm knows.{hint} Known are {', '.join(FAMILIES)}.")
 
 
-def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return the parameters in order, defaults filled in, or say what is wrong with them."""
     takes = " or ".join(_example(name, k) for k in range(len(family.forms)))
     known = dict.fromkeys(key for form in family.forms for key in form)
@@ -313,16 +325,13 @@ def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tupl
     form = next((form for form in family.forms if set(params) <= set(form)), None)
     if form is None:
         raise PriorError(f"{name} does not take {' with '.join(params)}. Write for example {takes}.")
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     for key in form:
         if key in params:
             value = params[key]
-            if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-                raise PriorError(f"{key} of {name} must be a number, but {value!r} came. Write for example {takes}.")
-            try:
-                values[key] = float(value)
-            except OverflowError:
-                values[key] = inf
+            several = key in family.vectors and isinstance(value, list | tuple | np.ndarray) and len(value) > 0
+            numbers = tuple(_as_float(key, name, one, takes) for one in (value if several else [value]))
+            values[key] = numbers if several else numbers[0]
         elif key in family.defaults:
             values[key] = family.defaults[key]
         elif key not in family.optional:
@@ -330,7 +339,7 @@ def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tupl
     for key in family.optional:
         if values.get(key) == {"lower": -inf, "upper": inf}[key]:
             del values[key]  # no bound on that side
-    for key, value in values.items():
+    for key, value in ((k, one) for k, v in values.items() for one in (v if isinstance(v, tuple) else (v,))):
         if not isfinite(value):
             raise PriorError(f"{key} of {name} must be finite, but {value} came. Write for example {takes}.")
         if key not in family.real and value <= 0:
@@ -346,7 +355,16 @@ def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tupl
     return tuple(values.items())
 
 
-def _parse(text: Any) -> tuple[str, dict[str, float]]:
+def _as_float(key: str, name: str, value: Any, takes: str) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise PriorError(f"{key} of {name} must be a number, but {value!r} came. Write for example {takes}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return inf
+
+
+def _parse(text: Any) -> tuple[str, dict[str, Any]]:
     expected = 'Expected is one name with its parameters by keyword, such as "HalfNormal(sigma=2)".'
     shown = repr(text if not isinstance(text, str) or len(text) <= 80 else text[:77] + "...")
     if not isinstance(text, str) or len(text) > _LONGEST:
@@ -362,19 +380,27 @@ def _parse(text: Any) -> tuple[str, dict[str, float]]:
     name = call.func.id
     if call.args:
         raise PriorError(f"{shown}: parameters are given by keyword. Write for example {_example_of(name)}.")
-    params: dict[str, float] = {}
+    params: dict[str, Any] = {}
     for keyword in call.keywords:
-        value, sign = keyword.value, 1
-        if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
-            value, sign = value.operand, -1
-        number = value.value if isinstance(value, ast.Constant) else None
-        if keyword.arg is None or isinstance(number, bool) or not isinstance(number, int | float):
+        node = keyword.value
+        several = isinstance(node, ast.List)
+        numbers = [_literal(one) for one in (node.elts if isinstance(node, ast.List) else [node])]
+        if keyword.arg is None or None in numbers:
             came = ast.unparse(keyword)
             raise PriorError(f"{shown}: parameters are plain numbers, but {came!r} came. {expected}")
         if keyword.arg in params:
             raise PriorError(f"{shown} gives {keyword.arg} twice. Give it once.")
-        params[keyword.arg] = sign * number
+        params[keyword.arg] = numbers if several else numbers[0]
     return name, params
+
+
+def _literal(node: ast.expr) -> float | None:
+    """Return the number that stands there, or None."""
+    sign = 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node, sign = node.operand, -1
+    value = node.value if isinstance(node, ast.Constant) else None
+    return sign * value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _example_of(name: str) -> str:

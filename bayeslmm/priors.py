@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from bayeslmm.defaults import coefficient_defaults, effect_deviation, residual_default, residual_deviation, spread_of
+import numpy as np
+
+from bayeslmm.defaults import (
+    coefficient_defaults,
+    effect_deviation,
+    residual_default,
+    residual_deviation,
+    spread_of,
+    total_deviation,
+)
+from bayeslmm.deviations import IndependentSDs, VarianceShares, mean_square, sd_names, tied_mean_square
 from bayeslmm.errors import PriorError, did_you_mean
 from bayeslmm.prior import Prior, as_prior
 
@@ -35,24 +46,36 @@ class Priors:
     ----------
     beta : tuple of Prior
         One per column of X.
-    sigma : Prior
-        Of the residual standard deviation; with strata, that of the first one.
+    sigma : Prior or None
+        Of the residual standard deviation; with strata, that of the first one. None where there are `shares`.
     sd : tuple of tuple of Prior
-        Per level, one per effect; empty for a level whose covariance is sigma^2 K, entirely known.
+        Per level, one per effect; empty for a level whose covariance is sigma^2 K, entirely known, and where there
+        are `shares`.
     corr : tuple of (Prior or None)
         Per level an LKJ, or None where there is nothing to correlate.
     residual : tuple of Prior
         One per parameter of R, in the order of ``design.residual.parameters``.
+    shares : VarianceShares or None
+        A prior on the total SD and its split, in the place of `sigma` and `sd`.
     reasons : tuple of PriorRow
         The rows of `table`.
     """
 
     beta: tuple[Prior, ...]
-    sigma: Prior
+    sigma: Prior | None
     sd: tuple[tuple[Prior, ...], ...]
     corr: tuple[Prior | None, ...]
     residual: tuple[Prior, ...] = ()
+    shares: VarianceShares | None = None
     reasons: tuple[PriorRow, ...] = ()
+
+    @cached_property
+    def sds(self) -> IndependentSDs | VarianceShares:
+        """Joint prior of all standard deviations: sigma first, then level by level."""
+        if self.shares is not None:
+            return self.shares
+        own = () if self.sigma is None else (self.sigma,)
+        return IndependentSDs(priors=(*own, *(prior for level in self.sd for prior in level)))
 
     def __repr__(self) -> str:
         rows = [(row.parameter, str(row.prior), f"{row.source}: {row.reason}") for row in self.reasons]
@@ -95,6 +118,9 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
         to a `Prior`, its text or a PreliZ distribution; for "corr_u2" also the number eta of LKJ.
         The more specific key wins. A prior for rho has to stay where R is positive definite: it is refused, not
         truncated, so that the prior printed is the prior used.
+        "sigma_total" and "shares" replace the priors of all SDs but ratios by one on the total SD of y around its mean
+        and a ``Dirichlet(a=...)`` on how its square is split (`VarianceShares`): a number or a list, or a mapping from
+        "sigma", "sigma_u2", ... to numbers, the rest being 1.
 
     Returns
     -------
@@ -127,10 +153,10 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     sd_y = spread_of(design.y)
     rows: list[PriorRow] = []
 
-    def settle(parameter: str, default: Prior, reason: str) -> Prior:
+    def settle(parameter: str, default: Prior, reason: str, given: str = "yours") -> Prior:
         prior, key = wanted.get(parameter, (default, None))
         if key is not None:
-            reason = "yours" if key == parameter else f"yours, given as {key!r}"
+            reason = given if key == parameter else f"{given}, given as {key!r}"
         rows.append(PriorRow(parameter=parameter, prior=prior, source="given" if key else "default", reason=reason))
         return prior
 
@@ -138,10 +164,11 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
         settle(f"beta[{name}]", *default)
         for name, default in zip(design.coef, coefficient_defaults(design, sd_y), strict=True)
     )
-    sigma = settle("sigma", *residual_deviation(design.residual, sd_y))
+    shares = _settle_shares(design, wanted, settle) if {"sigma_total", "shares"} & set(wanted) else None
+    sigma = None if shares else settle("sigma", *residual_deviation(design.residual, sd_y))
     sd, corr = [], []
     for level in design.levels:
-        labels = _sd_labels(level)
+        labels = {} if shares else sd_names(level)
         sd.append(tuple(settle(label, *effect_deviation(level, k, sd_y)) for k, label in enumerate(labels.values())))
         corr.append(
             settle(
@@ -154,18 +181,51 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
             else None
         )
     residual = tuple(settle(one.label, *residual_default(one)) for one in design.residual.parameters)
-    return Priors(beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), residual=residual, reasons=tuple(rows))
+    return Priors(
+        beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), residual=residual, shares=shares, reasons=tuple(rows)
+    )
+
+
+def _settle_shares(design: Any, wanted: Mapping[str, Any], settle: Callable[..., Prior]) -> VarianceShares:
+    """Make the prior on the total SD and its split; priors of single SDs beside it are an error."""
+    both = [key for parameter, (_, key) in wanted.items() if parameter in _share_names(design)]
+    if both:
+        raise PriorError(
+            f"sigma_total and shares together are the prior of every SD, so that {both[0]!r} has none of its own. "
+            "Leave it out, or give single SDs their priors and leave sigma_total and shares out."
+        )
+    names = _share_names(design)
+    squares = np.concatenate(
+        [[tied_mean_square(design)], *(mean_square(level) for level in design.levels if not level.known)]
+    )
+    if len(names) < 2:
+        raise PriorError(
+            "This model has no SD but sigma, so there is nothing to share. Give a prior for sigma instead."
+        )
+    if not (squares > 0).all():
+        raise PriorError(f"The column of {names[int(np.argmin(squares))]} is zero in all rows: it has no share.")
+    total = settle("sigma_total", *total_deviation(spread_of(design.y)))
+    scales = np.sqrt(squares)
+    counted = [name if abs(c - 1) < 1e-9 else f"{c:.3g} {name}" for name, c in zip(names, scales, strict=True)]
+    split = settle(
+        "shares",
+        Prior("Dirichlet", a=1),
+        f"of {', '.join(counted)}, squared, in sigma_total squared: every split alike",
+        given=f"yours: of {', '.join(counted)}, squared, in sigma_total squared",
+    )
+    a = split.params["a"]
+    if isinstance(a, tuple) and len(a) != len(names):
+        raise PriorError(f"{split} splits the variance in {len(a)}; there are {len(names)} parts: {', '.join(names)}.")
+    each = a if isinstance(a, tuple) else (a,) * len(names)
+    return VarianceShares(total=total, concentration=each, scales=tuple(scales.tolist()), names=names)
+
+
+def _share_names(design: Any) -> tuple[str, ...]:
+    """Names of the SDs that have a share: sigma, and those of levels that are not tied to it."""
+    return ("sigma", *(name for level in design.levels for name in sd_names(level).values()))
 
 
 # What is given
-
-
-def _sd_labels(level: Any) -> dict[str, str]:
-    """Effect to the name of its standard deviation: sigma_u2, or sigma_u2[Days] where there are several."""
-    if level.known:
-        return {}
-    name = f"sigma_{level.name}"
-    return {e: name if len(level.effects) == 1 else f"{name}[{e}]" for e in level.effects}
 
 
 def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]:
@@ -176,7 +236,7 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
             'Write {"sigma": Prior("HalfNormal", sigma=2)}.'
         )
     classes = {"beta": {name: f"beta[{name}]" for name in design.coef}}  # key -> member -> parameter
-    classes |= {f"sigma_{level.name}": _sd_labels(level) for level in design.levels if not level.known}
+    classes |= {f"sigma_{level.name}": sd_names(level) for level in design.levels if not level.known}
     of_R = {one.label: one.label for one in design.residual.parameters}
     if ratios := {stratum: f"sigma_ratio[{stratum}]" for stratum in design.residual.strata[1:]}:
         classes["sigma_ratio"] = ratios
@@ -184,15 +244,18 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
     single |= {
         f"sigma_{level.name}[{effect}]": parameter
         for level in design.levels
-        for effect, parameter in _sd_labels(level).items()
+        for effect, parameter in sd_names(level).items()
     }
-    single |= {"sigma": "sigma"} | of_R | {f"corr_{v.name}": f"corr_{v.name}" for v in design.levels if v.correlated}
+    single |= {name: name for name in ("sigma", "sigma_total", "shares")} | of_R
+    single |= {f"corr_{v.name}": f"corr_{v.name}" for v in design.levels if v.correlated}
     reserved = {*classes, *single, *(f"{kind}_{level.name}" for level in design.levels for kind in ("corr", "sigma"))}
     single |= {name: f"beta[{name}]" for name in design.coef if name not in reserved}
 
     everyone: dict[str, tuple[Prior, str]] = {}  # what holds for a whole class
     each: dict[str, tuple[Prior, str]] = {}  # what holds for one parameter
     for key, value in given.items():
+        if key == "shares" and isinstance(value, Mapping):
+            value = _concentrations(value, design)
         if key in classes and isinstance(value, Mapping):
             for member, prior in value.items():
                 if member not in classes[key]:
@@ -211,6 +274,17 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
     return everyone | each
 
 
+def _concentrations(given: Mapping[str, Any], design: Any) -> Prior:
+    """Make a Dirichlet of a mapping from SDs to numbers; a level's name stands for all its effects."""
+    a = dict.fromkeys(_share_names(design), 1.0)
+    for key, value in given.items():
+        members = [name for name in a if name == key or name.startswith(f"{key}[")]
+        if not members:
+            raise PriorError(f"shares has no {key!r}.{did_you_mean(str(key), a)} It has {', '.join(a)}.")
+        a |= dict.fromkeys(members, value)
+    return Prior("Dirichlet", a=list(a.values()))
+
+
 def _unknown(key: Any, design: Any, known: list[str]) -> PriorError:
     for level in design.levels:
         if level.known and str(key).split("[")[0] == f"sigma_{level.name}":
@@ -225,7 +299,7 @@ def _unknown(key: Any, design: Any, known: list[str]) -> PriorError:
                 else f"its effects are independent, (... || {level.label})"
             )
             return PriorError(f"{level.label} ({level.name}) has no correlations: {why}. Leave {key!r} out.")
-    known = sorted(known, key=lambda name: name.startswith(("sigma", "corr_", "rho")))
+    known = sorted(known, key=lambda name: name.startswith(("sigma", "corr_", "rho", "shares")))
     short = [name for name in known if not (name.startswith("beta[") and name[5:-1] in known)]
     return PriorError(
         f"{key!r} is not a parameter of this model.{did_you_mean(str(key), known)} "
@@ -238,12 +312,19 @@ def _fit(parameter: str, value: Any, residual: Any) -> Prior:
     kind = parameter.split("[")[0].split("_")[0]
     if kind == "corr" and isinstance(value, Real) and not isinstance(value, bool):
         value = Prior("LKJ", eta=float(value))
+    if kind == "shares" and isinstance(value, Real) and not isinstance(value, bool):
+        value = Prior("Dirichlet", a=float(value))
     try:
         prior = as_prior(value)
     except PriorError as error:
         raise PriorError(f"Prior of {parameter}: {error}") from None
     if kind == "corr" and prior.name != "LKJ":
         raise PriorError(f"{parameter} is a matrix of correlations; {prior} is not a prior for it. Write LKJ(eta=2).")
+    if (kind == "shares") != (prior.name == "Dirichlet"):
+        raise PriorError(
+            f"shares split the total variance and have a Dirichlet; {parameter} and {prior} don't go together. "
+            f"Write {_instead(kind)}."
+        )
     if kind != "corr" and prior.name == "LKJ":
         raise PriorError(
             f"{prior} is a prior for correlations of effects, not for {parameter}. Write {_instead(kind)}."
@@ -272,7 +353,8 @@ def _within(prior: Prior, rho: Any) -> None:
 
 
 def _instead(kind: str) -> str:
-    return {"beta": "Normal(mu=0, sigma=1)", "rho": "Beta(alpha=2, beta=2)"}.get(kind, "HalfStudentT(nu=3, sigma=1)")
+    others = {"beta": "Normal(mu=0, sigma=1)", "rho": "Beta(alpha=2, beta=2)", "shares": "Dirichlet(a=1)"}
+    return others.get(kind, "HalfStudentT(nu=3, sigma=1)")
 
 
 def _positive(prior: Prior) -> Prior:

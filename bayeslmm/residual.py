@@ -255,21 +255,25 @@ class ResidualDesign:
         return own / self.root_weights
 
     def color(self, z: np.ndarray, psi: Any = ()) -> np.ndarray:
-        """Turn standard normal z (n,) into a draw of e / sigma ~ N(0, R)."""
-        rho, sds = self.split(psi)
+        """Turn standard normal z (..., n) into draws of e / sigma ~ N(0, R), the parameters being numbers or (...)."""
+        rho, sds = self.split([np.asarray(x, dtype=float)[..., None] for x in psi])  # against the rows
         e = z
         if self.matrix is not None:
-            e = np.linalg.cholesky(self.matrix) @ z
+            e = z @ np.linalg.cholesky(self.matrix).T
         elif self.residual.structure == "ar1":
             e = z.copy()
             later, earlier, gap = neighbours(self.block, self.place)
-            for t, s, a in zip(later, earlier, float(rho) ** gap, strict=True):  # in time's order within each block
-                e[t] = a * e[s] + np.sqrt(1 - a * a) * z[t]
+            for t, s, g in zip(later, earlier, gap, strict=True):  # in time's order within each block
+                a = rho[..., 0] ** int(g)
+                e[..., t] = a * e[..., s] + np.sqrt(1 - a * a) * z[..., t]
         elif self.residual.structure == "cs":  # the symmetric root: also for negative rho
-            sizes = np.bincount(self.block)
-            mean = (np.bincount(self.block, weights=z) / sizes)[self.block]
+            order, sizes = np.argsort(self.block, kind="stable"), np.bincount(self.block)
+            sums = np.add.reduceat(z[..., order], np.cumsum(sizes) - sizes, axis=-1)
+            mean = (sums / sizes)[..., self.block]
             e = np.sqrt(1 - rho) * (z - mean) + np.sqrt(1 + (sizes[self.block] - 1) * rho) * mean
-        return e * self.scales(sds)
+        if self.strata:
+            e = e * np.concatenate(np.broadcast_arrays(np.ones(1), *sds[1:]), axis=-1)[..., self.stratum]
+        return e / self.root_weights
 
 
 def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:

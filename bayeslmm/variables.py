@@ -11,6 +11,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from bayeslmm.design import Design
+from bayeslmm.deviations import VarianceShares
 from bayeslmm.parameters import STRATUM, level_names
 from bayeslmm.priors import Prior, Priors
 
@@ -40,16 +41,10 @@ class Variables:
 def declare_parameters(design: Design, priors: Priors) -> Variables:
     """Create the parameters' random variables in the current PyMC model."""
     beta = _vector("beta", design.coef, priors.beta, "coef")
-    sigma = _variable("sigma", priors.sigma)
-    sds, factors = [], []
-    for level, sd_priors, corr in zip(design.levels, priors.sd, priors.corr, strict=True):
+    sigma, sds = _shared(design, priors.shares) if priors.shares else _independent(design, priors)
+    factors = []
+    for level, corr in zip(design.levels, priors.corr, strict=True):
         names = level_names(level)
-        if level.known:
-            sds.append(sigma[None])
-        elif level.r == 1:
-            sds.append(_variable(names.sigma, sd_priors[0])[None])
-        else:
-            sds.append(_vector(names.sigma, level.effects, sd_priors, names.effect))
         if corr is None:
             factors.append(pt.eye(level.r))
         else:
@@ -69,6 +64,42 @@ def _residual(design: Design, priors: Priors) -> tuple[Any, ...]:
         return tuple(rho)
     ratios = _vector("sigma_ratio", strata, own, STRATUM)
     return (*rho, *(ratios[k] for k in range(len(strata))))
+
+
+def _independent(design: Design, priors: Priors) -> tuple[Any, list]:
+    """Sigma and the SDs (r,) of every level, each with its own prior."""
+    assert priors.sigma is not None  # no shares
+    sigma, sds = _variable("sigma", priors.sigma), []
+    for level, own in zip(design.levels, priors.sd, strict=True):
+        names = level_names(level)
+        if level.known:
+            sds.append(sigma[None])
+        elif level.r == 1:
+            sds.append(_variable(names.sigma, own[0])[None])
+        else:
+            sds.append(_vector(names.sigma, level.effects, own, names.effect))
+    return sigma, sds
+
+
+def _shared(design: Design, shares: VarianceShares) -> tuple[Any, list]:
+    """Sigma and the SDs (r,) of every level, as deterministic functions of the total SD and the shares."""
+    pm.modelcontext(None).add_coord("share", list(shares.names))
+    total = _variable("sigma_total", shares.total)
+    split = pm.Dirichlet("shares", a=np.array(shares.concentration), dims="share")
+    joined = shares.join(total, split)
+    sigma, sds, at = pm.Deterministic("sigma", joined[0]), [], 1
+    for level in design.levels:
+        names = level_names(level)
+        if level.known:
+            sds.append(sigma[None])
+            continue
+        own = joined[at : at + level.r]
+        at += level.r
+        if level.r == 1:
+            sds.append(pm.Deterministic(names.sigma, own[0])[None])
+        else:
+            sds.append(pm.Deterministic(names.sigma, own, dims=names.effect))
+    return sigma, sds
 
 
 def _root_of_inverse_gamma(alpha, beta, size):

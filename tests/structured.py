@@ -116,6 +116,7 @@ def dense_R(design, psi) -> np.ndarray:
         sd = sd / np.sqrt(DATA[residual.weights].to_numpy())
     R = np.eye(n)
     group = DATA[residual.group[0]].to_numpy() if residual.group else np.zeros(n)
+    t = DATA[residual.time].to_numpy() if residual.time else _order(group)
     for i in range(n):
         for j in range(n):
             if i == j or group[i] != group[j]:
@@ -123,7 +124,6 @@ def dense_R(design, psi) -> np.ndarray:
             if residual.structure == "cs":
                 R[i, j] = rho
             elif residual.structure == "ar1":
-                t = DATA[residual.time].to_numpy() if residual.time else _order(group)
                 R[i, j] = rho ** abs(int(t[i] - t[j]))
     if residual.structure == "known":
         R = ROWS.loc[DATA.row, DATA.row].to_numpy()

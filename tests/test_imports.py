@@ -34,6 +34,7 @@ UPWARD = {
     ("hierarchy", "modelfile"),
     ("likelihood", "show"),
     ("comparison", "plots"),
+    ("implied", "plots"),
     ("comparison", "report"),
     ("words", "comparison"),
     ("comparison", "tables"),

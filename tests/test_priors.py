@@ -49,6 +49,7 @@ SAME = [
 ]
 HALF_T = Prior("HalfStudentT", nu=3, sigma=1.5)
 ON_VARIANCE = Prior("InverseGammaVariance", alpha=3, beta=2)
+SPLIT = Prior("Dirichlet", a=[1, 2.5, 0.5])
 PROPER = [*(prior for prior, _ in SAME), HALF_T, ON_VARIANCE]
 named = {"ids": str}
 
@@ -84,7 +85,7 @@ def test_importing_priors_is_light():
 # The text of a prior
 
 
-@pytest.mark.parametrize("prior", [*PROPER, Prior("Flat"), Prior("HalfFlat"), Prior("LKJ", eta=2)], **named)
+@pytest.mark.parametrize("prior", [*PROPER, Prior("Flat"), Prior("HalfFlat"), Prior("LKJ", eta=2), SPLIT], **named)
 def test_text_round_trips(prior):
     assert Prior.parse(str(prior)) == prior
     assert eval(repr(prior)) == prior
@@ -142,6 +143,10 @@ def test_infinite_bounds_are_left_out():
         ("Exponential()", "Exponential needs lam"),
         ("Uniform(lower=2, upper=1)", "lower must be less than upper"),
         ("PenalizedComplexity(upper=1, alpha=1)", "less than 1"),
+        ("Dirichlet(a=[1, 0])", "a of Dirichlet must be positive, but 0 came"),
+        ("Dirichlet(a=[1, [2]])", "plain numbers"),
+        ("Dirichlet(a=[])", "a of Dirichlet must be a number"),
+        ("HalfNormal(sigma=[1, 2])", "sigma of HalfNormal must be a number"),
     ],
 )
 def test_what_cannot_be_read_is_explained(text, message):
@@ -161,6 +166,7 @@ def test_preliz_distributions_are_accepted():
     preliz = pytest.importorskip("preliz")
     assert as_prior(preliz.HalfStudentT(nu=3, sigma=2)) == Prior("HalfStudentT", nu=3, sigma=2)
     assert as_prior(preliz.Gamma(mu=3, sigma=1)) == Prior("Gamma", mu=3, sigma=1)
+    assert as_prior(preliz.Dirichlet([1, 2])) == Prior("Dirichlet", a=[1, 2])
     assert as_prior(preliz.Exponential(scale=2)) == Prior("Exponential", scale=2)
     by_precision = as_prior(preliz.Normal(0, tau=4))
     assert by_precision.params == pytest.approx({"mu": 0, "sigma": 0.5})
@@ -291,6 +297,16 @@ def test_lkj_of_three_effects_integrates_to_one_and_its_draws_have_its_margins()
     assert 8 * np.exp(lkj_logpdf(cube, eta)).mean() == pytest.approx(1, abs=0.03)
 
 
+def test_dirichlet_is_that_of_scipy():
+    x = SPLIT.rvs(np.random.default_rng(1), 5)
+    np.testing.assert_allclose(SPLIT.logpdf(x), [st.dirichlet([1, 2.5, 0.5]).logpdf(row) for row in x], rtol=1e-12)
+    assert Prior("Dirichlet", a=1).logpdf([0.2, 0.3, 0.5]) == pytest.approx(log(2))  # uniform on a triangle
+    assert SPLIT.logpdf([0.2, 0.3, 0.6]) == SPLIT.logpdf([-0.2, 0.7, 0.5]) == -inf
+    assert Prior("Dirichlet", a=2).rvs(np.random.default_rng(1), 7, r=4).shape == (7, 4)
+    with pytest.raises(PriorError, match="distribution of shares"):
+        SPLIT.quantile(0.5)
+
+
 def test_densities_are_those_of_pymc():
     pm = pytest.importorskip("pymc")
     x = np.array([-2.5, -0.3, 1e-3, 0.4, 1.0, 2.2, 4.5, 30.0])
@@ -312,7 +328,7 @@ def test_densities_are_those_of_pymc():
             gap = mine[inside] - theirs[inside]
             assert abs(gap) < 1e-6
         np.testing.assert_allclose(mine, theirs + gap, rtol=1e-12, atol=1e-12, err_msg=str(prior))
-    assert covered == set(FAMILIES) - {"LKJ"}
+    assert covered == set(FAMILIES) - {"LKJ", "Dirichlet"}
     values = [value for _, value in ON_VARIANCE.pymc()[1].items()]
     root = pm.CustomDist.dist(*values, dist=lambda *p: pm.math.sqrt(pm.InverseGamma.dist(*p[:-1], size=p[-1])))
     theirs = pm.logp(root, x).eval(mode="FAST_COMPILE")
