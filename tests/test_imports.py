@@ -16,8 +16,9 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula", "known", "hierarchy"),
-    *("distributions", "prior", "defaults", "priors", "tomltext", "modelfile"),
+    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula"),
+    *("tomltext", "known", "levels", "hierarchy"),
+    *("distributions", "prior", "defaults", "priors", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
