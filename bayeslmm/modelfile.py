@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, did_you_mean
+from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, beside, did_you_mean
 from bayeslmm.hierarchy import Hierarchy
 from bayeslmm.priors import Prior
 from bayeslmm.tomltext import key_lines, malformed
@@ -78,7 +78,7 @@ class ModelFile:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
-            raise DescriptionError(f"there is no description file {path}{_beside(path)}") from None
+            raise DescriptionError(f"there is no description file {path}{beside(path)}") from None
         except UnicodeDecodeError as error:
             raise DescriptionError(f"{path}: not a text in UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
         except OSError as error:
@@ -111,7 +111,7 @@ class ModelFile:
             raise DataError(f'{self.path} names no data; add a line such as data = "data/heights.csv"')
         if not self.data.is_file():
             raise DataError(
-                f"{self.path}: the data file {self.data} does not exist{_beside(self.data)}"
+                f"{self.path}: the data file {self.data} does not exist{beside(self.data)}"
                 " A path is relative to the folder of the description."
             )
         compression: Any = "gzip" if self.data.suffix == ".gz" else None
@@ -346,14 +346,6 @@ def _data_path(path: Path, lines: Mapping, content: dict) -> Path | None:
     if not text.endswith((".csv", ".csv.gz")) or "://" in text:
         _fail(path, lines, ("data",), f"data is {text!r}; expected {_EXPECTED['data']}")
     return path.parent / Path(text)
-
-
-def _beside(path: Path) -> str:
-    """Suggest a file of a similar name in the same folder."""
-    folder = path.parent
-    if not folder.is_dir():
-        return f": there is no folder {folder}."
-    return "." + did_you_mean(path.name, [file.name for file in folder.iterdir() if file.is_file()])
 
 
 def _only_grouping(hierarchy: Hierarchy) -> list[str]:
