@@ -111,30 +111,13 @@ class KnownMatrix:
         from scipy.linalg import solve_triangular
 
         if not self.precision:
-            return self._cholesky(self.dense(order))
+            return cholesky(self.dense(order), self.name)
         # labels that aren't asked for go last: they are left out of the covariance, not of its inverse
         asked = set(order)
         A = self.dense([*order, *(label for label in self.labels if label not in asked)])
         # Q = U U' with U upper triangular, so that the covariance is (U^-T)(U^-T)'
-        U = self._cholesky(A[::-1, ::-1])[::-1, ::-1]
+        U = cholesky(A[::-1, ::-1], self.name)[::-1, ::-1]
         return solve_triangular(U, np.eye(len(A)), lower=False).T[: len(order), : len(order)]
-
-    def _cholesky(self, A: np.ndarray) -> np.ndarray:
-        import numpy as np
-
-        try:
-            L = np.linalg.cholesky(A)
-            # rounding lets a singular matrix pass: then the last pivots are noise
-            singular = bool((np.diag(L) ** 2 <= len(A) * np.finfo(float).eps * np.diag(A)).any())
-        except np.linalg.LinAlgError:
-            singular = True
-        if singular:
-            raise DescriptionError(
-                f"{self.name} is not positive definite: its smallest eigenvalue is {np.linalg.eigvalsh(A)[0]:.3g}; all "
-                "have to be above zero. Identical individuals make it singular: give them one label, or add a little "
-                "to its diagonal."
-            )
-        return L
 
     def to_dict(self) -> dict[str, Any] | str:
         """Return what makes this matrix again: its file, or labels and numbers."""
@@ -209,6 +192,37 @@ class KnownMatrix:
         names = [line.strip() for line in _text(base / labels).splitlines() if line.strip()]
         source = {"file": text, "labels": str(labels)}
         return cls(labels=tuple(names), matrix=_market(base / text), precision=precision, source=source)
+
+
+def cholesky(A: np.ndarray, name: str) -> np.ndarray:
+    """Lower triangular L with L L' = A.
+
+    Raises
+    ------
+    DescriptionError
+        If A isn't positive definite; `name` is what the error calls it.
+
+    Examples
+    --------
+    >>> cholesky([[1.0, 2.0], [2.0, 1.0]], "K")
+    Traceback (most recent call last):
+    bayeslmm.errors.DescriptionError: K is not positive definite: its smallest eigenvalue is -1; ...
+    """
+    import numpy as np
+
+    try:
+        L = np.linalg.cholesky(A)
+        # rounding lets a singular matrix pass: then the last pivots are noise
+        singular = bool((np.diag(L) ** 2 <= len(A) * np.finfo(float).eps * np.diag(A)).any())
+    except np.linalg.LinAlgError:
+        singular = True
+    if singular:
+        raise DescriptionError(
+            f"{name} is not positive definite: its smallest eigenvalue is {np.linalg.eigvalsh(A)[0]:.3g}; all have to "
+            "be above zero. Identical individuals make it singular: give them one label, or add a little to its "
+            "diagonal."
+        )
+    return L
 
 
 def _where(source: str | Mapping[str, str]) -> str:

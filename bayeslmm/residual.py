@@ -27,7 +27,10 @@ import pandas as pd
 from bayeslmm.errors import DataError
 from bayeslmm.frame import numbers, say_rows
 from bayeslmm.grouping import find_groups
-from bayeslmm.hierarchy import Residual
+from bayeslmm.known import cholesky
+from bayeslmm.levels import Residual
+
+LABEL_LIMIT = 8_000  # rows with a known R
 
 Sparse = Any  # scipy.sparse.csr_array
 
@@ -278,7 +281,10 @@ def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     Raises
     ------
     DataError
-        Weights that are not positive, strata with one row, duplicate or fractional times, groups without pairs.
+        Weights that are not positive, strata with one row, duplicate or fractional times, groups without pairs, a
+        known matrix without some row's label.
+    DescriptionError
+        A known matrix that isn't positive definite.
     """
     n = len(frame)
     root_weights = np.sqrt(_weights(residual.weights, frame)) if residual.weights else np.ones(n)
@@ -370,6 +376,12 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
             f"The time {residual.time!r} isn't a whole number in {say_rows(frame.index, part)}; an AR(1) needs integer "
             "times. Count steps instead, such as (t - t.min()) / step."
         )
+    huge = abs(t) > 2.0**53
+    if huge.any():
+        raise DataError(
+            f"The time {residual.time!r} is too large in {say_rows(frame.index, huge)} to be told from the next; "
+            "expected small whole numbers. Count steps from the first time."
+        )
     where = pd.DataFrame({"block": block, "t": t})
     twice = where.duplicated(keep=False).to_numpy()
     if twice.any():
@@ -385,6 +397,11 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
 def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
     """R in the order of the rows, matched by label."""
     assert residual.covariance is not None  # held by Residual
+    if len(frame) > LABEL_LIMIT:
+        raise DataError(
+            f"{residual.covariance.name} of the residual is needed for {len(frame):,} rows; at most {LABEL_LIMIT:,} "
+            "are supported, because it is dense. Fit a subset, or give groups a known covariance instead of the rows."
+        )
     if residual.group:
         groups = find_groups([frame[name] for name in residual.group])
         labels = [groups.labels[k] for k in groups.index]
@@ -405,13 +422,7 @@ def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
             f"{', '.join(map(repr, residual.covariance.labels[:5]))}, ... Name the column of labels with group=..."
         )
     R = residual.covariance.dense(labels)
-    try:
-        np.linalg.cholesky(R)
-    except np.linalg.LinAlgError:
-        raise DataError(
-            f"{residual.covariance.name} of the residual is not positive definite: its smallest eigenvalue is "
-            f"{np.linalg.eigvalsh(R)[0]:.3g}; all have to be above zero."
-        ) from None
+    cholesky(R, f"{residual.covariance.name} of the residual")
     return R
 
 
@@ -426,11 +437,11 @@ def _parameters(residual: Residual, strata: tuple[str, ...], block: np.ndarray) 
     out = []
     if residual.structure in ("ar1", "cs"):
         largest = int(np.bincount(block).max())
-        where = f"groups of {':'.join(residual.group)}" if residual.group else "the table"
+        where = f"the groups of {':'.join(residual.group)}" if residual.group else "the table"
         if largest < 2:
             raise DataError(
-                f"The {where} have one row each, so there is no correlation within them; expected several rows in "
-                "some. Group by less, or leave the structure out."
+                f"{where[0].upper()}{where[1:]} have one row each, so there is no correlation within them; expected "
+                "several rows in some. Group by less, or leave the structure out."
             )
         cs = residual.structure == "cs"
         out.append(
