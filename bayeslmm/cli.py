@@ -277,7 +277,7 @@ def schema() -> None:
     """Print the JSON Schema of the description file."""
     import json
 
-    from bayeslmm.modelfile import json_schema
+    from bayeslmm.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

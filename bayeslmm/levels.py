@@ -49,7 +49,7 @@ class Level:
     known: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "group", _group(self.group))
+        object.__setattr__(self, "group", group_columns(self.group))
         expect_text("effects", self.effects, "'1' or '1 + Days'")
         for name in ("correlated", "known"):
             if not isinstance(getattr(self, name), bool):
@@ -160,7 +160,7 @@ class Residual:
                 expect_text(name, getattr(self, name), "the name of a column")
                 check_name(getattr(self, name))
         if self.group is not None:
-            object.__setattr__(self, "group", _group(self.group))
+            object.__setattr__(self, "group", group_columns(self.group))
         if self.covariance is not None:
             object.__setattr__(self, "covariance", KnownMatrix.of(self.covariance))
         given = {
@@ -220,7 +220,14 @@ def expect_text(name: str, value: object, example: str) -> None:
         raise DescriptionError(f"{name} is a text such as {example}; got {type(value).__name__} {value!r}")
 
 
-def _group(given: object) -> tuple[str, ...]:
+def group_columns(given: object) -> tuple[str, ...]:
+    """Columns of a grouping, given as a text or a list.
+
+    Examples
+    --------
+    >>> group_columns("class:school"), group_columns(["my class", "school"])
+    (('class', 'school'), ('my class', 'school'))
+    """
     if isinstance(given, str):
         if not given.strip():
             raise DescriptionError("group is empty; write a column, such as group='school'")

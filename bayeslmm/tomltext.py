@@ -50,6 +50,19 @@ def _split(dotted: str) -> tuple[str | int, ...]:
     return tuple(part[1:-1] if part[0] in "\"'" else part for part in parts)
 
 
+def where(path: Path, lines: Mapping, place: tuple[str | int, ...]) -> str:
+    """Say the file and the line of a key, or of the nearest table around it.
+
+    Examples
+    --------
+    >>> where(Path("a.toml"), {("priors",): 3}, ("priors", "sigma"))
+    'a.toml, line 3'
+    """
+    while place and place not in lines:
+        place = place[:-1]
+    return f"{path}, line {lines.get(place, 1)}"
+
+
 def malformed(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     """Say where a TOML text goes wrong; older Pythons have the place only in the message."""
     message = str(error)

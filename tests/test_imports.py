@@ -18,7 +18,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 ORDER = [
     *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula"),
     *("tomltext", "known", "levels", "hierarchy"),
-    *("distributions", "prior", "defaults", "priors", "modelfile"),
+    *("distributions", "prior", "defaults", "priors", "schema", "modelfile"),
     *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
