@@ -109,7 +109,8 @@ class ResidualDesign:
         Rows of different blocks are independent.
     place : (n,) int array
         Time of each row within its block, for "ar1".
-    terms : tuple of Term
+    matrix : (n, n) array, or None
+        R itself, where it is known.
     """
 
     residual: Residual
@@ -121,7 +122,6 @@ class ResidualDesign:
     block: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     place: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     matrix: np.ndarray | None = None
-    terms: tuple[Term, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -149,6 +149,11 @@ class ResidualDesign:
         return (psi[0] if self.has_rho else 0.0), [1.0, *ratios]
 
     @property
+    def tells_rows_apart(self) -> bool:
+        """Whether effects of single rows have another covariance than e: then the data know both variances."""
+        return self.residual.structure in ("ar1", "known") or bool(np.ptp(self.root_weights) > 0)
+
+    @property
     def neutral(self) -> np.ndarray:
         """Parameters at which R is as near to the identity as it gets: rho = 0, ratios 1."""
         return np.array([0.0 if p.name == "rho" else 1.0 for p in self.parameters])
@@ -169,6 +174,11 @@ class ResidualDesign:
         return np.stack(parts, axis=-1) if parts else np.zeros((*z.shape[:-1], 0))
 
     # the inverse and the determinant -----------------------------------------------------------------------------
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """The fixed matrices whose sum, times the coefficients, is R^-1."""
+        return _terms(self)
 
     def coefficients(self, psi: Any) -> list[Any]:
         """c_t(psi) per term; psi are numbers, arrays or tensors."""
@@ -191,7 +201,7 @@ class ResidualDesign:
         for sd, count in zip(sds[1:], np.bincount(self.stratum, minlength=len(sds))[1:], strict=True):
             total = total + 2.0 * float(count) * log(sd)
         if self.residual.structure == "ar1":
-            for gap, count in self._gaps:
+            for gap, count in self.gaps:
                 total = total + count * log(1.0 - rho ** (2 * int(gap)))
         if self.residual.structure == "cs":
             for m, count in self._sizes:
@@ -221,7 +231,7 @@ class ResidualDesign:
         return [(float(m), float(c)) for m, c in zip(sizes, counts, strict=True)]
 
     @cached_property
-    def _gaps(self) -> list[tuple[float, float]]:
+    def gaps(self) -> list[tuple[float, float]]:
         """(gap in time between neighbours, number of such pairs)."""
         _, _, gap = neighbours(self.block, self.place)
         gaps, counts = np.unique(gap, return_counts=True)
@@ -298,12 +308,10 @@ def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     if residual.structure == "known":
         matrix = _known(residual, frame)
         block = _components(matrix)
-    made = ResidualDesign(
+    return ResidualDesign(
         residual=residual, n=n, parameters=_parameters(residual, strata, block), strata=strata, stratum=stratum,
         root_weights=root_weights, block=block, place=place, matrix=matrix,
     )  # fmt: skip
-    object.__setattr__(made, "terms", _terms(made))
-    return made
 
 
 def neighbours(block: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -481,7 +489,7 @@ def _terms(made: ResidualDesign) -> tuple[Term, ...]:
     if structure == "ar1":
         parts.append((identity, identity, lambda rho: 1.0 + 0.0 * rho))
         later, earlier, gap = neighbours(made.block, made.place)
-        for g, _ in made._gaps:
+        for g, _ in made.gaps:
             t, s = later[gap == g], earlier[gap == g]
             ends = np.concatenate([t, s])
             parts.append((of_pairs(ends, ends, np.ones(len(ends))), identity, _ar1_ends(g)))

@@ -19,7 +19,7 @@ ORDER = [
     *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula"),
     *("tomltext", "known", "levels", "hierarchy"),
     *("distributions", "prior", "defaults", "priors", "schema", "modelfile"),
-    *("frame", "grouping", "columns", "checks", "structure", "residual", "design"),
+    *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
