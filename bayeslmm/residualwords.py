@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,30 @@ def short_name(made: ResidualDesign) -> str:
     if residual.covariance is not None:
         return f"sigma^2 times {residual.covariance.name}"
     return "independent"
+
+
+def with_estimates(made: ResidualDesign, psi: Sequence[float] | np.ndarray) -> str:
+    """Name the structure with its parameters' values; "" where R is the identity.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayeslmm.hierarchy import Residual
+    >>> from bayeslmm.residual import build_residual
+    >>> frame = pd.DataFrame({"Mare": list("aaabbb"), "Sex": list("FFFMMM")})
+    >>> with_estimates(build_residual(Residual(structure="ar1", group="Mare", by="Sex"), frame), [0.61, 2.0])
+    'AR(1) within Mare in the order of the rows, rho = 0.610, SD ratio M / F = 2.000'
+    """
+    if made.plain:
+        return ""
+    rho, sds = made.split(psi)
+    said = [short_name(made)] + ([f"rho = {rho:.3f}"] if made.has_rho else [])
+    said += [
+        f"SD ratio {label} / {made.strata[0]} = {sd:.3f}" for label, sd in zip(made.strata[1:], sds[1:], strict=True)
+    ]
+    if made.residual.weights:
+        said.append(f"weighted by {made.residual.weights}")
+    return ", ".join(said)
 
 
 def _sizes(made: ResidualDesign) -> str:

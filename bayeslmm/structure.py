@@ -17,7 +17,6 @@ NEARLY_DIAGONAL = 0.02  # a correlation between groups
 
 if TYPE_CHECKING:
     from bayeslmm.design import Design, LevelDesign
-    from bayeslmm.known import KnownMatrix
 
 Relation = Literal["same", "nested", "contains", "crossed", "partially crossed"]
 
@@ -75,8 +74,8 @@ def describe(design: Design) -> str:
             f"{level.name}, one per {level.label}: {effects}. Z is {level.Z.shape[0]} x {level.q} with "
             f"{filled} non-zeros ({share} %)."
         )
-        if level.level.matrix is not None:
-            lines.append(f"  {_known_covariance(level, level.level.matrix)}")
+        if covariance := known_covariance(level):
+            lines.append(f"  Its covariance between groups is {covariance}: {_relatives(level)}.")
     return "\n".join([*lines, *residual_words(design.residual)])
 
 
@@ -122,12 +121,20 @@ def _seen(level: LevelDesign) -> int:
     return level.m - level.relatives
 
 
-def _known_covariance(level: LevelDesign, known: KnownMatrix) -> str:
-    """What is known of the covariance between groups, and who of its labels has rows."""
+def known_covariance(level: LevelDesign) -> str:
+    """The covariance of a level's effects between its groups, where it is known up to a factor; "" elsewhere."""
+    known = level.level.matrix
+    if known is None:
+        return ""
     what = f"the inverse of {known.name}" if known.precision else known.name
     times = "sigma^2" if level.known else f"sigma_{level.name}^2" if level.r == 1 else f"the covariance of {level.name}"
-    text = f"Its covariance between groups is {times} times {what}: {count(_seen(level), 'group')} with rows"
-    return f"{text} and {count(level.relatives, 'relative')} without." if level.relatives else f"{text}."
+    return f"{times} times {what}"
+
+
+def _relatives(level: LevelDesign) -> str:
+    """Who of a known covariance has rows."""
+    text = f"{count(_seen(level), 'group')} with rows"
+    return f"{text} and {count(level.relatives, 'relative')} without" if level.relatives else text
 
 
 def _of_known_covariance(level: LevelDesign, design: Design) -> str:
