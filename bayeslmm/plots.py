@@ -5,7 +5,7 @@ Matplotlib's global state is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bayeslmm.comparison import Comparison
     from bayeslmm.design import LevelDesign
     from bayeslmm.lmm import LMM
+    from bayeslmm.prior import Prior
 
 # Okabe and Ito's colours, told apart by every kind of sight; markers and dashes say the same
 COLOURS = {"ml": "#000000", "reml": "#009E73", "joint": "#0072B2", "marginal": "#D55E00", "prior": "#808080"}
@@ -35,8 +36,8 @@ LONG_NAME = 26
 
 
 def overview(comparison: Comparison) -> Figure:
-    """Every parameter's estimates and intervals, and below them the density of every SD."""
-    names, sds = forest_names(comparison), sd_labels(comparison.lmm.design)
+    """Every parameter's estimates and intervals, and below them the density of every SD and of R's parameters."""
+    names, sds = forest_names(comparison), list(_priors_of_variance(comparison.lmm))
     top, bottom = _rows(names), _rows(sds)
     figure = _figure(1.25 * top + 1.8 * bottom + 0.9)
     shares = [1.25 * top + 0.45, 1.8 * bottom + 0.45]
@@ -100,20 +101,16 @@ def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
 
 
 def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
-    """Draw each SD's posterior density per variant, its prior, and where ML and REML stand.
+    """Draw the posterior density of each SD, and of R's parameters, with its prior, and where ML and REML stand.
 
     What the posterior has and the prior has not is what the data added.
     """
-    design, priors = comparison.lmm.design, comparison.lmm.priors
-    by_name = dict(zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True))
+    by_name = _priors_of_variance(comparison.lmm)
     figure, axes = _axes(ax, list(by_name), 1.8)
     for at, (a, (name, prior)) in enumerate(zip(axes, by_name.items(), strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
         points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
-        low = min(min(np.quantile(x, 0.001) for x in draws.values()), *points)
-        high = max(*(np.quantile(x, 0.985) for x in draws.values()), *(1.1 * p for p in points))
-        low = 0.0 if low < 0.35 * high else low - 0.1 * (high - low)
-        high = high if high > low else low + 1.0
+        low, high = _span(draws.values(), points, signed=name == "rho")
         top = 0.0
         for variant, x in draws.items():
             grid, density = density_of(x)
@@ -121,7 +118,7 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
             grid, density = np.append(grid[0], grid), np.append(0.0, density)
             a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
-        grid = np.linspace(max(low, high * 1e-3), high, 300)
+        grid = np.linspace(low if name == "rho" else max(low, high * 1e-3), high, 300)
         density = np.exp(prior.logpdf(grid))
         if not prior.is_flat:
             a.fill_between(grid, density, color=COLOURS["prior"], alpha=0.3, lw=0)
@@ -137,6 +134,27 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
         if at == 0:
             _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
     return figure
+
+
+def _priors_of_variance(lmm: LMM) -> dict[str, Prior]:
+    """The priors of the SDs and of R's parameters, by name."""
+    design, priors = lmm.design, lmm.priors
+    out = dict(zip(sd_labels(design), [priors.sigma, *(p for level in priors.sd for p in level)], strict=True))
+    return out | {p.label: prior for p, prior in zip(design.residual.parameters, priors.residual, strict=True)}
+
+
+def _span(draws: Iterable[np.ndarray], points: Sequence[float], signed: bool) -> tuple[float, float]:
+    """Where a density is drawn: SDs from zero where that is near, a correlation around its draws."""
+    draws = list(draws)
+    if signed:
+        low = min(*(np.quantile(x, 0.001) for x in draws), *points)
+        high = max(*(np.quantile(x, 0.999) for x in draws), *points)
+        wide = 0.1 * (high - low) or 0.1
+        return float(max(low - wide, -1.0)), float(min(high + wide, 1.0))
+    low = min(min(np.quantile(x, 0.001) for x in draws), *points)
+    high = max(*(np.quantile(x, 0.985) for x in draws), *(1.1 * p for p in points))
+    low = 0.0 if low < 0.35 * high else low - 0.1 * (high - low)
+    return low, high if high > low else low + 1.0
 
 
 def _key(figure: Figure | SubFigure, sources: Sequence[str]) -> None:
@@ -294,8 +312,8 @@ def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
 
 
 def has_funnel(comparison: Comparison, variant: str) -> bool:
-    """Whether the posterior has the random effects that `funnel` draws."""
-    levels = comparison.lmm.design.levels
+    """Whether the posterior has the random effects that `funnel` draws: those of levels with an SD of their own."""
+    levels = [level for level in comparison.lmm.design.levels if not level.known]
     variables = comparison.posteriors[variant]["posterior"].data_vars
     return bool(levels) and all(level.name in variables for level in levels)
 
@@ -308,7 +326,7 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     """
     design = comparison.lmm.design
     neck = funnel_neck(comparison, variant)
-    level = design.levels[-1] if neck is None else neck[1]
+    level = [level for level in design.levels if not level.known][-1] if neck is None else neck[1]
     labels = [sigma_label(level, e) for e in range(level.r)]
     effect = 0 if neck is None else labels.index(neck[0])
     group = int(np.argmin(np.bincount(level.index, minlength=level.m)))
