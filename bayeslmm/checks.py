@@ -60,8 +60,18 @@ def check_fixed(X: np.ndarray, encoder: Encoder) -> None:
         )
 
 
-def check_level(level: Level, groups: Sequence[str], index: np.ndarray, columns: np.ndarray, encoder: Encoder) -> None:
+def check_level(
+    level: Level,
+    groups: Sequence[str],
+    index: np.ndarray,
+    columns: np.ndarray,
+    encoder: Encoder,
+    tells_rows_apart: bool = False,
+) -> None:
     """Refuse a level whose variances the data cannot tell from anything else.
+
+    Effects of single rows are told from the residual by a known covariance between them, or by the residual's own
+    structure (`tells_rows_apart`).
 
     Examples
     --------
@@ -79,7 +89,8 @@ def check_level(level: Level, groups: Sequence[str], index: np.ndarray, columns:
             f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be "
             f"known; expected two groups or more (better five). Leave {term} out."
         )
-    if level.matrix is None and m >= n:
+    like_e = level.matrix is None and not tells_rows_apart
+    if like_e and m >= n:
         raise DataError(
             f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in {term} "
             "can't be told from the residual; expected several rows in some groups. Leave the term out, or "
@@ -92,13 +103,13 @@ def check_level(level: Level, groups: Sequence[str], index: np.ndarray, columns:
             "none is a combination of the others. Take what makes "
             f"{_quoted([equation.split(' = ')[0] for equation in found])} out of it."
         )
-    if level.matrix is None and level.correlated and m * r >= n:
+    if like_e and level.correlated and m * r >= n:
         raise DataError(
             f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are "
             "confounded with the residual: together they could fit every row. Expected fewer effects than "
             f"rows. Take effects out of it, such as by writing (1 | {label})."
         )
-    if level.matrix is None and not level.correlated and np.count_nonzero(columns, axis=1).max() == 1:
+    if like_e and not level.correlated and np.count_nonzero(columns, axis=1).max() == 1:
         cells = pd.factorize(index * r + np.argmax(columns != 0, axis=1))[0]
         if cells.max() + 1 == n:
             raise DataError(

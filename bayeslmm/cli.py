@@ -277,7 +277,7 @@ def schema() -> None:
     """Print the JSON Schema of the description file."""
     import json
 
-    from bayeslmm.modelfile import json_schema
+    from bayeslmm.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 
@@ -437,6 +437,7 @@ def fit_record(fit: LikelihoodFit) -> dict[str, Any]:
         "se": fit.fixef_se.to_dict(),
         "sigma": fit.sigma,
         "theta": fit.theta.to_dict(),
+        "residual": {p.label: float(x) for p, x in zip(fit.design.residual.parameters, fit.psi, strict=True)},
         "varcorr": fit.varcorr.to_dict("records"),
         "ranef": {name: frame.to_dict("index") for name, frame in fit.ranef.items()},
         "singular": fit.singular,

@@ -220,8 +220,9 @@ class Design(_Rows):
     text_hints: tuple[str, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
-        levels = ", ".join(f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels)
-        return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {levels})"
+        parts = [f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels]
+        parts += [] if self.residual.plain else [f"e: {self.hierarchy.residual}"]
+        return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})"
 
     @cached_property
     def hints(self) -> tuple[str, ...]:
@@ -324,11 +325,12 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
     y = read_response(hierarchy.response, frame)
     fixed, X = learn(hierarchy.fixed, frame)
     check_fixed(X, fixed)
+    residual = build_residual(hierarchy.residual, frame)
     encoders, levels = [fixed], []
     for name, level in zip(hierarchy.names, hierarchy.levels, strict=True):
         encoder, columns = learn(level.effects, frame)
         found = find_groups([frame[column] for column in level.group])
-        check_level(level, found.labels, found.index, columns, encoder)
+        check_level(level, found.labels, found.index, columns, encoder, residual.tells_rows_apart)
         groups, keys, root = _with_relatives(level, found, len(encoder.names))
         levels.append(
             LevelDesign(
@@ -350,7 +352,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         X=X,
         coef=fixed.names,
         levels=tuple(levels),
-        residual=build_residual(hierarchy.residual, frame),
+        residual=residual,
         rows=frame.index,
         dropped=dropped,
         encoders=tuple(encoders),

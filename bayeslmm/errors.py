@@ -1,5 +1,7 @@
 """What can go wrong, in four kinds; every message says what came, what was expected, what to write."""
 
+from pathlib import Path
+
 
 class BayesLMMError(Exception):
     """Base of every error that bayeslmm raises on purpose."""
@@ -45,3 +47,11 @@ def did_you_mean(word: str, known) -> str:
     folded = {name.casefold(): name for name in names}
     close = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def beside(path: Path) -> str:
+    """Suggest a file of a similar name in the same folder."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f": there is no folder {folder}."
+    return "." + did_you_mean(path.name, [file.name for file in folder.iterdir() if file.is_file()])

@@ -8,7 +8,7 @@ from textwrap import wrap
 import numpy as np
 
 from bayeslmm.design import LevelDesign
-from bayeslmm.plan import TAIL_LIMIT
+from bayeslmm.plan import TAIL_LIMIT, nested_in
 from bayeslmm.statistics import Statistics
 from bayeslmm.structure import relation
 
@@ -112,17 +112,25 @@ def explain_plan(stats: Statistics) -> str:
     """
     design = stats.design
     cost = plan_cost(stats)
-    share = 100 * cost.stored / cost.full
-    lines = [
-        f"{_many(design.n, 'row')} become cross-products of {_many(design.q, 'random effect')}, "
-        f"{_many(design.p, 'column')} of X, and y; after that the rows don't matter.",
-        *_chain(stats),
-        *_tail(stats, cost),
-        f"Factor: {_many(cost.stored, 'number')}, {_percent(share)} of the {cost.full:,} in a full triangle.",
-        f"Cost: about {_flops(cost.value)} for the value, {_flops(cost.gradient)} with the gradient.",
-        f"Memory: {_bytes(cost.statistics)} of statistics, {_bytes(cost.work)} of work space.",
-    ]
+    made_of = [_many(design.q, "random effect")] if design.levels else []
+    made_of += [f"{_many(design.p, 'column')} of X", "and y"]
+    after = "; after that the rows don't matter."
+    lines = [f"{_many(design.n, 'row')} become cross-products of {', '.join(made_of)}{after}", *_terms(stats)]
+    if design.levels:
+        share = 100 * cost.stored / cost.full
+        factor = f"Factor: {_many(cost.stored, 'number')}, {_percent(share)} of the {cost.full:,} in a full triangle."
+        lines += [*_chain(stats), *_tail(stats, cost), factor]
+        lines.append(f"Cost: about {_flops(cost.value)} for the value, {_flops(cost.gradient)} with the gradient.")
+    lines.append(f"Memory: {_bytes(cost.statistics)} of statistics, {_bytes(cost.work)} of work space.")
     return "\n".join("\n".join(wrap(line, 110, subsequent_indent="     ")) for line in lines)
+
+
+def _terms(stats: Statistics) -> list[str]:
+    """How often the cross-products are needed: once for every fixed matrix that R^-1 is a sum of."""
+    terms = len(stats.design.residual.terms)
+    if terms < 2:
+        return []
+    return [f"R^-1 is a sum of {terms} fixed matrices, so there are {terms} sets of these, weighted by R's parameters."]
 
 
 def _chain(stats: Statistics) -> list[str]:
@@ -133,6 +141,7 @@ def _chain(stats: Statistics) -> list[str]:
         effects = sum(other.r for other in above)
         names = " and ".join(other.name for other in above)
         text = f"  {place + 1}. {_named(level)}: {_many(level.m, 'block')} of {level.r} x {level.r}"
+        text += ", in the basis in which its known covariance is diagonal" if stats.plan.rotated else ""
         beside = [f"{_many(effects, 'effect')} of {names}"] if above else []
         beside += [f"{_range(_couplings(stats, place))} of the tail's columns"] if stats.plan.tail else []
         lines.append(text + (f", each beside {' and '.join(beside)}" if beside else ""))
@@ -163,6 +172,12 @@ def _reasons(stats: Statistics) -> str:
     levels, plan = stats.design.levels, stats.plan
     said = []
     for k in plan.tail:
+        if levels[k].root is not None:
+            said.append(f"a known covariance relates the groups of {levels[k].name}")
+            continue
+        if stats.design.residual.correlated and not nested_in(stats.design.residual.block, levels[k].index):
+            said.append(f"residuals of different groups of {levels[k].name} are correlated")
+            continue
         crossing = [levels[c] for c in plan.chain if relation(levels[k], levels[c]).endswith("crossed")]
         others = " and ".join(_named(other) for other in crossing) or "the chain"
         how = relation(levels[k], crossing[0]) if crossing else "beside"

@@ -165,7 +165,7 @@ def check_finite(name: str, column: pd.Series) -> None:
     bad = ~np.isfinite(column.to_numpy())
     if bad.any():
         raise DataError(
-            f"Column {name!r} has {_count(bad.sum(), 'infinite value')} ({say_rows(column.index, bad)}); "
+            f"Column {name!r} has {count(bad.sum(), 'infinite value')} ({say_rows(column.index, bad)}); "
             "expected "
             f'finite numbers. Correct them, or make them missing (NaN) and write missing="drop".'
         )
@@ -272,9 +272,9 @@ def _complete(frame: pd.DataFrame, missing: str) -> tuple[pd.DataFrame, int]:
     if missing == "error":
         total = sum(int(mask.sum()) for mask in masks.values())
         raise DataError(
-            f"The data have {_count(total, 'missing value')}: {said}; expected complete columns. Fill them "
+            f"The data have {count(total, 'missing value')}: {said}; expected complete columns. Fill them "
             "in, or "
-            f'write missing="drop" to leave {_count(incomplete.sum(), "row")} of {len(frame)} out.'
+            f'write missing="drop" to leave {count(incomplete.sum(), "row")} of {len(frame)} out.'
         )
     if incomplete.all():
         raise DataError(f"Every row has a missing value, so no row is left: {said}.")
@@ -313,7 +313,14 @@ def _plain(column: pd.Series) -> pd.Series:
     return column
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Say how many: "1 row", "2 rows".
+
+    Examples
+    --------
+    >>> count(1, "row"), count(2, "row")
+    ('1 row', '2 rows')
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -92,6 +92,21 @@ def join_labels(keys: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return mixed if len(set(mixed)) == len(mixed) else tuple(quoted)
 
 
+def spread(counts: np.ndarray, one: str, many: str) -> str:
+    """Say how large groups are.
+
+    Examples
+    --------
+    >>> spread(np.array([2, 2]), "row", "rows"), spread(np.array([1, 4]), "row", "rows")
+    ('2 rows each', '1 to 4 rows each, 2.5 on average')
+    """
+    low, high = int(counts.min()), int(counts.max())
+    if low == high:
+        return f"{low} {one if low == 1 else many} each"
+    mean = counts.mean()
+    return f"{low} to {high} {many} each, {mean:.{0 if mean >= 100 else 1}f} on average"
+
+
 def _label(value) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bayeslmm.errors import DescriptionError
+from bayeslmm.errors import DescriptionError, beside, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ class KnownMatrix:
     source: str | Mapping[str, str] = ""
 
     def __post_init__(self):
-        labels = tuple(str(label) for label in self.labels)
+        labels = tuple(_label(label) for label in self.labels)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "matrix", _checked(self.matrix, labels, self.name))
 
@@ -84,8 +84,17 @@ class KnownMatrix:
         return f"KnownMatrix({kind} of {len(self.labels)} labels{', sparse' if self.sparse else ''})"
 
     def dense(self, order: Sequence[str]) -> np.ndarray:
-        """Return the matrix as an array, its rows and columns in the order of the labels given."""
+        """Return the matrix as an array, its rows and columns in the order of the labels given.
+
+        Raises
+        ------
+        DescriptionError
+            If there is no such label.
+        """
         place = {label: k for k, label in enumerate(self.labels)}
+        unknown = [label for label in order if label not in place]
+        if unknown:
+            raise DescriptionError(f"{self.name} has no label {unknown[0]!r}.{did_you_mean(unknown[0], place)}")
         at = [place[label] for label in order]
         whole = self.matrix.toarray() if self.sparse else self.matrix
         return whole[at][:, at]
@@ -101,20 +110,14 @@ class KnownMatrix:
         import numpy as np
         from scipy.linalg import solve_triangular
 
-        A = self.dense(order)
-        try:
-            if not self.precision:
-                return np.linalg.cholesky(A)
-            # Q = U U' with U upper triangular, so that the covariance is (U^-T)(U^-T)'
-            U = np.linalg.cholesky(A[::-1, ::-1])[::-1, ::-1]
-        except np.linalg.LinAlgError:
-            smallest = np.linalg.eigvalsh(A)[0]
-            raise DescriptionError(
-                f"{self.name} is not positive definite: its smallest eigenvalue is {smallest:.3g}; all have to be "
-                "above zero. Identical individuals make it singular: give them one label, or add a little to its "
-                "diagonal."
-            ) from None
-        return solve_triangular(U, np.eye(len(A)), lower=False).T
+        if not self.precision:
+            return cholesky(self.dense(order), self.name)
+        # labels that aren't asked for go last: they are left out of the covariance, not of its inverse
+        asked = set(order)
+        A = self.dense([*order, *(label for label in self.labels if label not in asked)])
+        # Q = U U' with U upper triangular, so that the covariance is (U^-T)(U^-T)'
+        U = cholesky(A[::-1, ::-1], self.name)[::-1, ::-1]
+        return solve_triangular(U, np.eye(len(A)), lower=False).T[: len(order), : len(order)]
 
     def to_dict(self) -> dict[str, Any] | str:
         """Return what makes this matrix again: its file, or labels and numbers."""
@@ -137,9 +140,8 @@ class KnownMatrix:
         kind = "precision" if precision else "covariance"
         if isinstance(given, KnownMatrix):
             if given.precision != precision:
-                raise DescriptionError(
-                    f"{given.name} was given as a {kind}; write {'covariance' if precision else 'precision'}=..."
-                )
+                other = "covariance" if precision else "precision"
+                raise DescriptionError(f"{given.name} was given where a {kind} is expected; it is a {other}")
             return given  # type: ignore[return-value]
         if isinstance(given, (str, Path)):
             return cls.read(given, precision=precision, folder=folder)
@@ -162,7 +164,7 @@ class KnownMatrix:
         Parameters
         ----------
         path : str or Path
-            Ending in .csv, .mtx or .mtx.gz.
+            Ending in .csv, .csv.gz, .mtx or .mtx.gz.
         labels : str or Path, optional
             The file of labels that belongs to a Matrix Market file.
         precision : bool
@@ -170,25 +172,68 @@ class KnownMatrix:
         folder : Path, optional
             Where relative paths begin.
         """
-        base = folder or Path()
-        text = str(path)
-        source: str | dict[str, str] = text if labels is None else {"file": text, "labels": str(labels)}
-        if text.endswith((".mtx", ".mtx.gz")):
-            if labels is None:
+        base, text = folder or Path(), str(path)
+        if text.endswith((".csv", ".csv.gz")):
+            if labels is not None:
                 raise DescriptionError(
-                    f"{text} is in Matrix Market format, which has no labels; write"
-                    f' {{file = "{text}", labels = "labels.txt"}} with a file of one label a line'
+                    f"{text} has its labels in its first line and first column; leave labels = {str(labels)!r} out"
                 )
-            names = [line.strip() for line in _text(base / labels).splitlines() if line.strip()]
-            return cls(labels=tuple(names), matrix=_market(base / text), precision=precision, source=source)
-        if not text.endswith(".csv"):
-            raise DescriptionError(f"{text} is no .csv, .mtx or .mtx.gz file; a known matrix is read from one of these")
-        names, matrix = _csv(base / text)
-        return cls(labels=tuple(names), matrix=matrix, precision=precision, source=source)
+            names, matrix = _csv(base / text)
+            return cls(labels=tuple(names), matrix=matrix, precision=precision, source=text)
+        if not text.endswith((".mtx", ".mtx.gz")):
+            raise DescriptionError(
+                f"{text} is no .csv, .csv.gz, .mtx or .mtx.gz file; a known matrix is read from one of these"
+            )
+        if labels is None:
+            raise DescriptionError(
+                f"{text} is in Matrix Market format, which has no labels; write"
+                f' {{file = "{text}", labels = "labels.txt"}} with a file of one label a line'
+            )
+        names = [line.strip() for line in _text(base / labels).splitlines() if line.strip()]
+        source = {"file": text, "labels": str(labels)}
+        return cls(labels=tuple(names), matrix=_market(base / text), precision=precision, source=source)
+
+
+def cholesky(A: np.ndarray, name: str) -> np.ndarray:
+    """Lower triangular L with L L' = A.
+
+    Raises
+    ------
+    DescriptionError
+        If A isn't positive definite; `name` is what the error calls it.
+
+    Examples
+    --------
+    >>> cholesky([[1.0, 2.0], [2.0, 1.0]], "K")
+    Traceback (most recent call last):
+    bayeslmm.errors.DescriptionError: K is not positive definite: its smallest eigenvalue is -1; ...
+    """
+    import numpy as np
+
+    try:
+        L = np.linalg.cholesky(A)
+        # rounding lets a singular matrix pass: then the last pivots are noise
+        singular = bool((np.diag(L) ** 2 <= len(A) * np.finfo(float).eps * np.diag(A)).any())
+    except np.linalg.LinAlgError:
+        singular = True
+    if singular:
+        raise DescriptionError(
+            f"{name} is not positive definite: its smallest eigenvalue is {np.linalg.eigvalsh(A)[0]:.3g}; all have to "
+            "be above zero. Identical individuals make it singular: give them one label, or add a little to its "
+            "diagonal."
+        )
+    return L
 
 
 def _where(source: str | Mapping[str, str]) -> str:
     return f"in {source}" if isinstance(source, str) and source else f"in {source['file']}" if source else ""
+
+
+def _label(value: object) -> str:
+    """A label as the groups of the data have it: whole numbers without a point, combinations joined by colons."""
+    if isinstance(value, tuple):
+        return ":".join(map(_label, value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _checked(matrix: Any, labels: tuple[str, ...], name: str) -> Any:
@@ -196,26 +241,30 @@ def _checked(matrix: Any, labels: tuple[str, ...], name: str) -> Any:
     import numpy as np
     from scipy import sparse
 
-    if sparse.issparse(matrix):
-        A: Any = sparse.csc_array(matrix, dtype=np.float64)
-        values = A.data
-    else:
-        try:
-            A = values = np.array(matrix, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise DescriptionError(f"{name} has entries that are not numbers") from None
+    try:
+        if getattr(getattr(matrix, "dtype", None), "kind", "") == "c":
+            raise TypeError
+        A: Any = sparse.csc_array(matrix, dtype=float) if sparse.issparse(matrix) else np.array(matrix, dtype=float)
+    except (TypeError, ValueError):
+        raise DescriptionError(f"{name} is no table of real numbers; a square matrix was expected") from None
+    values = A.data if sparse.issparse(A) else A
     if A.ndim != 2 or A.shape[0] != A.shape[1]:
         raise DescriptionError(f"{name} has shape {A.shape}; a square matrix was expected")
+    if not labels:
+        raise DescriptionError(f"{name} has no labels; write one per row")
     if len(labels) != A.shape[0]:
         raise DescriptionError(f"{name} has {A.shape[0]} rows but {len(labels)} labels; write one label per row")
-    twice = sorted({label for label in labels if labels.count(label) > 1}) if len(set(labels)) < len(labels) else []
-    if twice:
-        raise DescriptionError(f"{name} has the label {twice[0]!r} twice; each label stands for one row")
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DescriptionError(f"{name} has the label {twice!r} twice; each label stands for one row")
     if not np.isfinite(values).all():
-        raise DescriptionError(f"{name} has {int((~np.isfinite(values)).sum())} entries that are missing or infinite")
+        many = int((~np.isfinite(values)).sum())
+        raise DescriptionError(
+            f"{name} has {many} entr{'y' if many == 1 else 'ies'} missing or infinite; every entry has to be a number"
+        )
     gap = abs(A - A.T)
-    largest = float(gap.max()) if A.shape[0] else 0.0
-    if largest > ASYMMETRY * float(abs(A).max() if A.shape[0] else 0.0):
+    largest = float(gap.max())
+    if largest > ASYMMETRY * float(abs(A).max()):
         i, j = np.unravel_index(int(gap.argmax()), A.shape)
         raise DescriptionError(
             f"{name} is not symmetric: its largest asymmetry is {largest:.3g}, between the entries "
@@ -225,7 +274,7 @@ def _checked(matrix: Any, labels: tuple[str, ...], name: str) -> Any:
 
 
 def _from_frame(cls: type, frame: Any, precision: bool) -> Any:
-    rows, columns = [str(x) for x in frame.index], [str(x) for x in frame.columns]
+    rows, columns = [_label(x) for x in frame.index], [_label(x) for x in frame.columns]
     kind = "precision" if precision else "covariance"
     if rows != columns:
         some = ", ".join(map(repr, rows[:4])), ", ".join(map(repr, columns[:4]))
@@ -239,39 +288,55 @@ def _from_frame(cls: type, frame: Any, precision: bool) -> Any:
 def _from_mapping(cls: Any, given: Mapping, precision: bool, folder: Path | None) -> Any:
     if set(given) == {"file", "labels"}:
         return cls.read(given["file"], labels=given["labels"], precision=precision, folder=folder)
-    if set(given) == {"labels", "matrix"}:
+    if set(given) == {"labels", "matrix"} and isinstance(given["labels"], (list, tuple)):
         return cls(labels=tuple(given["labels"]), matrix=given["matrix"], precision=precision)
     raise DescriptionError(
-        f"a known matrix is {{file, labels}} or {{labels, matrix}}; got the keys {', '.join(map(str, given)) or 'none'}"
+        "a known matrix is {file, labels}, both paths, or {labels, matrix}, a list and the rows; got the keys "
+        f"{', '.join(map(str, given)) or 'none'}"
     )
+
+
+def _bytes(path: Path) -> bytes:
+    """Content of a file, decompressed where its name ends in .gz."""
+    import gzip
+    import zlib
+
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except FileNotFoundError:
+        raise DescriptionError(f"there is no file {path}{beside(path)}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DescriptionError(f"{path}: cannot be read: {error}") from None
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"{path}: cannot be read as a text: {error}") from None
+        return _bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DescriptionError(f"{path}: not a text in UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
 
 
 def _csv(path: Path) -> tuple[list[str], list[list[float]]]:
     """Labels and numbers of a square table whose first line and first column are the labels."""
     import csv
 
-    lines = [line for line in csv.reader(_text(path).splitlines()) if line]
+    reader = csv.reader(_text(path).splitlines())
+    lines = [(reader.line_num, line) for line in reader if line]
     if len(lines) < 2:
         raise DescriptionError(f"{path}: expected a line of labels and a line for each of them; it has {len(lines)}")
-    header = [label.strip() for label in lines[0][1:]]
+    header = [label.strip() for label in lines[0][1][1:]]
     rows, names = [], []
-    for number, line in enumerate(lines[1:], start=2):
-        names.append(line[0].strip())
-        if len(line) != len(header) + 1:
+    for number, (name, *values) in lines[1:]:
+        names.append(name.strip())
+        if len(values) != len(header):
             raise DescriptionError(
-                f"{path}, line {number}: {len(line) - 1} numbers for {len(header)} labels; expected one each"
+                f"{path}, line {number}: {len(values)} numbers for {len(header)} labels; expected one each"
             )
         try:
-            rows.append([float(value) for value in line[1:]])
-        except ValueError:
-            raise DescriptionError(f"{path}, line {number}: an entry is not a number") from None
+            rows.append([float(value) for value in values])
+        except ValueError as error:
+            raise DescriptionError(f"{path}, line {number}, label {name!r}: {error}") from None
     if names != header:
         raise DescriptionError(
             f"{path}: its first column has the labels {', '.join(map(repr, names[:4]))} and its first line "
@@ -281,11 +346,15 @@ def _csv(path: Path) -> tuple[list[str], list[list[float]]]:
 
 
 def _market(path: Path) -> Any:
-    from scipy.io import mmread
-    from scipy.sparse import csc_array, issparse
+    import warnings
+    from io import BytesIO
 
+    from scipy.io import mmread
+
+    content = BytesIO(_bytes(path))
     try:
-        found = mmread(path)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():  # newer SciPy warns that it will return another sparse class; any will do
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return mmread(content)
+    except (ValueError, OverflowError) as error:
         raise DescriptionError(f"{path}: not readable as Matrix Market: {error}") from None
-    return csc_array(found) if issparse(found) else found

@@ -93,7 +93,8 @@ class LMM:
         return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
 
     def __repr__(self) -> str:
-        return f"LMM({self.hierarchy.formula!r}, {self.design.n} rows)"
+        residual = "" if self.hierarchy.residual.plain else f", residual {self.hierarchy.residual}"
+        return f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{residual})"
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"

@@ -5,7 +5,8 @@ Matplotlib's global state is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bayeslmm.design import LevelDesign
     from bayeslmm.implied import ImpliedPriors
     from bayeslmm.lmm import LMM
+    from bayeslmm.prior import Prior
 
 # Okabe and Ito's colours, told apart by every kind of sight; markers and dashes say the same
 COLOURS = {"ml": "#000000", "reml": "#009E73", "joint": "#0072B2", "marginal": "#D55E00", "prior": "#808080"}
@@ -36,8 +38,8 @@ LONG_NAME = 26
 
 
 def overview(comparison: Comparison) -> Figure:
-    """Every parameter's estimates and intervals, and below them the density of every SD."""
-    names, sds = forest_names(comparison), sd_labels(comparison.lmm.design)
+    """Every parameter's estimates and intervals, and below them the density of every SD and of R's parameters."""
+    names, sds = forest_names(comparison), list(_prior_densities(comparison.lmm))
     top, bottom = _rows(names), _rows(sds)
     figure = _figure(1.25 * top + 1.8 * bottom + 0.9)
     shares = [1.25 * top + 0.45, 1.8 * bottom + 0.45]
@@ -101,19 +103,17 @@ def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
 
 
 def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
-    """Draw each SD's posterior density per variant, its prior, and where ML and REML stand.
+    """Draw the posterior density of each SD, and of R's parameters, with its prior, and where ML and REML stand.
 
     What the posterior has and the prior has not is what the data added.
     """
-    names, prior = sd_labels(comparison.lmm.design), comparison.lmm.priors.sds
+    densities = _prior_densities(comparison.lmm)
+    names = list(densities)
     figure, axes = _axes(ax, names, 1.8)
-    for at, (a, name) in enumerate(zip(axes, names, strict=True)):
+    for at, (a, (name, prior)) in enumerate(zip(axes, densities.items(), strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
         points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
-        low = min(min(np.quantile(x, 0.001) for x in draws.values()), *points)
-        high = max(*(np.quantile(x, 0.985) for x in draws.values()), *(1.1 * p for p in points))
-        low = 0.0 if low < 0.35 * high else low - 0.1 * (high - low)
-        high = high if high > low else low + 1.0
+        low, high = _span(draws.values(), points, signed=name == "rho")
         top = 0.0
         for variant, x in draws.items():
             grid, density = density_of(x)
@@ -121,9 +121,9 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
             grid, density = np.append(grid[0], grid), np.append(0.0, density)
             a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
-        grid = np.linspace(max(low, high * 1e-3), high, 300)
-        if at not in prior.flat:
-            a.fill_between(grid, prior.density(at, grid), color=COLOURS["prior"], alpha=0.3, lw=0)
+        grid = np.linspace(low if name == "rho" else max(low, high * 1e-3), high, 300)
+        if prior is not None:
+            a.fill_between(grid, prior(grid), color=COLOURS["prior"], alpha=0.3, lw=0)
         for fit, value in zip(("ml", "reml"), points, strict=True):
             a.axvline(value, color=COLOURS[fit], lw=1.1, ls="-" if fit == "ml" else (0, (2, 1.5)), ymax=0.93)
             size = 6.5 if fit == "ml" else 4.5  # both are seen where they coincide
@@ -136,6 +136,35 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
         if at == 0:
             _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
     return figure
+
+
+def _prior_densities(lmm: LMM) -> dict[str, Callable[[np.ndarray], np.ndarray] | None]:
+    """The prior densities of the SDs and of R's parameters, by name; None for a flat one."""
+    sds = lmm.priors.sds
+    out: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {}
+    for k, name in enumerate(sd_labels(lmm.design)):
+        out[name] = None if k in sds.flat else partial(sds.density, k)
+    for parameter, prior in zip(lmm.design.residual.parameters, lmm.priors.residual, strict=True):
+        out[parameter.label] = None if prior.is_flat else partial(_density, prior)
+    return out
+
+
+def _density(prior: Prior, x: np.ndarray) -> np.ndarray:
+    return np.exp(prior.logpdf(x))
+
+
+def _span(draws: Iterable[np.ndarray], points: Sequence[float], signed: bool) -> tuple[float, float]:
+    """Where a density is drawn: SDs from zero where that is near, a correlation around its draws."""
+    draws = list(draws)
+    if signed:
+        low = min(*(np.quantile(x, 0.001) for x in draws), *points)
+        high = max(*(np.quantile(x, 0.999) for x in draws), *points)
+        wide = 0.1 * (high - low) or 0.1
+        return float(max(low - wide, -1.0)), float(min(high + wide, 1.0))
+    low = min(min(np.quantile(x, 0.001) for x in draws), *points)
+    high = max(*(np.quantile(x, 0.985) for x in draws), *(1.1 * p for p in points))
+    low = 0.0 if low < 0.35 * high else low - 0.1 * (high - low)
+    return low, high if high > low else low + 1.0
 
 
 def _key(figure: Figure | SubFigure, sources: Sequence[str]) -> None:
@@ -293,8 +322,8 @@ def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
 
 
 def has_funnel(comparison: Comparison, variant: str) -> bool:
-    """Whether the posterior has the random effects that `funnel` draws."""
-    levels = comparison.lmm.design.levels
+    """Whether the posterior has the random effects that `funnel` draws: those of levels with an SD of their own."""
+    levels = [level for level in comparison.lmm.design.levels if not level.known]
     variables = comparison.posteriors[variant]["posterior"].data_vars
     return bool(levels) and all(level.name in variables for level in levels)
 
@@ -307,7 +336,7 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     """
     design = comparison.lmm.design
     neck = funnel_neck(comparison, variant)
-    level = design.levels[-1] if neck is None else neck[1]
+    level = [level for level in design.levels if not level.known][-1] if neck is None else neck[1]
     labels = [sigma_label(level, e) for e in range(level.r)]
     effect = 0 if neck is None else labels.index(neck[0])
     group = int(np.argmin(np.bincount(level.index, minlength=level.m)))

@@ -17,6 +17,8 @@ import pandas as pd
 
 from bayeslmm import __version__
 from bayeslmm.comparison import Comparison
+from bayeslmm.residualwords import residual_words
+from bayeslmm.structure import known_covariance
 from bayeslmm.tables import HEADINGS, NUMBERS, estimates, left_out, sampling, shown_centres, shown_diagnostics
 from bayeslmm.words import funnel_neck, number, paragraphs
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bayeslmm.design import LevelDesign
+    from bayeslmm.hierarchy import Hierarchy
     from bayeslmm.lmm import LMM
 
 PACKAGES = ("pymc", "pytensor", "nutpie", "arviz", "numpy", "scipy", "pandas", "numba", "formulaic")
@@ -140,22 +143,34 @@ def equations(lmm: LMM) -> str:
     levels = lmm.design.levels
     s2 = "<i>σ</i><sup>2</sup>"
     effects = "".join(f" + {symbol('Z', level)}{symbol('u', level)}" for level in levels)
-    lines = [f"<i>y</i> = <i>Xβ</i>{effects} + <i>e</i>", f"<i>e</i> ~ N(0, {s2}<i>I</i>)"]
-    items = []
+    plain = lmm.design.residual.plain
+    R = "<i>I</i>" if plain else "<i>R</i>"
+    lines = [f"<i>y</i> = <i>Xβ</i>{effects} + <i>e</i>", f"<i>e</i> ~ N(0, {s2}{R})"]
+    items = [] if plain else [f"<li><i>R</i>: {escape(' '.join(residual_words(lmm.design.residual)))}</li>"]
     for level in levels:
         u, G = symbol("u", level), symbol("G", level)
         names = escape(", ".join(level.effects))
         how = "correlated" if level.correlated else "independent"
+        K = "<i>I</i>" if level.root is None else symbol("K", level)
         if level.r == 1:
-            variance = f"<i>σ</i><sub>{level.name}</sub><sup>2</sup><i>I</i>"
+            variance = f"{s2}{K}" if level.known else f"<i>σ</i><sub>{level.name}</sub><sup>2</sup>{K}"
             lines.append(f"{u} ~ N(0, {s2}{G}), {s2}{G} = {variance}")
             what = f"one effect ({names})"
         else:
             lines.append(f"{u} ~ N(0, {s2}{G})")
             what = f"{level.r} {how} effects ({names})"
         block = f"; {s2}{G} is the same {level.r} x {level.r} block for every group" if level.r > 1 else ""
-        items.append(f"<li>{u}: {what} for each of the {level.m} groups of {escape(level.label)}{block}.</li>")
+        block += f", times {K} between groups" if level.r > 1 and level.root is not None else ""
+        known = f" Their covariance is {escape(known_covariance(level))}." if level.root is not None else ""
+        items.append(f"<li>{u}: {what} for each of the {level.m} groups of {escape(level.label)}{block}.{known}</li>")
     V = "".join(f"{symbol('Z', k)}{symbol('G', k)}{symbol('Z', k)}′ + " for k in levels)
+    if not levels:
+        return (
+            f"<p>The formula is <code>{escape(lmm.hierarchy.formula)}</code>. Without levels the joint model and the "
+            "marginal are one:</p>"
+            + "".join(f'<p class="equation">{line}</p>' for line in lines)
+            + f"<ul>{''.join(items)}</ul>"
+        )
     return (
         f"<p>The formula is <code>{escape(lmm.hierarchy.formula)}</code>. "
         "The joint model keeps the random effects:</p>"
@@ -163,7 +178,7 @@ def equations(lmm: LMM) -> str:
         + f"<ul>{''.join(items)}</ul>"
         "<p>The marginal model is the integral of the joint over the random effects; ML and REML work on "
         "it:</p>"
-        f'<p class="equation"><i>y</i> ~ N(<i>Xβ</i>, {s2}({V}<i>I</i>))</p>'
+        f'<p class="equation"><i>y</i> ~ N(<i>Xβ</i>, {s2}({V}{R}))</p>'
     )
 
 
@@ -173,8 +188,7 @@ def recipe(comparison: Comparison, load: str | None = None) -> str:
     given = {row.parameter: str(row.prior) for row in lmm.priors.reasons if row.source == "given"}
     if load is None:
         priors = "".join(f"    {name!r}: {prior!r},\n" for name, prior in given.items())
-        more = f", priors={{\n{priors}}}" if given else ""
-        load = f"lmm = blm.LMM({lmm.hierarchy.formula!r}, data{more})"
+        load = f"lmm = blm.LMM({_described(lmm.hierarchy)}{f', priors={{\n{priors}}}' if given else ''})"
     # the collapsed sampler tunes itself and says tune = 0
     attrs = max((tree.attrs for tree in comparison.posteriors.values()), key=lambda a: a.get("tune", 0))
     settings = [f"{key}={attrs[key]}" for key in ("draws", "tune", "chains", "random_seed") if attrs.get(key)]
@@ -185,6 +199,22 @@ def recipe(comparison: Comparison, load: str | None = None) -> str:
     call = ", ".join(["lmm", *settings])
     lines = ["import bayeslmm as blm", "", load, f"comparison = blm.compare({call})"]
     return "\n".join([*lines, "print(comparison)", "comparison.report('report.html')"])
+
+
+def _described(hierarchy: Hierarchy) -> str:
+    """Arguments of LMM: the formula, the data, and what a formula can't say; matrices by the names K_u2 and R."""
+    if any(level.known for level in hierarchy.levels):
+        return "hierarchy, data"
+    out = f"{hierarchy.formula!r}, data"
+    levels = list(zip(hierarchy.names, hierarchy.levels, strict=True))
+    for kind in ("covariance", "precision"):
+        named = [f"{name!r}: K_{name}" for name, level in levels if getattr(level, kind) is not None]
+        out += f", {kind}={{{', '.join(named)}}}" if named else ""
+    if not hierarchy.residual.plain:
+        parts = {key: repr(value) for key, value in hierarchy.residual.to_dict().items()}
+        parts |= {"covariance": "R"} if hierarchy.residual.covariance is not None else {}
+        out += f", residual=blm.Residual({', '.join(f'{key}={value}' for key, value in parts.items())})"
+    return out
 
 
 def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
@@ -204,10 +234,9 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
     )
     yield (
         plots.sd_densities(comparison),
-        "The posterior density of each SD, with its prior in grey and the points that ML and REML choose. "
-        "Where "
-        "the posterior follows the prior, the data said little; where it is narrower, that is what the data "
-        "added.",
+        "The posterior density of each SD and of the residuals' parameters, with its prior in grey and the points "
+        "that ML and REML choose. Where the posterior follows the prior, the data said little; where it is narrower, that is "
+        "what the data added.",
     )
     for level in design.levels:
         if level.name not in comparison.posteriors[best]["posterior"].data_vars:

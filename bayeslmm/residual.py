@@ -27,7 +27,10 @@ import pandas as pd
 from bayeslmm.errors import DataError
 from bayeslmm.frame import numbers, say_rows
 from bayeslmm.grouping import find_groups
-from bayeslmm.hierarchy import Residual
+from bayeslmm.known import cholesky
+from bayeslmm.levels import Residual
+
+LABEL_LIMIT = 8_000  # rows with a known R
 
 Sparse = Any  # scipy.sparse.csr_array
 
@@ -106,7 +109,8 @@ class ResidualDesign:
         Rows of different blocks are independent.
     place : (n,) int array
         Time of each row within its block, for "ar1".
-    terms : tuple of Term
+    matrix : (n, n) array, or None
+        R itself, where it is known.
     """
 
     residual: Residual
@@ -118,7 +122,6 @@ class ResidualDesign:
     block: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     place: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     matrix: np.ndarray | None = None
-    terms: tuple[Term, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -146,6 +149,11 @@ class ResidualDesign:
         return (psi[0] if self.has_rho else 0.0), [1.0, *ratios]
 
     @property
+    def tells_rows_apart(self) -> bool:
+        """Whether effects of single rows have another covariance than e: then the data know both variances."""
+        return self.residual.structure in ("ar1", "known") or bool(np.ptp(self.root_weights) > 0)
+
+    @property
     def neutral(self) -> np.ndarray:
         """Parameters at which R is as near to the identity as it gets: rho = 0, ratios 1."""
         return np.array([0.0 if p.name == "rho" else 1.0 for p in self.parameters])
@@ -166,6 +174,11 @@ class ResidualDesign:
         return np.stack(parts, axis=-1) if parts else np.zeros((*z.shape[:-1], 0))
 
     # the inverse and the determinant -----------------------------------------------------------------------------
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """The fixed matrices whose sum, times the coefficients, is R^-1."""
+        return _terms(self)
 
     def coefficients(self, psi: Any) -> list[Any]:
         """c_t(psi) per term; psi are numbers, arrays or tensors."""
@@ -188,7 +201,7 @@ class ResidualDesign:
         for sd, count in zip(sds[1:], np.bincount(self.stratum, minlength=len(sds))[1:], strict=True):
             total = total + 2.0 * float(count) * log(sd)
         if self.residual.structure == "ar1":
-            for gap, count in self._gaps:
+            for gap, count in self.gaps:
                 total = total + count * log(1.0 - rho ** (2 * int(gap)))
         if self.residual.structure == "cs":
             for m, count in self._sizes:
@@ -218,7 +231,7 @@ class ResidualDesign:
         return [(float(m), float(c)) for m, c in zip(sizes, counts, strict=True)]
 
     @cached_property
-    def _gaps(self) -> list[tuple[float, float]]:
+    def gaps(self) -> list[tuple[float, float]]:
         """(gap in time between neighbours, number of such pairs)."""
         _, _, gap = neighbours(self.block, self.place)
         gaps, counts = np.unique(gap, return_counts=True)
@@ -282,7 +295,10 @@ def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     Raises
     ------
     DataError
-        Weights that are not positive, strata with one row, duplicate or fractional times, groups without pairs.
+        Weights that are not positive, strata with one row, duplicate or fractional times, groups without pairs, a
+        known matrix without some row's label.
+    DescriptionError
+        A known matrix that isn't positive definite.
     """
     n = len(frame)
     root_weights = np.sqrt(_weights(residual.weights, frame)) if residual.weights else np.ones(n)
@@ -296,12 +312,10 @@ def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     if residual.structure == "known":
         matrix = _known(residual, frame)
         block = _components(matrix)
-    made = ResidualDesign(
+    return ResidualDesign(
         residual=residual, n=n, parameters=_parameters(residual, strata, block), strata=strata, stratum=stratum,
         root_weights=root_weights, block=block, place=place, matrix=matrix,
     )  # fmt: skip
-    object.__setattr__(made, "terms", _terms(made))
-    return made
 
 
 def neighbours(block: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -374,6 +388,12 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
             f"The time {residual.time!r} isn't a whole number in {say_rows(frame.index, part)}; an AR(1) needs integer "
             "times. Count steps instead, such as (t - t.min()) / step."
         )
+    huge = abs(t) > 2.0**53
+    if huge.any():
+        raise DataError(
+            f"The time {residual.time!r} is too large in {say_rows(frame.index, huge)} to be told from the next; "
+            "expected small whole numbers. Count steps from the first time."
+        )
     where = pd.DataFrame({"block": block, "t": t})
     twice = where.duplicated(keep=False).to_numpy()
     if twice.any():
@@ -389,6 +409,11 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
 def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
     """R in the order of the rows, matched by label."""
     assert residual.covariance is not None  # held by Residual
+    if len(frame) > LABEL_LIMIT:
+        raise DataError(
+            f"{residual.covariance.name} of the residual is needed for {len(frame):,} rows; at most {LABEL_LIMIT:,} "
+            "are supported, because it is dense. Fit a subset, or give groups a known covariance instead of the rows."
+        )
     if residual.group:
         groups = find_groups([frame[name] for name in residual.group])
         labels = [groups.labels[k] for k in groups.index]
@@ -409,13 +434,7 @@ def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
             f"{', '.join(map(repr, residual.covariance.labels[:5]))}, ... Name the column of labels with group=..."
         )
     R = residual.covariance.dense(labels)
-    try:
-        np.linalg.cholesky(R)
-    except np.linalg.LinAlgError:
-        raise DataError(
-            f"{residual.covariance.name} of the residual is not positive definite: its smallest eigenvalue is "
-            f"{np.linalg.eigvalsh(R)[0]:.3g}; all have to be above zero."
-        ) from None
+    cholesky(R, f"{residual.covariance.name} of the residual")
     return R
 
 
@@ -430,11 +449,11 @@ def _parameters(residual: Residual, strata: tuple[str, ...], block: np.ndarray) 
     out = []
     if residual.structure in ("ar1", "cs"):
         largest = int(np.bincount(block).max())
-        where = f"groups of {':'.join(residual.group)}" if residual.group else "the table"
+        where = f"the groups of {':'.join(residual.group)}" if residual.group else "the table"
         if largest < 2:
             raise DataError(
-                f"The {where} have one row each, so there is no correlation within them; expected several rows in "
-                "some. Group by less, or leave the structure out."
+                f"{where[0].upper()}{where[1:]} have one row each, so there is no correlation within them; expected "
+                "several rows in some. Group by less, or leave the structure out."
             )
         cs = residual.structure == "cs"
         out.append(
@@ -474,7 +493,7 @@ def _terms(made: ResidualDesign) -> tuple[Term, ...]:
     if structure == "ar1":
         parts.append((identity, identity, lambda rho: 1.0 + 0.0 * rho))
         later, earlier, gap = neighbours(made.block, made.place)
-        for g, _ in made._gaps:
+        for g, _ in made.gaps:
             t, s = later[gap == g], earlier[gap == g]
             ends = np.concatenate([t, s])
             parts.append((of_pairs(ends, ends, np.ones(len(ends))), identity, _ar1_ends(g)))

@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.errors import DataError
+from bayeslmm.residualwords import with_estimates
+from bayeslmm.structure import known_covariance
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray
 
+    from bayeslmm.design import LevelDesign
     from bayeslmm.likelihood import LikelihoodFit
 
 CELL_LIMIT = 10_000_000
@@ -224,8 +227,10 @@ def fit_text(fit: LikelihoodFit) -> str:
     Intercept    4.8333      2.0276    2.384
     """
     how = "REML" if fit.method == "REML" else "maximum likelihood"
-    parts = [f"Linear mixed model fit by {how}\nFormula: {fit.design.hierarchy.formula}", _criterion(fit)]
-    parts.append(f"Random effects:\n{_random(fit)}\n{_counts(fit)}")
+    kind = "Linear mixed model" if fit.design.levels else "Linear model"
+    parts = [f"{kind} fit by {how}\nFormula: {fit.design.hierarchy.formula}", _criterion(fit)]
+    title = "Random effects" if fit.design.levels else "Residual variance"
+    parts.append("\n".join([f"{title}:\n{_random(fit)}", *_covariances(fit), _counts(fit)]))
     if fit.design.p:
         parts.append(f"Fixed effects:\n{_fixed(fit)}")
     status = fit.status
@@ -244,7 +249,9 @@ def _criterion(fit: LikelihoodFit) -> str:
 def _random(fit: LikelihoodFit) -> str:
     """Variance, SD and correlations, the correlations as a lower triangle, as lme4 prints them."""
     covariances = [fit.sigma**2 * lam @ lam.T for lam in fit.lambdas]
-    flat = np.concatenate([*(np.diag(V) for V in covariances), [fit.sigma**2]])
+    residual = fit.design.residual
+    of_rows = fit.sigma**2 * np.square(residual.split(fit.psi)[1] if residual.strata else [1.0])
+    flat = np.concatenate([*(np.diag(V) for V in covariances), of_rows])
     variance_texts, sd_texts = iter(format_column(flat)), iter(format_column(np.sqrt(flat)))
     lines = [["Groups", "Name", "Variance", "Std.Dev."]]
     for level, V in zip(fit.design.levels, covariances, strict=True):
@@ -253,12 +260,20 @@ def _random(fit: LikelihoodFit) -> str:
             if level.correlated:
                 line += [_correlation(V, i, j) for j in range(i)]
             lines.append(line)
-    lines.append(["Residual", "", next(variance_texts), next(sd_texts)])
+    for k, stratum in enumerate(residual.strata or ("",)):
+        lines.append(["Residual" if k == 0 else "", stratum, next(variance_texts), next(sd_texts)])
     longest = max(len(line) for line in lines)
     if longest > 4:
         lines[0].append("Corr")
     padded = [line + [""] * (longest - len(line)) for line in lines]
     return "\n".join(" " + line for line in _aligned(padded, "<<>>" + ">" * (longest - 4)))
+
+
+def _covariances(fit: LikelihoodFit) -> list[str]:
+    """What stands beside the variances: known covariances of groups, and the structure of R with its estimates."""
+    known = [(f"Covariance of {level.label}", known_covariance(level)) for level in fit.design.levels]
+    said = [*known, ("Residual", with_estimates(fit.design.residual, fit.psi))]
+    return [line for name, text in said if text for line in wrap(f"{name}: {text}", 100, subsequent_indent="  ")]
 
 
 def _correlation(V: np.ndarray, i: int, j: int) -> str:
@@ -267,8 +282,14 @@ def _correlation(V: np.ndarray, i: int, j: int) -> str:
 
 
 def _counts(fit: LikelihoodFit) -> str:
-    groups = "; ".join(dict.fromkeys(f"{level.label}, {level.m}" for level in fit.design.levels))
+    groups = "; ".join(dict.fromkeys(map(_group_count, fit.design.levels)))
     return f"Number of obs: {fit.design.n}" + (f", groups: {groups}" if groups else "")
+
+
+def _group_count(level: LevelDesign) -> str:
+    return f"{level.label}, {level.m - level.relatives}" + (
+        f" and {level.relatives} without rows" if level.relatives else ""
+    )
 
 
 def _fixed(fit: LikelihoodFit) -> str:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.frame import count
+from bayeslmm.grouping import spread
+from bayeslmm.residualwords import residual_hints, residual_words
 from bayeslmm.tokens import quote
+
+NEARLY_DIAGONAL = 0.02  # a correlation between groups
 
 if TYPE_CHECKING:
     from bayeslmm.design import Design, LevelDesign
@@ -35,7 +40,7 @@ def relation(a: LevelDesign, b: LevelDesign) -> Relation:
     'nested'
     """
     pairs = len(_pairs(a, b))
-    of_a, of_b = a.m - a.relatives, b.m - b.relatives
+    of_a, of_b = _seen(a), _seen(b)
     if pairs == of_a:
         return "same" if pairs == of_b else "nested"
     if pairs == of_b:
@@ -44,7 +49,7 @@ def relation(a: LevelDesign, b: LevelDesign) -> Relation:
 
 
 def describe(design: Design) -> str:
-    """Put a design in words: the rows, the groups, how they lie in each other, and Z per level.
+    """Put a design in words: the rows, the groups, how they lie in each other, Z per level, and R.
 
     Examples
     --------
@@ -58,9 +63,9 @@ def describe(design: Design) -> str:
     """
     lines = [_structure(design)]
     if design.dropped:
-        lines.append(f"{_many(design.dropped, 'row')} with missing values left out.")
+        lines.append(f"{count(design.dropped, 'row')} with missing values left out.")
     names = ", ".join(design.coef[:12]) + (", ..." if design.p > 12 else "")
-    lines.append(f"Fixed part: {_many(design.p, 'column')}" + (f" ({names})." if names else "."))
+    lines.append(f"Fixed part: {count(design.p, 'column')}" + (f" ({names})." if names else "."))
     for level in design.levels:
         filled = level.Z.nnz
         share = f"{100 * filled / (level.Z.shape[0] * level.q):.3g}"
@@ -69,13 +74,16 @@ def describe(design: Design) -> str:
             f"{level.name}, one per {level.label}: {effects}. Z is {level.Z.shape[0]} x {level.q} with "
             f"{filled} non-zeros ({share} %)."
         )
-    return "\n".join(lines)
+        if covariance := known_covariance(level):
+            lines.append(f"  Its covariance between groups is {covariance}: {_relatives(level)}.")
+    return "\n".join([*lines, *residual_words(design.residual)])
 
 
 def hints(design: Design) -> list[str]:
     """Point out what is allowed but deserves a second look.
 
-    Few groups, slopes of columns that don't vary within groups, nesting that may have been forgotten.
+    Few groups, slopes of columns that don't vary within groups, nesting that may have been forgotten, parts of the
+    model that say the same.
 
     Examples
     --------
@@ -87,11 +95,13 @@ def hints(design: Design) -> list[str]:
     """
     found = []
     for level in design.levels:
-        if level.m < 5:
+        if _seen(level) < 5 and not level.known:
             found.append(
-                f"{level.label} has only {level.m} groups: the data barely inform the variance between "
+                f"{level.label} has only {_seen(level)} groups: the data barely inform the variance between "
                 "them, so its prior matters."
             )
+        if said := _of_known_covariance(level, design):
+            found.append(said)
         for name, column in zip(level.effects, level.columns.T, strict=True):
             if name != "Intercept" and np.ptp(column) > 0 and _constant_within(column, level.index, level.m):
                 found.append(
@@ -103,7 +113,42 @@ def hints(design: Design) -> list[str]:
             said = _forgotten_nesting(a, b, design)
             if said:
                 found.append(said)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *residual_hints(design)]))
+
+
+def _seen(level: LevelDesign) -> int:
+    """Number of groups that have rows."""
+    return level.m - level.relatives
+
+
+def known_covariance(level: LevelDesign) -> str:
+    """The covariance of a level's effects between its groups, where it is known up to a factor; "" elsewhere."""
+    known = level.level.matrix
+    if known is None:
+        return ""
+    what = f"the inverse of {known.name}" if known.precision else known.name
+    times = "sigma^2" if level.known else f"sigma_{level.name}^2" if level.r == 1 else f"the covariance of {level.name}"
+    return f"{times} times {what}"
+
+
+def _relatives(level: LevelDesign) -> str:
+    """Who of a known covariance has rows."""
+    text = f"{count(_seen(level), 'group')} with rows"
+    return f"{text} and {count(level.relatives, 'relative')} without" if level.relatives else text
+
+
+def _of_known_covariance(level: LevelDesign, design: Design) -> str:
+    """Ask whether a known covariance says anything; "" where there is nothing to ask."""
+    if level.root is None or level.level.matrix is None or level.known:
+        return ""
+    L = level.root[: _seen(level), : _seen(level)]
+    size = np.sqrt(np.einsum("ij,ij->i", L, L))
+    if (abs(L - np.diag(np.diag(L))).max(axis=1) > NEARLY_DIAGONAL * size).any():
+        return ""
+    said = f"{level.level.matrix.name} of {level.label} is nearly diagonal for the groups with rows"
+    said = f"{said[0].upper()}{said[1:]}, so it says little more than that they are independent"
+    alone = _seen(level) == design.n and not design.residual.tells_rows_apart
+    return f"{said}; with one row each, the data can't tell sigma_{level.name} from sigma." if alone else f"{said}."
 
 
 def _pairs(a: LevelDesign, b: LevelDesign) -> np.ndarray:
@@ -156,17 +201,17 @@ def _counts_from_one(inner: np.ndarray, outer: np.ndarray, m: int) -> bool:
 
 def _structure(design: Design) -> str:
     if not design.levels:
-        return f"{_many(design.n, 'row')}, no groups."
+        return f"{count(design.n, 'row')}, no groups."
     first = design.levels[0]
-    text = f"{_many(design.n, 'row')} in {_groups(first)}"
+    text = f"{count(design.n, 'row')} in {_groups(first)}"
     chain = True
     for k, level in enumerate(design.levels[1:], start=1):
         before = design.levels[:k]
         relations = [relation(other, level) for other in before]
         if chain and all(found == "nested" for found in relations):
             inner = before[-1]
-            held = np.bincount(_pairs(inner, level) % level.m, minlength=level.m)
-            text += f", nested in {_groups(level)[:-1]}; {_spread(held, inner.label, inner.label)})"
+            held = np.bincount(_pairs(inner, level) % level.m)
+            text += f", nested in {_groups(level)[:-1]}; {spread(held, inner.label, inner.label)})"
             continue
         chain = False
         text += f".\n{_groups(level)[:1].upper()}{_groups(level)[1:]}: {_relations(level, before, relations)}"
@@ -177,7 +222,7 @@ def _relations(level: LevelDesign, before: Sequence[LevelDesign], relations: Seq
     said = []
     for other, found in zip(before, relations, strict=True):
         if found == "partially crossed":
-            share = f"{100 * len(_pairs(other, level)) / (other.m * level.m):.2g}"
+            share = f"{100 * len(_pairs(other, level)) / (_seen(other) * _seen(level)):.2g}"
             said.append(f"partially crossed with {other.label} ({share} % of the combinations occur)")
         elif found == "crossed":
             said.append(f"crossed with {other.label} (every combination occurs)")
@@ -189,17 +234,5 @@ def _relations(level: LevelDesign, before: Sequence[LevelDesign], relations: Seq
 
 
 def _groups(level: LevelDesign) -> str:
-    rows = np.bincount(level.index, minlength=level.m)
-    return f"{level.m} groups of {level.label} ({_spread(rows, 'row', 'rows')})"
-
-
-def _spread(counts: np.ndarray, one: str, many: str) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    if low == high:
-        return f"{low} {one if low == 1 else many} each"
-    mean = counts.mean()
-    return f"{low} to {high} {many} each, {mean:.{0 if mean >= 100 else 1}f} on average"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    rows = np.bincount(level.index)
+    return f"{len(rows)} groups of {level.label} ({spread(rows, 'row', 'rows')})"

@@ -1,10 +1,13 @@
-"""Places in a TOML text: the line of each key, and of what makes it malformed."""
+"""TOML as text: the line of each key, what makes it malformed, and values written."""
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
@@ -47,6 +50,19 @@ def _split(dotted: str) -> tuple[str | int, ...]:
     return tuple(part[1:-1] if part[0] in "\"'" else part for part in parts)
 
 
+def where(path: Path, lines: Mapping, place: tuple[str | int, ...]) -> str:
+    """Say the file and the line of a key, or of the nearest table around it.
+
+    Examples
+    --------
+    >>> where(Path("a.toml"), {("priors",): 3}, ("priors", "sigma"))
+    'a.toml, line 3'
+    """
+    while place and place not in lines:
+        place = place[:-1]
+    return f"{path}, line {lines.get(place, 1)}"
+
+
 def malformed(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     """Say where a TOML text goes wrong; older Pythons have the place only in the message."""
     message = str(error)
@@ -61,3 +77,22 @@ def malformed(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
         f"{path}, {at}: malformed TOML: {reason}. A line has the form key = value, a text stands in quotes"
         f"\n    {shown}{caret}"
     )
+
+
+def toml_value(value: Any) -> str:
+    r"""Write a text, a truth, a number, or lists and tables of these as TOML.
+
+    Examples
+    --------
+    >>> print(toml_value({"file": "A.mtx", "labels": ['say "a"', "b"]}))
+    {file = "A.mtx", labels = ["say \"a\"", "b"]}
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):  # TOML escapes as JSON does, and wants DEL escaped as well
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml_value(x)}" for key, x in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return repr(float(value))

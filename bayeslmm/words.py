@@ -40,7 +40,9 @@ def findings(comparison: Comparison) -> tuple[Finding, ...]:
         "Divergences": _divergences,
         "Agreement": _agreement,
         "Efficiency": _efficiency,
+        "Not told apart": _flat,
         "On the boundary": _boundary,
+        "Residuals": _residuals,
         "Few groups": _few_groups,
         "ML, REML and the posterior": _centres,
         "Fixed effects": _fixed_effects,
@@ -186,7 +188,7 @@ def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] |
         return None
     shifts = []
     for level in c.lmm.design.levels:
-        for e in range(level.r):
+        for e in range(0 if level.known else level.r):
             name = sigma_label(level, e)
             x = np.log(np.maximum(c.values(variant, name), np.finfo(float).tiny))
             if np.ptp(x) > 0:
@@ -254,6 +256,16 @@ def _efficiency(c: Comparison) -> Iterator[str]:
 # Estimates
 
 
+def _flat(c: Comparison) -> Iterator[str]:
+    who = [name for name, fit in (("ML", c.ml), ("REML", c.reml)) if fit.status.name == "flat"]
+    if who:
+        yield (
+            f"{listed(who)} found a direction in which the likelihood doesn't change: some parameters of this model "
+            "say the same of the data. In that direction the posterior is what the priors say, and the estimates are "
+            "one choice of many."
+        )
+
+
 def _boundary(c: Comparison) -> Iterator[str]:
     fits = {"ML": set(c.ml.boundary), "REML": set(c.reml.boundary)}
     for level in c.lmm.design.levels:
@@ -275,6 +287,26 @@ def _boundary(c: Comparison) -> Iterator[str]:
         who = [fit for fit, names in fits.items() if f"corr_{level.name}" in names]
         if who:
             yield from _tied(c, level, who)
+    for parameter in c.lmm.design.residual.parameters:
+        who = [fit for fit, names in fits.items() if parameter.label in names]
+        if who:
+            name = parameter.label
+            yield (
+                f"{listed(who)} put{'s' if len(who) == 1 else ''} {name} on the edge of what it can be. The posterior "
+                f"has a median of {_of(c, name, _median(c, name))} and a 95 % interval from {_interval(c, name)}."
+            )
+
+
+def _residuals(c: Comparison) -> Iterator[str]:
+    """What the posterior says of R's parameters."""
+    for parameter in c.lmm.design.residual.parameters:
+        name = parameter.label
+        neutral, side = (0.0, "positive") if name == "rho" else (1.0, "above 1")
+        above = float(np.mean(c.values(c.best, name) > neutral))
+        yield (
+            f"{name}, the {parameter.reason}, has a posterior median of {_of(c, name, _median(c, name))} and a 95 % "
+            f"interval from {_interval(c, name)}; the probability that it is {side} is {percent(above)}."
+        )
 
 
 def _tied(c: Comparison, level: LevelDesign, who: list[str]) -> Iterator[str]:
@@ -299,13 +331,14 @@ def _tied(c: Comparison, level: LevelDesign, who: list[str]) -> Iterator[str]:
 
 def _few_groups(c: Comparison) -> Iterator[str]:
     for level, priors in zip(c.lmm.design.levels, c.lmm.priors.sd, strict=True):
-        if level.m >= FEW_GROUPS:
+        m = level.m - level.relatives
+        if m >= FEW_GROUPS:
             continue
         for e, prior in enumerate(priors):
             name = sigma_label(level, e)
             x = c.values(c.best, name)
             yield (
-                f"{level.label} has {level.m} groups, and {level.m} numbers say little about the SD they "
+                f"{level.label} has {m} groups, and {m} numbers say little about the SD they "
                 f"come from, "
                 f"so the prior of {name}, {prior}, matters."
             )
@@ -315,7 +348,7 @@ def _few_groups(c: Comparison) -> Iterator[str]:
                 yield (
                     f"Its middle half runs from {low} to {high}; that of the posterior from {after[0]} to {after[1]}."
                 )
-            elif level.m < 3:
+            elif m < 3:
                 yield (
                     "It is flat, and with fewer than 3 groups such a posterior has no finite mass: give a proper prior."
                 )
@@ -403,6 +436,10 @@ def _weight(level: LevelDesign, effect: int) -> tuple[float, str]:
 def _of(c: Comparison, name: str, x: float) -> str:
     """Write a value of a parameter with the decimals it has in the table."""
     return fixed(float(x), c.places(name))
+
+
+def _median(c: Comparison, name: str) -> float:
+    return float(np.median(c.values(c.best, name)))
 
 
 def _interval(c: Comparison, name: str) -> str:

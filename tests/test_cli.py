@@ -69,6 +69,12 @@ class TestFit:
         assert saved["varcorr"][2]["effect"] is None
         assert saved["ranef"]["u3"]["1"]["Intercept"] == pytest.approx(fit.ranef["u3"].loc["1", "Intercept"])
 
+    def test_the_residual_is_printed_and_saved(self, capsys, tmp_path):
+        assert main(["fit", str(MODELS / "ovary.toml"), "--variant", "reml"]) == OK
+        assert "Residuals: AR(1) within Mare in the order of the rows, 11 series" in capsys.readouterr().out
+        saved = json.loads((tmp_path / "ovary-reml.json").read_text())
+        assert saved["residual"] == {"rho": pytest.approx(0.6074423, abs=1e-5)}  # nlme: see test_gallery
+
     def test_ml_on_the_boundary_is_said_and_saved(self, capsys, tmp_path):
         target = tmp_path / "fit.json"
         arguments = ["fit", HEIGHTS, "--variant", "ml", "--quiet", "--random-effects", "--out", str(target)]

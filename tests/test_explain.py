@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayeslmm as blm
@@ -93,3 +94,26 @@ def test_a_large_tail_gets_advice():
     assert "What makes it smaller" in text
     assert "fewer effects" not in text
     assert "8,000 are the most" in text
+
+
+def test_a_known_covariance_is_diagonal_in_a_basis_of_its_own():
+    text = blm.LMM.from_toml(MODELS / "flock.toml").explain()
+    assert "250 blocks of 1 x 1, in the basis in which its known covariance is diagonal" in " ".join(text.split())
+    assert "Dense tail: none" in text
+
+
+def test_without_levels_there_is_nothing_to_eliminate():
+    text = blm.LMM.from_toml(MODELS / "litters.toml").explain()
+    assert text.startswith("137 rows become cross-products of 2 columns of X, and y;")
+    assert "R^-1 is a sum of 5 fixed matrices" in text
+    assert "tail" not in text
+
+
+def test_why_there_is_a_tail_is_said_of_correlated_rows_and_relatives():
+    data = {"y": [1.0, 2, 3, 5, 2, 7, 1, 9], "a": list("aabbccdd"), "b": list("xyxyxyxy")}
+    text = " ".join(blm.LMM("y ~ 1 + (1 | a)", data, residual=blm.Residual(structure="ar1")).explain().split())
+    assert "because residuals of different groups of u2 are correlated" in text
+    K = pd.DataFrame(0.5 + 0.5 * np.eye(4), index=list("abcd"), columns=list("abcd"))
+    both = blm.LMM("y ~ 1 + (1 | a) + (1 | a:b)", data | {"b": list("xyxxxyxx")}, covariance={"a": K})
+    text = " ".join(both.explain().split())
+    assert "a known covariance relates the groups of u2" in text

@@ -1,14 +1,19 @@
 """The description of a hierarchy: from keyword arguments, a formula, a dict or TOML, and back to each."""
 
 import dataclasses
+import json
 import re
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from bayeslmm.errors import DescriptionError
 from bayeslmm.hierarchy import Hierarchy, Level, Residual
+from bayeslmm.known import KnownMatrix
+from bayeslmm.levels import STRUCTURES
 
 PUPILS = Hierarchy(response="Height", levels=(Level(group="class:school"), Level(group="school")))
 
@@ -81,8 +86,33 @@ columns = st.one_of(
 
 
 @st.composite
+def matrices(draw):
+    """Draw symmetric matrices with odd labels and entries from 1e-300 to 1e300, dense or sparse."""
+    labels = draw(st.lists(st.text(max_size=4), min_size=1, max_size=4, unique=True))
+    entry = st.floats(-1e300, 1e300) | st.sampled_from([0.1, -1e-300, 5.0, 0.0])
+    m = len(labels)
+    lower = np.tril(np.array(draw(st.lists(entry, min_size=m * m, max_size=m * m))).reshape(m, m) / 2)
+    symmetric = lower + np.tril(lower, -1).T
+    return labels, sparse.csc_array(symmetric) if draw(st.booleans()) else symmetric
+
+
+@st.composite
+def residuals(draw, name):
+    """Draw residuals of every structure, with every part that it may have."""
+    structure = draw(st.sampled_from(sorted(STRUCTURES)))
+    parts = {"weights": name, "by": name, "time": name, "group": st.lists(name, min_size=1, max_size=2, unique=True)}
+    parts["covariance"] = matrices().map(lambda made: KnownMatrix(labels=made[0], matrix=made[1]))
+    may = {"strata": ["weights"], "ar1": [*parts][:4], "cs": ["weights", "by"], "known": ["group"]}.get(
+        structure, ["weights"]
+    )
+    must = {"strata": ["by"], "cs": ["group"], "known": ["covariance"]}.get(structure, [])
+    chosen = must + draw(st.lists(st.sampled_from(may), unique=True))
+    return Residual(structure=structure, **{key: draw(parts[key]) for key in chosen})
+
+
+@st.composite
 def hierarchies(draw):
-    """Draw hierarchies with odd column names, crossed and nested levels, slopes and interactions."""
+    """Draw hierarchies with odd column names, crossed and nested levels, slopes, known matrices, residuals."""
     names = draw(st.lists(columns, min_size=6, max_size=6, unique=True))
     quoted = [f"`{name}`" for name in names]
     _, x, z, *groups = quoted
@@ -100,11 +130,25 @@ def hierarchies(draw):
     keys = st.lists(st.sampled_from(range(3)), min_size=1, max_size=3, unique=True)
     chosen = draw(st.lists(keys, min_size=1, max_size=3, unique_by=frozenset))
     levels = [
-        Level(group=tuple(names[3 + k] for k in key), effects=draw(side), correlated=draw(st.booleans()))
+        Level(
+            group=tuple(names[3 + k] for k in key),
+            effects=draw(side),
+            correlated=draw(st.booleans()),
+            **draw(st.just({}) | known_parts()),
+        )
         for key in chosen
     ]
     assume(len(groups) == 3)
-    return Hierarchy(response=quoted[0], fixed=draw(side), levels=tuple(levels))
+    residual = draw(st.just(Residual()) | residuals(st.sampled_from(names[1:])))
+    return Hierarchy(response=quoted[0], fixed=draw(side), levels=tuple(levels), residual=residual)
+
+
+@st.composite
+def known_parts(draw):
+    labels, matrix = draw(matrices())
+    kind = draw(st.sampled_from(["covariance", "precision"]))
+    made = KnownMatrix(labels=labels, matrix=matrix, precision=kind == "precision")
+    return {kind: made, "known": draw(st.booleans())}
 
 
 @given(hierarchies())
@@ -112,11 +156,18 @@ def hierarchies(draw):
 def test_formula_dict_and_toml_give_the_hierarchy_back(h):
     from bayeslmm.modelfile import ModelFile
 
-    assert Hierarchy.from_formula(h.formula) == h
+    beside = {
+        kind: {name: m for name, lv in zip(h.names, h.levels, strict=True) if (m := getattr(lv, kind)) is not None}
+        for kind in ("covariance", "precision")
+    }
+    unsaid = tuple(dataclasses.replace(level, known=False) for level in h.levels)
+    said = Hierarchy.from_formula(h.formula, residual=h.residual, **beside)
+    assert said == dataclasses.replace(h, levels=unsaid)
     assert Hierarchy.from_formula(h.to_formula()).formula == h.formula
     assert Hierarchy.from_dict(h.to_dict()) == h
+    assert Hierarchy.from_dict(json.loads(json.dumps(h.to_dict()))) == h
     assert ModelFile.parse(h.to_toml()).hierarchy == h
-    assert ModelFile.parse(ModelFile.parse(h.to_toml()).hierarchy.to_toml()).hierarchy.formula == h.formula
+    assert ModelFile.parse(h.to_toml()).hierarchy.to_toml() == h.to_toml()
 
 
 def test_a_file_gives_the_hierarchy_back(tmp_path):
@@ -126,8 +177,6 @@ def test_a_file_gives_the_hierarchy_back(tmp_path):
 
 
 def test_a_dict_is_plain_enough_for_json():
-    import json
-
     assert Hierarchy.from_dict(json.loads(json.dumps(PUPILS.to_dict()))) == PUPILS
 
 

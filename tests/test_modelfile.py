@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from bayeslmm.errors import DataError, DescriptionError, PriorError
-from bayeslmm.hierarchy import Hierarchy, Level
-from bayeslmm.modelfile import ModelFile, json_schema
+from bayeslmm.hierarchy import Hierarchy, Level, Residual
+from bayeslmm.known import KnownMatrix
+from bayeslmm.modelfile import ModelFile
 from bayeslmm.priors import Prior
+from bayeslmm.schema import json_schema
 from bayeslmm.tomltext import key_lines
 
 MODELS = Path(__file__).parent.parent / "models"
 GALLERY = sorted(MODELS.glob("*.toml"))
 FORMULA = 'formula = "y ~ 1 + (1 | g)"\n'
+EXPLICIT = 'response = "y"\n[[levels]]\ngroup = "g"\n'
 
 
 # --- what a file says
@@ -43,6 +46,68 @@ def test_levels_may_be_written_out():
     )
     first = Level(group="class:school", effects="x", correlated=False)
     assert model.hierarchy == Hierarchy(response="y", fixed="x", levels=(first, Level(group="school")))
+
+
+KINSHIP = ",a,b\na,1,0.5\nb,0.5,1\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one kinship in every form."""
+    (tmp_path / "K.csv").write_text(KINSHIP)
+    (tmp_path / "K.mtx").write_text("%%MatrixMarket matrix coordinate real symmetric\n2 2 3\n1 1 1\n2 1 0.5\n2 2 1\n")
+    (tmp_path / "K.txt").write_text("a\nb\n")
+    return tmp_path
+
+
+K = KnownMatrix(labels=["a", "b"], matrix=[[1, 0.5], [0.5, 1]])
+WAYS = ['"K.csv"', '{file = "K.mtx", labels = "K.txt"}', '{labels = ["a", "b"], matrix = [[1, 0.5], [0.5, 1.0]]}']
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_known_matrix_is_a_path_or_written_out(way, folder):
+    """In a level, or beside a formula by its grouping or the level's name; paths begin at the description."""
+    h = Hierarchy(response="y", levels=Level(group="g", covariance=K))
+    texts = [f"{EXPLICIT}covariance = {way}", *(f"{FORMULA}[covariance]\n{key} = {way}" for key in ("g", "u2"))]
+    for text in texts:
+        model = ModelFile.parse(text, folder / "model.toml")
+        assert model.hierarchy == h
+        again = ModelFile.parse(model.hierarchy.to_toml(), folder / "again.toml")
+        assert again.hierarchy == h
+        assert again.hierarchy.to_toml() == model.hierarchy.to_toml()
+        assert way.replace("1, 0", "1.0, 0") in model.hierarchy.to_toml()
+
+
+def test_a_precision_and_what_is_known_entirely(folder):
+    text = f"{EXPLICIT}known = true\nprecision = 'K.csv'\n"
+    h = ModelFile.parse(text, folder / "model.toml").hierarchy
+    assert h.levels == (Level(group="g", known=True, precision=KnownMatrix.of("K.csv", precision=True, folder=folder)),)
+    assert ModelFile.parse(h.to_toml(), folder / "again.toml").hierarchy == h
+
+
+RESIDUALS = {
+    'structure = "ar1"\ngroup = "Mare"\ntime = "t"': Residual(structure="ar1", group="Mare", time="t"),
+    'structure = "cs"\ngroup = ["a b", "c"]\nby = "s"': Residual(structure="cs", group=("a b", "c"), by="s"),
+    'structure = "strata"\nby = "Sex"\nweights = "w"': Residual(structure="strata", by="Sex", weights="w"),
+    'structure = "known"\ngroup = "id"\ncovariance = "K.csv"': Residual(structure="known", group="id", covariance=K),
+    'weights = "w"': Residual(weights="w"),
+    "": Residual(),
+}
+
+
+@pytest.mark.parametrize("text", RESIDUALS)
+def test_a_residual_is_a_table_beside_a_formula_or_levels(text, folder):
+    for start in (FORMULA, EXPLICIT):
+        h = ModelFile.parse(f"{start}[residual]\n{text}", folder / "model.toml").hierarchy
+        assert h.residual == RESIDUALS[text]
+        assert ModelFile.parse(h.to_toml(), folder / "again.toml").hierarchy == h
+
+
+def test_with_a_structured_residual_no_level_is_needed():
+    h = Hierarchy(response="y", fixed="x", residual=Residual(structure="cs", group="g"))
+    for start in ('formula = "y ~ x"', 'response = "y"\nfixed = "x"'):
+        assert ModelFile.parse(f'{start}\n[residual]\nstructure = "cs"\ngroup = "g"').hierarchy == h
+    assert ModelFile.parse(h.to_toml()).hierarchy == h
 
 
 def test_only_the_model_is_needed():
@@ -79,6 +144,36 @@ WRONG = [
     ("response = 'y'\nlevels = 3", 2, "levels is 3", "[[levels]]"),
     ("title = 'a'\nformula = y", 2, "malformed TOML", "formula = y"),
     (FORMULA + "title = 'a", 2, "malformed TOML", "key = value"),
+    (EXPLICIT + "covariance = 3", 4, "levels.0.covariance is 3", 'a path such as "kinship.csv"'),
+    (EXPLICIT + "\ncovarance = 'K.csv'", 5, "unknown key 'covarance'", "Did you mean 'covariance'?"),
+    (EXPLICIT + "\ncovariance = 'K.csv'", 5, "K.csv", "there is no file"),
+    (EXPLICIT + "precision = 'K.xlsx'", 4, "K.xlsx", ".csv, .csv.gz, .mtx or .mtx.gz"),
+    (EXPLICIT + "precision = 'K.mtx'", 4, "K.mtx", 'labels = "labels.txt"'),
+    (EXPLICIT + "covariance = {file = 'K.mtx', label = 'K.txt'}", 4, "unknown key 'label'", "mean 'labels'?"),
+    (EXPLICIT + "covariance = {file = 'K.mtx'}", 4, "'labels' is missing here", "one label a line"),
+    (EXPLICIT + "covariance = {labels = ['a'], matrix = [[1, 2]]}", 4, "shape (1, 2)", "square"),
+    (EXPLICIT + "covariance = {labels = ['a', 'b'], matrix = [[1, 2], [3, 1]]}", 4, "asymmetry is 1", "('a', 'b')"),
+    (EXPLICIT + "covariance = {labels = ['a'], matrix = [['x']]}", 4, "matrix.0.0 is 'x'", "rows of numbers"),
+    (EXPLICIT + "[levels.covariance]\nfile = 'K.mtx'\nlabels = 3", 6, "labels is 3", "one label a line"),
+    (EXPLICIT + "known = true", 3, "known but has no covariance", "covariance=K"),
+    (EXPLICIT + "known = 1", 4, "levels.0.known is 1", "sigma^2 times"),
+    (EXPLICIT + "[covariance]\ng = 'K.csv'", 4, "[covariance] stands beside a formula", "in its [[levels]]"),
+    (FORMULA + "covariance = 'K.csv'", 2, "covariance is 'K.csv'", 'animal = "kinship.csv"'),
+    (FORMULA + "[covariance]\ng = 3", 3, "covariance.g is 3", 'a path such as "kinship.csv"'),
+    (FORMULA + "[covariance]\n\nh = 'K.csv'", 4, "'h', which is no level", "there are u2 (g)"),
+    (FORMULA + "[precision]\ng = {labels = ['a'], matrix = [[nan]]}", 3, "the precision", "missing or infinite"),
+    (FORMULA + "[covariance]\ng = {labels = ['a'], matrix = [[1]]}\nu2 = 'K'", 4, "has a matrix already", "keep"),
+    (FORMULA + "residual = 'ar1'", 2, "residual is 'ar1'", "[residual]"),
+    (FORMULA + "[residual]\nstructure = 'ar'", 3, "residual.structure is 'ar'", "Did you mean 'ar1'?"),
+    (FORMULA + "[residual]\nstrata = 'g'", 3, "unknown key 'strata'; [residual] has structure", "by"),
+    (FORMULA + "[residual]\nstructure = 'cs'", 3, "needs group", "'Subject'"),
+    (FORMULA + "[residual]\nby = 's'", 2, "'iid' has no 'by'", "write structure='strata'"),
+    (FORMULA + "[residual]\nstructure = 'ar1'\ngroup = 'a/b'", 4, "several groupings", "a level for each"),
+    (FORMULA + "[residual]\nweights = ''", 3, "a column name is empty", "name"),
+    (FORMULA + "[residual]\nweights = 2", 3, "residual.weights is 2", "name of a column"),
+    (FORMULA + "[residual]\nstructure = 'known'\ncovariance = 'R.csv'", 4, "R.csv", "there is no file"),
+    (EXPLICIT + "[residual]\nweights = 'y'", 4, "'y' stands in the residual too", "remove it"),
+    ("response = 'y'\n[residual]\nweights = 'w'", 2, "no level above the rows", "(1 | group)"),
     (FORMULA + "[priors]\nsigma = 2", 3, "priors.sigma is 2", "HalfNormal(sigma=2)"),
     (FORMULA + "[priors.sigma_u2]\nx = 2", 3, "priors.sigma_u2.x is 2", "HalfNormal(sigma=2)"),
 ]  # fmt: skip
@@ -189,6 +284,16 @@ def test_unusable_data_are_named(tmp_path):
         table(tmp_path, b"g,g,y\na,a,1\n")
 
 
+def test_columns_of_the_residual_are_texts_where_they_group_and_numbers_where_they_count(tmp_path):
+    (tmp_path / "d.csv").write_text("id,plot,t,w,y\n01,1,1,2,3\n1,02,2,1.5,4\n")
+    text = 'formula = "y ~ (1 | id)"\ndata = "d.csv"\n[residual]\nstructure = "ar1"\n'
+    text += 'group = "plot"\nby = "id"\ntime = "t"\nweights = "w"\n'
+    data = ModelFile.parse(text, tmp_path / "model.toml").load_data()
+    assert data["id"].tolist() == ["01", "1"]
+    assert data["plot"].tolist() == ["1", "02"]
+    assert (data["t"].dtype.kind, data["w"].dtype.kind) == ("i", "f")
+
+
 # --- the schema and the gallery
 
 
@@ -218,7 +323,7 @@ def test_every_model_of_the_gallery_is_told_and_has_its_columns(path):
 def test_the_gallery_has_the_classical_examples():
     assert {path.stem for path in GALLERY} >= {
         "heights", "heights2", "dyestuff", "dyestuff2", "penicillin", "pastes", "sleepstudy",
-        "sleepstudy_uncorrelated", "cake", "radon", "exam", "chem97",
+        "sleepstudy_uncorrelated", "cake", "radon", "exam", "chem97", "ovary", "orthodont", "calves",
     }  # fmt: skip
 
 
@@ -229,5 +334,5 @@ def test_pastes_written_out_is_the_formula_of_its_notes():
 
 def test_every_table_of_the_gallery_has_its_source():
     sources = (MODELS / "data" / "SOURCES.md").read_text(encoding="utf-8")
-    for path in (MODELS / "data").glob("*.csv*"):
-        assert path.name in sources
+    for path in (MODELS / "data").iterdir():
+        assert path.name in sources or path.name == "SOURCES.md"

@@ -133,6 +133,40 @@ class TestFitText:
         assert "boundary" not in repr(sleepstudy.ml())
         assert "Singular: the maximum lies on the boundary, sigma_u3" in repr(heights.ml())
 
+    def test_a_structured_residual_is_named_with_its_estimates(self):
+        text = repr(blm.LMM.from_toml(MODELS / "ovary.toml").reml())
+        assert "\nResidual: AR(1) within Mare in the order of the rows, rho = 0.607\n" in text
+        assert text.startswith("Linear mixed model fit by REML")
+
+    def test_each_stratum_has_its_variance(self):
+        """nlme's residual SDs: 1.669823 of the boys, 0.4678944 times that of the girls."""
+        fit = blm.LMM.from_toml(MODELS / "orthodont.toml").reml()
+        lines = [line.split() for line in repr(fit).splitlines()]
+        (girls,) = [line for line in lines if line[:2] == ["Residual", "Female"]]
+        (boys,) = [line for line in lines if line[:1] == ["Male"]]
+        assert [float(girls[3]), float(boys[2])] == pytest.approx([0.4678944 * 1.669823, 1.669823], rel=1e-4)
+        assert "SD ratio Male / Female = 2.137" in repr(fit)
+
+    def test_without_levels_it_is_a_linear_model(self):
+        text = repr(blm.LMM.from_toml(MODELS / "litters.toml").ml())
+        assert text.startswith("Linear model fit by maximum likelihood")
+        assert "Residual variance:" in text
+        assert "Residual: one correlation within litter, rho = -0.098" in text
+        assert "groups" not in text
+
+    def test_a_known_covariance_is_named_and_relatives_are_counted(self):
+        text = repr(blm.LMM.from_toml(MODELS / "calves.toml").reml())
+        assert "Covariance of calf: sigma^2 times the covariance in data/calves_K.csv" in text
+        assert "groups: calf, 5 and 3 without rows" in text
+        text = repr(blm.LMM.from_toml(MODELS / "flock.toml").reml())
+        assert "Covariance of animal: sigma_u2^2 times the inverse of the precision in data/flock_inverse.mtx" in text
+
+    def test_weights_are_named(self, heights):
+        data = heights_data()
+        data["w"] = 1.0 + data.index % 3
+        text = repr(blm.LMM("Height ~ 1 + (1 | school)", data, residual=blm.Residual(weights="w")).ml())
+        assert "Residual: independent, weighted by w" in text
+
     def test_levels_share_one_table(self, heights):
         assert "groups: class:school, 6; school, 2" in repr(heights.reml())
 
