@@ -235,8 +235,8 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
     yield (
         plots.sd_densities(comparison),
         "The posterior density of each SD and of the residuals' parameters, with its prior in grey and the points "
-        "that ML and REML choose. Where the posterior follows the prior, the data said little; where it is narrower, that is "
-        "what the data added.",
+        "that ML and REML choose. Where the posterior follows the prior, the data said little; where it is narrower, "
+        "that is what the data added.",
     )
     for level in design.levels:
         if level.name not in comparison.posteriors[best]["posterior"].data_vars:
