@@ -35,7 +35,33 @@ from bayeslmm.elimination import (
     C_ZZ,
     b_offsets,
 )
-from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, scale_rows, scale_rows_transposed, tail_backward
+from bayeslmm.tail import (
+    T_COLUMN,
+    T_EFFECTS,
+    T_GROUPS,
+    T_Z,
+    scale_rows,
+    scale_rows_transposed,
+    solve,
+    solve_transposed,
+    tail_backward,
+)
+
+
+@njit
+def _add_product(C, columns, first, Z, out):
+    """Add Z C to out, for the columns of C listed from `first` on: C is symmetric, an entry is read once."""
+    r, n = Z.shape
+    for m in range(n):
+        row = C[columns[first + m]]
+        for i in range(r):
+            z = Z[i, m]
+            x = z * row[columns[first + m]]
+            for k in range(m + 1, n):
+                y = row[np.uint64(columns[first + k])]
+                x += Z[i, k] * y
+                out[i, k] += z * y
+            out[i, m] += x
 
 
 @njit
@@ -218,12 +244,7 @@ def backward(
                         x += Z[i, m] * Cx[k, maps[mbase + m]]
                     KC[i, k] = x
             KX = np.zeros((r, nz))
-            for m in range(nz):
-                row = CT[columns[first + m]]
-                for i in range(r):
-                    z = Z[i, m]
-                    for k in range(nz):
-                        KX[i, k] += z * row[columns[first + k]]
+            _add_product(CT, columns, first, Z, KX)
             for m in range(R):
                 for i in range(r):
                     for k in range(nz):
@@ -314,22 +335,11 @@ def draw(chain, tail, parent, order, lists, columns, lam, Bt, Bz, F, SW, Lt, v, 
                 x += SW[i, w] * v[w]
             x1[i, 0] = x
         scale_rows(tail, lam, x1, right)
-        noise = np.empty(q)
+        solve_transposed(Lt, right.reshape(q))
         for t in range(nt):
             for i in range(tail[t, T_GROUPS] * tail[t, T_EFFECTS]):
-                noise[tail[t, T_COLUMN] + i] = z[tail[t, T_Z] + i]
-        for i in range(q):
-            x = right[i, 0]
-            for k in range(i):
-                x -= Lt[i, k] * right[k, 0]
-            right[i, 0] = x / Lt[i, i]
-        for i in range(q):
-            right[i, 0] += sigma * noise[i]
-        for i in range(q - 1, -1, -1):
-            x = right[i, 0] / Lt[i, i]
-            right[i, 0] = x
-            for k in range(i):
-                right[k, 0] -= Lt[i, k] * x
+                right[tail[t, T_COLUMN] + i, 0] += sigma * z[tail[t, T_Z] + i]
+        solve(Lt, right.reshape(q))
         scale_rows_transposed(tail, lam, right, x1)
         for t in range(nt):
             for i in range(tail[t, T_GROUPS] * tail[t, T_EFFECTS]):

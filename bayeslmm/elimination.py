@@ -207,6 +207,13 @@ def _eliminate_block(G, lam, A_out, B_out, F, K, s, y, work):
 
 
 @njit
+def _subtract_at(row, columns, x, values):
+    """Subtract x * values from the given columns of a row."""
+    for j in range(columns.size):
+        row[columns[j]] -= x * values[j]
+
+
+@njit
 def _couple_tail(chain, level, g, parent, lists, columns, maps, G, F, K, Vt, Vc, Bz, S, SW):
     """Subtract one group's share from S, SW and its ancestors' rows; leave B~ of its tail columns in Bz."""
     r = K.shape[0]
@@ -217,6 +224,7 @@ def _couple_tail(chain, level, g, parent, lists, columns, maps, G, F, K, Vt, Vc,
     nz = lists[chain[level, C_LIST] + g + 1] - first
     base = chain[level, C_TZ] + r * (first - begin)
     Z = Bz[base : base + r * nz].reshape(r, nz)
+    unsigned = columns[first : first + nz].view(np.uint64)  # spares numba the question whether an index is negative
     for e in range(r):
         for k in range(nz):
             v = 0.0
@@ -232,8 +240,7 @@ def _couple_tail(chain, level, g, parent, lists, columns, maps, G, F, K, Vt, Vc,
         for k in range(nz):
             row = columns[first + k]
             v = Vt[e, k]
-            for j in range(k + 1):
-                S[row, columns[first + j]] -= v * Vt[e, j]
+            _subtract_at(S[row], unsigned[k:], v, Vt[e, k:nz])  # the columns ascend: the upper triangle
             for w in range(d):
                 SW[row, w] -= v * Vc[e, ancestors + w]
     total = lists[chain[level, C_LIST] + chain[level, C_GROUPS]] - begin
@@ -298,7 +305,10 @@ def forward(
     Lt,
     T,
 ):
-    """Eliminate all effects; fill At, Bt, Bz, F, S and SW (the tail's Gram), its factor Lt, and T; return log|V0|."""
+    """Eliminate all effects; fill At, Bt, Bz, F, S and SW (the tail's Gram), its factor Lt, and T; return log|V0|.
+
+    Of S and Lt the upper triangles are filled.
+    """
     s = chain.shape[0]
     d = WtW.shape[0]
     nt = tail.shape[0]
@@ -313,7 +323,8 @@ def forward(
                 drop = drop or winspan[i, a] or winspan[i, b]
             T[a, b] = 0.0 if drop else WtW[a, b]
     if nt > 0:
-        S[:, :] = zz_tail
+        for i in range(S.shape[0]):
+            S[i, i:] = zz_tail[i, i:]
         for t in range(nt):
             rows = tail[t, T_GROUPS] * tail[t, T_EFFECTS]
             for row in range(rows):

@@ -1,10 +1,15 @@
-"""The dense tail: levels crossed with the nested chain meet in one Schur complement, left to BLAS and LAPACK."""
+"""The dense tail: levels crossed with the nested chain meet in one Schur complement, left to LAPACK.
+
+Its time is that of memory as much as of arithmetic: the Schur complement S and the factor of I + Lambda' S Lambda are
+kept as upper triangles (what stands below is never read), and every pass goes along rows.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from bayeslmm.compiling import njit
+from bayeslmm.lapack import cholesky, inverse
 
 # Columns of the table `tail`, one row per level outside the chain.
 (T_LEVEL, T_GROUPS, T_EFFECTS, T_Z, T_LAMBDA, T_COLUMN) = range(6)
@@ -45,159 +50,168 @@ def scale_rows_transposed(tail, lam, M, out):
 
 
 @njit
-def scale_columns(tail, lam, M, out, transposed):
-    """Out = M Lambda_T, or M Lambda_T' where `transposed`."""
-    for i in range(M.shape[0]):
-        for t in range(tail.shape[0]):
-            r = tail[t, T_EFFECTS]
-            lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
-            for g in range(tail[t, T_GROUPS]):
-                o = tail[t, T_COLUMN] + g * r
-                for a in range(r):
-                    x = 0.0
-                    for k in range(r):
-                        x += M[i, o + k] * (lm[a, k] if transposed else lm[k, a])
-                    out[i, o + a] = x
+def _scale_row(tail, lam, row, out, t, g, transposed):
+    """Out = row Lambda_T, or row Lambda_T' where `transposed`, from the columns of group g of level t on."""
+    for u in range(t, tail.shape[0]):
+        r = tail[u, T_EFFECTS]
+        first = tail[u, T_COLUMN] + (g * r if u == t else 0)
+        last = tail[u, T_COLUMN] + tail[u, T_GROUPS] * r
+        if r == 1:
+            x = lam[tail[u, T_LAMBDA]]
+            for c in range(first, last):
+                out[c] = row[c] * x
+            continue
+        lm = lam[tail[u, T_LAMBDA] : tail[u, T_LAMBDA] + r * r].reshape(r, r)
+        for o in range(first, last, r):
+            for a in range(r):
+                x = 0.0
+                for k in range(r):
+                    x += row[o + k] * (lm[a, k] if transposed else lm[k, a])
+                out[o + a] = x
+
+
+@njit
+def _mix_rows(lm, M, o, first, a, transposed, out):
+    """Out = row a of lambda' M_o, or of lambda M_o where `transposed`, from column `first` on; M_o begins in row o."""
+    for c in range(first, M.shape[1]):
+        out[c] = 0.0
+    for k in range(lm.shape[0]):
+        x = lm[a, k] if transposed else lm[k, a]
+        row = M[o + k]
+        for c in range(first, M.shape[1]):
+            out[c] += x * row[c]
 
 
 @njit
 def symmetrise(S):
-    """Copy the lower triangle to the upper one."""
-    for i in range(S.shape[0]):
-        for j in range(i):
-            S[j, i] = S[i, j]
+    """Copy the upper triangle to the lower one, tile by tile."""
+    n = S.shape[0]
+    size = 32
+    for o in range(0, n, size):
+        for p in range(0, o + 1, size):
+            for i in range(o, min(o + size, n)):
+                for j in range(p, min(p + size, i)):
+                    S[i, j] = S[j, i]
 
 
 @njit
-def tail_factor(tail, lam, S):
-    """Lower Cholesky factor of I + N, N = Lambda_T' S Lambda_T with S symmetric, and log|I + N|.
+def tail_factor(tail, lam, S, U):
+    """Upper Cholesky factor U of I + N, N = Lambda_T' S Lambda_T, and log|I + N|, from the upper triangle of S.
 
     A log determinant that is tiny itself comes from the trace: tr N - tr N^2 / 2 + O(|N|^3).
     """
-    half = np.empty_like(S)
-    scale_rows(tail, lam, S, half)
-    M = np.empty_like(S)
-    scale_columns(tail, lam, half, M, False)
+    q = S.shape[0]
+    half = np.empty(q)
     trace = 0.0
-    square = 0.0
-    for i in range(M.shape[0]):
-        for j in range(M.shape[1]):
-            square += M[i, j] * M[i, j]
-        trace += M[i, i]
-        M[i, i] += 1.0
-    try:
-        L = np.linalg.cholesky(M)
-    except Exception:  # overflow, or rounding as large as I itself: the caller sees NaN
-        L = np.full_like(M, np.nan)
+    for t in range(tail.shape[0]):
+        r = tail[t, T_EFFECTS]
+        lm = lam[tail[t, T_LAMBDA] : tail[t, T_LAMBDA] + r * r].reshape(r, r)
+        for g in range(tail[t, T_GROUPS]):
+            o = tail[t, T_COLUMN] + g * r
+            for a in range(r):  # the rows of a group begin with its whole diagonal block
+                for b in range(a):
+                    S[o + a, o + b] = S[o + b, o + a]
+            for a in range(r):
+                _mix_rows(lm, S, o, o, a, False, half)
+                _scale_row(tail, lam, half, U[o + a], t, g, False)
+                trace += U[o + a, o + a]
+    square = np.inf
+    if trace * trace <= 1e-10 * q:  # (tr N)^2 <= q |N|^2
+        square = 0.0
+        for i in range(q):
+            square += U[i, i] * U[i, i]
+            for j in range(i + 1, q):
+                square += 2.0 * U[i, j] * U[i, j]
+    for i in range(q):
+        U[i, i] += 1.0
+    if not cholesky(U):  # overflow, or rounding as large as I itself: the caller sees NaN
+        U[:, :] = np.nan
     logdet = 0.0
-    for i in range(M.shape[0]):
-        logdet += 2.0 * np.log(L[i, i])
-    return L, trace - 0.5 * square if square < 1e-10 else logdet
+    for i in range(q):
+        logdet += 2.0 * np.log(U[i, i])
+    return trace - 0.5 * square if square < 1e-10 else logdet
+
+
+@njit
+def solve_transposed(U, x):
+    """Replace x by U'^-1 x."""
+    for i in range(x.size):
+        x[i] /= U[i, i]
+        y = x[i]
+        row = U[i]
+        for k in range(i + 1, x.size):
+            x[k] -= row[k] * y
+
+
+@njit
+def solve(U, x):
+    """Replace x by U^-1 x."""
+    for i in range(x.size - 1, -1, -1):
+        x[i] = (x[i] - np.dot(U[i, i + 1 :], x[i + 1 :])) / U[i, i]
 
 
 @njit
 def tail_forward(tail, lam, S, SW, Lt, T):
-    """Eliminate the tail: fill Lt, subtract its share from T (upper triangle), return its log determinant."""
+    """Eliminate the tail: fill Lt, subtract its share from T (upper triangle), return its log determinant.
+
+    Lt is the transpose L' of the lower Cholesky factor; of it and of S only the upper triangles are defined.
+    """
     q, d = SW.shape
-    symmetrise(S)
-    L, logdet = tail_factor(tail, lam, S)
-    Lt[:, :] = L
-    V = np.empty((q, d))
-    scale_rows(tail, lam, SW, V)
-    for i in range(q):
-        for w in range(d):
-            x = V[i, w]
-            for k in range(i):
-                x -= L[i, k] * V[k, w]
-            V[i, w] = x / L[i, i]
+    logdet = tail_factor(tail, lam, S, Lt)
+    half = np.empty((q, d))
+    scale_rows(tail, lam, SW, half)
+    V = half.T.copy()
+    for w in range(d):
+        solve_transposed(Lt, V[w])
     for a in range(d):
         for b in range(a, d):
-            x = 0.0
-            for i in range(q):
-                x += V[i, a] * V[i, b]
-            T[a, b] -= x
+            T[a, b] -= np.dot(V[a], V[b])
     return logdet
 
 
 @njit
-def _invert_lower(L):
-    """Inverse of a lower triangular matrix by doubling blocks, so that the work is in matrix products."""
-    n = L.shape[0]
-    X = np.zeros_like(L)
-    size = 32
-    for o in range(0, n, size):
-        e = min(o + size, n)
-        for c in range(o, e):
-            X[c, c] = 1.0 / L[c, c]
-            for i in range(c + 1, e):
-                x = 0.0
-                for k in range(c, i):
-                    x -= L[i, k] * X[k, c]
-                X[i, c] = x / L[i, i]
-    while size < n:
-        for o in range(0, n - size, 2 * size):
-            m = o + size
-            e = min(m + size, n)
-            C = np.dot(np.ascontiguousarray(L[m:e, o:m]), np.ascontiguousarray(X[o:m, o:m]))
-            X[m:e, o:m] = -np.dot(np.ascontiguousarray(X[m:e, m:e]), C)
-        size *= 2
-    return X
-
-
-@njit
-def _gram_of_lower(X):
-    """X'X for a lower triangular X, by blocks that skip the zeros."""
-    n = X.shape[0]
-    G = np.empty_like(X)
-    size = 128
-    for o in range(0, n, size):
-        e = min(o + size, n)
-        left = np.ascontiguousarray(X[o:, o:e])
-        G[o:e, :e] = np.dot(left.T, np.ascontiguousarray(X[o:, :e]))
-        for i in range(o, e):
-            for j in range(i):
-                G[j, i] = G[i, j]
-    return G
-
-
-@njit
 def tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
-    """Modes and gradient of the tail; returns its effects' covariance C and modes b_T."""
+    """Modes and gradient of the tail; returns its effects' covariance C and modes b_T. S gets its lower triangle."""
     q, d = SW.shape
-    X = _invert_lower(Lt)
-    Minv = _gram_of_lower(X)
+    C = np.empty((q, q))  # M^-1 first; row by row it becomes C = Lambda M^-1 Lambda'
+    for i in range(q):
+        C[i, i:] = Lt[i, i:]
+    inverse(C)
+    symmetrise(C)
+    symmetrise(S)
     half = np.empty((q, d))
     scale_rows(tail, lam, SW, half)
     bT = np.empty((q, d))
-    scale_rows_transposed(tail, lam, np.dot(Minv, half), bT)
-    left = np.empty((q, q))
-    scale_rows_transposed(tail, lam, Minv, left)
-    C = np.empty((q, q))
-    scale_columns(tail, lam, left, C, True)
+    scale_rows_transposed(tail, lam, np.dot(C, half), bT)
     Q = SW - np.dot(S, bT)
-    SL = np.empty((q, q))  # S Lambda, by symmetry (Lambda' S)'
-    scale_columns(tail, lam, S, SL, False)
     QT = np.dot(Q, Tbar)
+    SL = np.empty(q)
+    largest = 1
+    for t in range(tail.shape[0]):
+        largest = max(largest, tail[t, T_EFFECTS])
+    left = np.empty((largest, q))
     for t in range(tail.shape[0]):
         r = tail[t, T_EFFECTS]
         lo = tail[t, T_LAMBDA]
         lm = lam[lo : lo + r * r].reshape(r, r)
         H = np.zeros((r, r))
-        KL = np.zeros((r, r))  # sum of K_tt lambda = (lambda' K_tt)'
+        KL = np.zeros((r, r))  # sum of K_tt lambda = S Lambda M^-1
         for g in range(tail[t, T_GROUPS]):
             o = tail[t, T_COLUMN] + g * r
             for i in range(r):
+                _scale_row(tail, lam, S[o + i], SL, 0, 0, False)
+                for j in range(r):
+                    KL[i, j] += np.dot(SL, C[o + j])
+                for j in range(r):
+                    for w in range(d):
+                        H[i, j] += QT[o + i, w] * Q[o + j, w]
                 for w in range(d):
                     b[tail[t, T_Z] + g * r + i, w] = bT[o + i, w]
+            for i in range(r):
+                _mix_rows(lm, C, o, 0, i, True, left[i])
+            for i in range(r):
+                _scale_row(tail, lam, left[i], C[o + i], 0, 0, True)
                 for j in range(r):
-                    x = 0.0
-                    for w in range(d):
-                        x += QT[o + i, w] * Q[o + j, w]
-                    H[i, j] += x
-                    x = 0.0
-                    for c in range(q):
-                        x += Minv[o + i, c] * SL[o + j, c]
-                    KL[j, i] += x
                     variances[voff[tail[t, T_LEVEL]] + (g * r + i) * r + j] = C[o + i, o + j]
         for i in range(r):
             for j in range(r):

@@ -21,7 +21,7 @@ ORDER = [
     *("distributions", "prior", "defaults", "deviations", "priors", "schema", "modelfile"),
     *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
-    *("compiling", "tail", "elimination", "backsolve", "factor", "density"),
+    *("compiling", "lapack", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "predictive", "implied", "explain", "matrices", "henderson", "equations", "family", "equivalence", "lmm"),
