@@ -7,7 +7,7 @@ as a weight when it is drawn (see `independence`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.criterion import EDGE
-from bayeslmm.factor import evaluate_many, factorise_statistics
+from bayeslmm.factor import Factor, evaluate_each, evaluate_many, factorise_statistics
 from bayeslmm.parameters import Coordinates
 from bayeslmm.priors import Prior, Priors
 from bayeslmm.residual import ResidualParameter
@@ -215,7 +215,29 @@ class CollapsedPosterior:
         n = self.stats.design.n
         return -0.5 * (n * (LOG_2PI + 2 * phi[:, 0]) + logdet + fit + shrink + logdet_H) + constant
 
-    def evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Conditional]:
+    def evaluate_with_effects(
+        self, x: np.ndarray, z: np.ndarray, z_u: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(log density (B,), kernel lambdas, beta (B, p), b (B, q)) at x (B, k): all from one factorisation each.
+
+        z (B, p) and z_u (B, q) are standard normals.
+        """
+        beta, b = np.empty_like(z), np.empty_like(z_u)
+        phi = np.nan_to_num(self.to_log(x)[0], nan=0.0, posinf=0.0, neginf=0.0)
+        sigma = np.exp(np.clip(phi[:, 0], -300, 300))
+
+        def visit(i: int, factor: Factor) -> None:
+            beta[i] = np.nan
+            if np.isfinite(factor.T).all():
+                beta[i] = self.conditional(phi[i : i + 1], factor.T[None]).draw(z[i : i + 1])[0]
+            b[i] = factor.draw(self.v(beta[i : i + 1])[0], sigma[i], z_u[i])
+
+        lp, lams, _ = self.evaluate(x, visit)
+        return lp, lams, beta, b
+
+    def evaluate(
+        self, x: np.ndarray, visit: Callable[[int, Factor], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, Conditional]:
         """(log density (B,), kernel lambdas, p(beta | y, x)) at x (B, k); -inf where anything overflows."""
         phi, _ = self.to_log(x)
         with np.errstate(all="ignore"):  # far-away proposals overflow; they are refused below
@@ -235,7 +257,10 @@ class CollapsedPosterior:
             sane &= (np.abs(coefs) < 1e12).all(axis=1)
             neutral = self.stats.design.residual
             coefs = np.where(sane[:, None], coefs, np.array(neutral.coefficients(neutral.neutral), dtype=float))
-        logdet, T = evaluate_many(self.stats, lams, coefs)
+        if visit is None:
+            logdet, T = evaluate_many(self.stats, lams, coefs)
+        else:
+            logdet, T = evaluate_each(self.stats, lams, coefs, visit)
         logdet = logdet + logdet_R
         sane &= np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2))
         T = np.where(sane[:, None, None], T, np.eye(T.shape[1]))

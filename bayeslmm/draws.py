@@ -29,7 +29,8 @@ def effect_labels(level) -> list[str]:
 
 def sd_labels(design: Design) -> list[str]:
     """Names of the standard deviations: sigma first, then level by level."""
-    return ["sigma", *(sigma_label(level, e) for level in design.levels for e in range(level.r))]
+    own = [sigma_label(level, e) for level in design.levels if not level.known for e in range(level.r)]
+    return ["sigma", *own]
 
 
 def parameter_draws(design: Design, tree: xr.DataTree, random_effects: bool = False) -> xr.DataArray:
@@ -41,13 +42,16 @@ def parameter_draws(design: Design, tree: xr.DataTree, random_effects: bool = Fa
     columns = [_flat(posterior["beta"]), _flat(posterior["sigma"])]
     for level in design.levels:
         own = level_names(level)
-        names += [sigma_label(level, e) for e in range(level.r)]
-        columns.append(_flat(posterior[own.sigma]))
+        if not level.known:
+            names += [sigma_label(level, e) for e in range(level.r)]
+            columns.append(_flat(posterior[own.sigma]))
         if level.correlated:
             corr = _ordered(posterior[own.corr]).values
             lower = [(i, j) for i in range(1, level.r) for j in range(i)]
             names += [corr_label(level, j, i) for i, j in lower]
             columns.append(np.stack([corr[..., i, j] for i, j in lower], axis=-1))
+    names += [parameter.label for parameter in design.residual.parameters]
+    columns += [_flat(posterior[name]) for name in dict.fromkeys(p.name for p in design.residual.parameters)]
     if random_effects:
         for level in design.levels:
             names += effect_labels(level)
@@ -130,11 +134,16 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool) -> No
     for level in design.levels:
         own = level_names(level)
         each = (level.r,) if level.r > 1 else ()
-        wanted[own.sigma] = each
+        if not level.known:
+            wanted[own.sigma] = each
         if level.correlated:
             wanted[own.corr] = (level.r, level.r)
         if random_effects:
             wanted[own.u] = (level.m, *each)
+    if design.residual.has_rho:
+        wanted["rho"] = ()
+    if design.residual.strata:
+        wanted["sigma_ratio"] = (len(design.residual.strata) - 1,)
     posterior = tree["posterior"].to_dataset()
     for variable, shape in wanted.items():
         if variable not in posterior.data_vars:

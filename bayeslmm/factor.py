@@ -6,6 +6,7 @@ One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. T
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -289,6 +290,25 @@ def evaluate_many(
     return logdets, Ts
 
 
+def evaluate_each(
+    stats: Statistics, lams: np.ndarray, coefs: np.ndarray | None, visit: Callable[[int, Factor], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `evaluate_many`, and every factor is shown to `visit` while it is in hand: for large tails."""
+    d = stats.WtW.shape[0]
+    logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
+
+    def task(lo: int, hi: int) -> None:
+        for i in range(lo, hi):
+            own = stats if coefs is None else stats.summed(coefs[i])
+            factor = factorise_statistics(own, lams[i])
+            logdets[i], Ts[i] = factor.logdet, factor.T
+            visit(i, factor)
+
+    with threads.one_blas_thread():
+        threads.share(task, len(lams), threads.workers())
+    return logdets, Ts
+
+
 def draw_many(
     stats: Statistics,
     lams: np.ndarray,
@@ -317,14 +337,11 @@ def draw_many(
 
 def _draw_one_by_one(stats: Statistics, lams, v, sigma, z, coefs) -> np.ndarray:
     """Random effects where R has parameters, so that the statistics themselves change from draw to draw."""
-    assert stats.products is not None
     b = np.empty((len(lams), stats.structure.q))
     factor, last = None, -1
     with threads.one_blas_thread():
         for i in range(len(lams)):
             if factor is None or (lams[i] != lams[last]).any() or (coefs[i] != coefs[last]).any():
-                zz, zt, zz_tail, ZtW, WtW = stats.products.sum(coefs[i])
-                structure = replace(stats.structure, zz=zz, zt=zt, zz_tail=zz_tail)
-                factor, last = factorise(structure, lams[i], ZtW, WtW, stats.winspan), i
+                factor, last = factorise_statistics(stats.summed(coefs[i]), lams[i]), i
             b[i] = factor.draw(v[i], sigma[i], z[i])
     return b

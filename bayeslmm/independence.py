@@ -51,13 +51,14 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Weighted draws: x, the kernels' lambdas, beta, log posterior, log weights."""
+    """Weighted draws: x, the kernels' lambdas, beta, log posterior, log weights; b where it was drawn with them."""
 
     x: np.ndarray
     lams: np.ndarray
     beta: np.ndarray
     lp: np.ndarray
     log_weight: np.ndarray
+    b: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -74,7 +75,11 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Chains:
-    """States of the chains, flattened chain by chain (phi in log coordinates), with what the sampler says of itself."""
+    """States of the chains, flattened chain by chain (phi in log coordinates), with what the sampler says of itself.
+
+    `b` are the random effects on the kernels' basis, where they were proposed together with phi; NaN for states from
+    before the run.
+    """
 
     phi: np.ndarray
     lams: np.ndarray
@@ -83,6 +88,7 @@ class Chains:
     accepted: np.ndarray
     pareto_k: float
     efficiency: float
+    b: np.ndarray | None = None
 
 
 def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
@@ -115,19 +121,38 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
     return x, (vectors * np.clip(np.abs(values), 0.05, None)) @ vectors.T
 
 
-def weigh(posterior: CollapsedPosterior, proposal: Proposal, x: np.ndarray, z: np.ndarray, progress: Progress) -> Batch:
-    """Evaluate draws of a proposal; beta is drawn exactly, z (n, p) being its standard normals."""
-    parts = []
+def weigh(
+    posterior: CollapsedPosterior,
+    proposal: Proposal,
+    x: np.ndarray,
+    z: np.ndarray,
+    progress: Progress,
+    z_u: np.ndarray | None = None,
+) -> Batch:
+    """Evaluate draws of a proposal; beta is drawn exactly with standard normals z (n, p), and b with z_u (n, q)."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    effects: list[np.ndarray] = []
     for piece in np.array_split(np.arange(len(x)), max(1, len(x) // _piece(posterior))):
-        lp, lams, conditional = posterior.evaluate(x[piece])
-        beta = conditional.draw(z[piece])
+        if z_u is None:
+            lp, lams, conditional = posterior.evaluate(x[piece])
+            beta = conditional.draw(z[piece])
+        else:
+            lp, lams, beta, b = posterior.evaluate_with_effects(x[piece], z[piece], z_u[piece])
+            effects.append(b)
         other = posterior.other_beta
         if other:
             lp = lp + log_prior_beta([posterior.priors.beta[j] for j in other], beta[:, list(other)])
         parts.append((lp, lams, beta))
         progress.advance(len(piece))
     lp, lams, beta = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - proposal.logpdf(x))
+    drawn = np.concatenate(effects) if effects else None
+    return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - proposal.logpdf(x), b=drawn)
+
+
+def _effects_with_states(posterior: CollapsedPosterior, draws: int) -> bool:
+    """Whether random effects are proposed with the state: where a factorisation costs much more than a draw."""
+    stats = posterior.stats
+    return stats.plan.tail_columns >= 100 and draws * stats.structure.q < 60_000_000
 
 
 def _piece(posterior: CollapsedPosterior) -> int:
@@ -191,7 +216,10 @@ def run_chains(
         progress.stage("drawing the variance parameters", chains * draws)
         x = np.concatenate([proposal.draw(r, draws) for r in rngs])
         z = np.concatenate([r.standard_normal((draws, p)) for r in rngs])
-        fresh = weigh(posterior, proposal, x, z, progress)
+        z_u = None
+        if _effects_with_states(posterior, chains * draws):
+            z_u = np.concatenate([r.standard_normal((draws, posterior.stats.structure.q)) for r in rngs])
+        fresh = weigh(posterior, proposal, x, z, progress, z_u)
         _require_support(fresh)
         # a short run borrows the weights of the adaptation, to have a tail at all
         few = fresh.lp.size < 200
@@ -219,6 +247,11 @@ def run_chains(
         out[old] = before[-1 - states[old]]
         return out
 
+    b = None
+    if fresh.b is not None:
+        b = fresh.b[np.where(old, 0, states)]
+        b[old] = np.nan
+
     return Chains(
         phi=posterior.to_log(pick(fresh.x, batch.x))[0],
         lams=pick(fresh.lams, batch.lams),
@@ -227,6 +260,7 @@ def run_chains(
         accepted=accepted,
         pareto_k=shape,
         efficiency=fresh.efficiency,
+        b=b,
     )
 
 

@@ -16,6 +16,7 @@ from bayeslmm.errors import DataError
 from bayeslmm.factor import spread_variances
 from bayeslmm.parameters import corr_label, sigma_label
 from bayeslmm.statistics import Statistics
+from bayeslmm.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -288,8 +289,8 @@ def fit_likelihood(stats: Statistics, reml: bool) -> LikelihoodFit:
     Source: Bates, Mächler, Bolker & Walker (2015), equations 34 and 42.
     """
     criterion = Criterion(stats=stats, reml=reml)
-    optimum = minimise(criterion)
-    return fit_at(criterion, optimum)
+    with one_blas_thread():
+        return fit_at(criterion, minimise(criterion))
 
 
 def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:

@@ -248,7 +248,8 @@ def _unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray | None:
     own = level.Z @ fit.ranef[level.name].iloc[:, 0].to_numpy()
     rest = comparison.lmm.design.y - (fit.fitted.to_numpy() - own)
     rows = np.bincount(level.index, minlength=level.m)
-    return np.bincount(level.index, weights=rest, minlength=level.m) / rows / column[0]
+    sums = np.bincount(level.index, weights=rest, minlength=level.m) / column[0]
+    return np.divide(sums, rows, out=np.full(level.m, np.nan), where=rows > 0)  # relatives have no rows
 
 
 # The design

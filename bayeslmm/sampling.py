@@ -169,7 +169,7 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
                 values[names.corr] = L @ np.swapaxes(L, -1, -2)
         psi = posterior.coordinates.psi(states.phi)
         values |= _residual_values(lmm.design, psi)
-        values |= _random_effects(posterior, states.lams, states.beta, sigma, psi, effect_seed, chains, bar)
+        values |= _random_effects(posterior, states.lams, states.beta, sigma, psi, effect_seed, chains, bar, states.b)
     stats = {
         "accepted": states.accepted,
         "lp": states.lp.reshape(chains, draws),
@@ -193,7 +193,7 @@ def _residual_values(design: Design, psi: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _random_effects(
-    posterior: CollapsedPosterior, lams, beta, sigma, psi, seed, chains: int, bar: Progress
+    posterior: CollapsedPosterior, lams, beta, sigma, psi, seed, chains: int, bar: Progress, b: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """u2, u3, ... from p(u | y, parameters), each (chains * draws, m[, r]); every chain has its own stream."""
     stats = posterior.stats
@@ -203,6 +203,13 @@ def _random_effects(
     total = len(beta)
     residual = stats.design.residual
     coefs = None if residual.fixed else residual.coefficients_at(psi)
+    if b is not None:
+        missing = np.flatnonzero(np.isnan(b).any(axis=1))
+        z = np.random.default_rng(seed).standard_normal((missing.size, stats.structure.q))
+        part = None if coefs is None else coefs[missing]
+        b[missing] = draw_many(stats, lams[missing], posterior.v(beta[missing]), sigma[missing], z, part)
+        drawn = dict(zip((level.name for level in levels), stats.effects(b), strict=True))
+        return {level.name: drawn[level.name][..., 0] if level.r == 1 else drawn[level.name] for level in levels}
     out = {level.name: np.empty((total, level.m, level.r)) for level in levels}
     bar.stage("drawing the random effects", total)
     piece = max(1, min(total // chains, 20_000_000 // max(stats.structure.q, 1)))

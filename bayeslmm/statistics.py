@@ -96,7 +96,12 @@ class Statistics:
         """The same statistics with R at the parameters psi."""
         if self.products is None:
             return self
-        zz, zt, zz_tail, ZtW, WtW = self.products.sum(np.array(self.design.residual.coefficients(psi), dtype=float))
+        return self.summed(np.array(self.design.residual.coefficients(psi), dtype=float))
+
+    def summed(self, c: np.ndarray) -> Statistics:
+        """The same statistics with R^-1 = sum_t c_t P_t."""
+        assert self.products is not None
+        zz, zt, zz_tail, ZtW, WtW = self.products.sum(c)
         return replace(self, structure=replace(self.structure, zz=zz, zt=zt, zz_tail=zz_tail), ZtW=ZtW, WtW=WtW)
 
     def effects(self, b: np.ndarray) -> list[np.ndarray]:
