@@ -463,7 +463,7 @@ def _parameters(residual: Residual, strata: tuple[str, ...], block: np.ndarray) 
                 lower=-1.0 / (largest - 1) if cs else -1.0,
                 upper=1.0,
                 reason=f"correlation of two rows within {where}"
-                + (f", above -1/{largest - 1}" if cs else " that are one step of time apart"),
+                + (f" (above -1/{largest - 1})" if cs else " that are one step of time apart"),
             )
         )
     for label in strata[1:]:
