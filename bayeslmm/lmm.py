@@ -211,45 +211,53 @@ class LMM:
         return LabelledMatrix(self.design.Zt, self.design.Z_labels, self.design.rows)
 
     def Lambda(self, theta: Sequence[float]):
-        """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled."""
+        """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled; L (x) lambda where K = L L'."""
+        from scipy import sparse
+
         from bayeslmm.show import LabelledMatrix
 
-        blocks = self._theta_blocks(theta)
-        return LabelledMatrix(self._block_diagonal(blocks), self.design.Z_labels, self.design.Z_labels)
+        blocks = [
+            sparse.kron(sparse.eye_array(level.m) if level.root is None else sparse.csr_array(level.root), lam)
+            for level, lam in zip(self.design.levels, self._theta_blocks(theta), strict=True)
+        ]
+        whole = sparse.block_diag(blocks, format="csc") if blocks else sparse.csc_array((0, 0))
+        return LabelledMatrix(whole, self.design.Z_labels, self.design.Z_labels)
 
     def G(self, theta: Sequence[float]):
         """Relative covariance G = Lambda Lambda' (q, q) of the random effects; sigma^2 G is their covariance."""
         from bayeslmm.show import LabelledMatrix
 
-        blocks = [lam @ lam.T for lam in self._theta_blocks(theta)]
-        return LabelledMatrix(self._block_diagonal(blocks), self.design.Z_labels, self.design.Z_labels)
+        Lambda = self.Lambda(theta).matrix
+        return LabelledMatrix((Lambda @ Lambda.T).tocsc(), self.design.Z_labels, self.design.Z_labels)
 
-    def R(self):
-        """Relative residual covariance R (n, n): the identity, sparse and labelled."""
-        from scipy import sparse
-
+    def R(self, psi: Sequence[float] = ()):
+        """Relative residual covariance R (n, n), sparse and labelled; psi are its parameters, as in ``fit.psi``."""
         from bayeslmm.show import LabelledMatrix
 
-        return LabelledMatrix(sparse.eye_array(self.design.n, format="csc"), self.design.rows, self.design.rows)
+        values = np.asarray(psi, dtype=float).ravel()
+        labels = [parameter.label for parameter in self.design.residual.parameters]
+        if values.size != len(labels):
+            raise DescriptionError(
+                f"psi has {values.size} entries; R of this model has {len(labels)} parameters"
+                + (f": {', '.join(labels)}. Pass fit.psi." if labels else ", so leave it out.")
+            )
+        return LabelledMatrix(self.design.residual.R(values), self.design.rows, self.design.rows)
 
-    def V(self, theta: Sequence[float]):
+    def V(self, theta: Sequence[float], psi: Sequence[float] = ()):
         """Relative marginal covariance V = Z G Z' + R (n, n), sparse and labelled; Var(y) = sigma^2 V."""
         from bayeslmm.show import LabelledMatrix
 
         Z = self.design.Z
-        V = Z @ self.G(theta).matrix @ Z.T + self.R().matrix
+        V = Z @ self.G(theta).matrix @ Z.T + self.R(psi).matrix
         return LabelledMatrix(V.tocsc(), self.design.rows, self.design.rows)
-
-    def _block_diagonal(self, blocks):
-        from scipy import sparse
-
-        whole = [sparse.kron(sparse.eye_array(level.m), b) for level, b in zip(self.design.levels, blocks, strict=True)]
-        return sparse.block_diag(whole, format="csc")
 
     def _theta_blocks(self, theta) -> list[np.ndarray]:
         """Per level the (r, r) lower triangular factor, from theta in lme4's order."""
         values = np.asarray(theta, dtype=float).ravel()
-        sizes = [level.r * (level.r + 1) // 2 if level.correlated else level.r for level in self.design.levels]
+        sizes = [
+            0 if level.known else level.r * (level.r + 1) // 2 if level.correlated else level.r
+            for level in self.design.levels
+        ]
         if values.size != sum(sizes):
             raise DescriptionError(
                 f"theta has {values.size} entries; this model has {sum(sizes)}: "
@@ -259,7 +267,9 @@ class LMM:
         blocks, at = [], 0
         for level, size in zip(self.design.levels, sizes, strict=True):
             block = np.zeros((level.r, level.r))
-            if level.correlated:
+            if level.known:
+                block = np.eye(level.r)
+            elif level.correlated:
                 rows, cols = np.tril_indices(level.r)
                 order = np.lexsort((rows, cols))
                 block[rows[order], cols[order]] = values[at : at + size]

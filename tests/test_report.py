@@ -145,11 +145,14 @@ def test_matplotlib_is_left_as_it_was(comparisons):
 
     import matplotlib
 
-    before = dict(matplotlib.rcParams)
+    def open_figures() -> list[int]:
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        return pyplot.get_fignums() if pyplot else []
+
+    before, figures = dict(matplotlib.rcParams), open_figures()
     comparisons["heights"].plot()
     assert dict(matplotlib.rcParams) == before
-    if "matplotlib.pyplot" in sys.modules:
-        assert not sys.modules["matplotlib.pyplot"].get_fignums()
+    assert open_figures() == figures
 
 
 def test_drawing_gives_no_warning_for_any_name(odd):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.linalg import block_diag
-from structured import CASES, dense_K, dense_R, dense_V
+from structured import CASES, DATA, KGX, Structured, dense_K, dense_R, dense_V
 
+import bayeslmm as blm
 from bayeslmm.collapsed import collapsed_posterior
 from bayeslmm.criterion import Criterion
 from bayeslmm.factor import draw_many
@@ -166,3 +167,39 @@ def test_drawn_effects_have_the_conditional_mean_and_covariance(case):
     np.testing.assert_allclose(u[0], C @ np.linalg.solve(V, design.y - design.X @ beta), atol=1e-9)
     A = (u[1:] - u[0]).T
     np.testing.assert_allclose(A @ A.T, G - C @ np.linalg.solve(V, C.T), atol=1e-9)
+
+
+@each
+def test_the_labelled_matrices_are_the_dense_ones(case):
+    lmm = case.lmm()
+    fit = lmm.reml()
+    V = lmm.V(fit.theta, fit.psi).toarray()
+    np.testing.assert_allclose(V, dense_V(lmm.design, fit.lambdas, fit.psi), atol=1e-9)
+    Lambda = lmm.Lambda(fit.theta).toarray()
+    np.testing.assert_allclose(Lambda @ Lambda.T, lmm.G(fit.theta).toarray(), atol=1e-12)
+
+
+def test_an_entirely_known_level_has_nothing_to_estimate():
+    """u ~ N(0, sigma^2 K): sigma and beta alone, by generalised least squares on Z K Z' + R."""
+    level = blm.Level(group="g", covariance=KGX, known=True)
+    lmm = blm.LMM(blm.Hierarchy(response="y", fixed="x", levels=(level, blm.Level(group="h"))), DATA)
+    fit = lmm.ml()
+    assert list(fit.theta.index) == ["h.Intercept"]
+    assert "sigma_u2" not in fit.estimates()
+    assert fit.npar == 4
+    V = dense_V(lmm.design, fit.lambdas, ())
+    X, y = lmm.design.X, lmm.design.y
+    beta = np.linalg.solve(X.T @ np.linalg.solve(V, X), X.T @ np.linalg.solve(V, y))
+    np.testing.assert_allclose(fit.fixef, beta, rtol=1e-8)
+    assert fit.sigma**2 == pytest.approx((y - X @ beta) @ np.linalg.solve(V, y - X @ beta) / len(y), rel=1e-8)
+    np.testing.assert_allclose(lmm.V(fit.theta).toarray(), V, atol=1e-10)
+    tree = lmm.sample(draws=50, chains=2, random_seed=1, progress=False)
+    assert "sigma_u2" not in tree["posterior"]
+    assert tree["posterior"]["u2"].shape == (2, 50, 8)  # five groups with rows, three relatives
+
+
+def test_matrices_of_a_wrong_psi_are_refused():
+    with pytest.raises(blm.DescriptionError, match="psi has 0 entries"):
+        Structured(levels="slopes", residual="ar1").lmm().R()
+    with pytest.raises(blm.DescriptionError, match="leave it out"):
+        Structured(levels="slopes", residual="iid").lmm().R([0.3])
