@@ -19,7 +19,7 @@ from bayeslmm.sensitivity import (
     residual_parameters,
 )
 from tests.registry import BY_NAME
-from tests.structured import CASES, dense_K, dense_R
+from tests.structured import CASES, Structured, dense_K, dense_R
 
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 N = 4
@@ -209,6 +209,17 @@ def test_shares_have_the_log_prior_of_the_total_and_the_split():
     tree = add_log_densities(lmm, lmm.sample(draws=50, chains=2, random_seed=1, progress=False))
     assert list(tree["log_prior"].data_vars) == ["beta", "sigma_total", "shares"]
     assert tree["log_prior"]["shares"].dims == ("chain", "draw")
+
+
+@pytest.mark.parametrize(
+    ("levels", "residual"), [("crossed", "cs"), ("kinship", "ar1 and strata"), ("slopes", "known")]
+)
+def test_draws_of_structured_models_have_their_densities(levels, residual):
+    lmm = Structured(levels=levels, residual=residual).lmm()
+    tree = lmm.sample(draws=200, chains=2, random_seed=1, progress=False, log_densities=True)
+    assert np.isfinite(tree["log_likelihood"]["y"]).all()
+    groups = set(tree["log_prior"].data_vars)
+    assert groups == set(tree["posterior"].data_vars) - {level.name for level in lmm.design.levels}
 
 
 def test_trees_that_do_not_fit_are_refused():
