@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayeslmm.lmm import LMM
     from bayeslmm.mixednormal import MixedNormal
     from bayeslmm.prior import Prior
+    from bayeslmm.sensitivity import add_log_densities
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ _HOME = {
     "Residual": "hierarchy",
     "SameMarginal": "equivalence",
     "SamplingError": "errors",
+    "add_log_densities": "sensitivity",
     "compare": "comparison",
     "mixed_model_equations": "equations",
     "same_marginal": "equivalence",
@@ -45,8 +47,8 @@ _HOME = {
 
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
-    "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError", "compare",
-    "density", "mixed_model_equations", "same_marginal",
+    "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError",
+    "add_log_densities", "compare", "density", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

@@ -138,6 +138,11 @@ class VarianceShares:
     names: tuple[str, ...]
 
     @property
+    def dirichlet(self) -> Prior:
+        """The prior of the shares."""
+        return Prior("Dirichlet", a=self.concentration)
+
+    @property
     def flat(self) -> tuple[int, ...]:
         """Which SDs have an improper prior: all of them, or none."""
         return tuple(range(len(self.names))) if self.total.is_flat else ()

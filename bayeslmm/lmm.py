@@ -175,14 +175,29 @@ class LMM:
         target_accept: float = 0.9,
         residuals: bool = False,
         progress: bool = True,
+        log_densities: bool = False,
     ) -> xr.DataTree:
-        """Sample the posterior; see `bayeslmm.sampling.sample`."""
+        """Sample the posterior; see `bayeslmm.sampling.sample`.
+
+        With `log_densities` the tree also has each draw's log prior and log likelihood, see `add_log_densities`.
+        """
         from bayeslmm.sampling import sample
 
-        return sample(
+        tree = sample(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
             centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
         )  # fmt: skip
+        if not log_densities:
+            return tree
+        from bayeslmm.sensitivity import add_log_densities
+
+        return add_log_densities(self, tree)
+
+    def sensitivity(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
+        """Say how much prior and data move the posterior (power-scaling); see `bayeslmm.sensitivity.sensitivity`."""
+        from bayeslmm.sensitivity import sensitivity
+
+        return sensitivity(self, tree, **options)
 
     # matrices --------------------------------------------------------------------------------------------------
 

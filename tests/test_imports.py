@@ -24,8 +24,9 @@ ORDER = [
     *("compiling", "lapack", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "profile", "likelihood", "collapsed", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
-    *("show", "predictive", "implied", "explain", "matrices", "henderson", "equations", "family", "equivalence", "lmm"),
-    *("draws", "words", "tables", "comparison", "plots", "report"),
+    *("show", "draws", "predictive", "implied", "sensitivity", "explain"),
+    *("matrices", "henderson", "equations", "family", "equivalence", "lmm"),
+    *("words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
 

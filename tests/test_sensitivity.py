@@ -1,0 +1,232 @@
+"""Log prior and log likelihood of every draw, against the dense formulas; what ArviZ makes of them."""
+
+import numpy as np
+import pymc as pm
+import pytest
+import scipy.stats as st
+import xarray as xr
+from pymc.stats import compute_log_prior
+
+import bayeslmm as blm
+from bayeslmm.density import marginal_logpdf
+from bayeslmm.errors import DataError
+from bayeslmm.predictive import draw_effects, draw_parameters
+from bayeslmm.sensitivity import (
+    add_log_densities,
+    conditional_log_likelihood,
+    log_prior,
+    marginal_log_likelihood,
+    residual_parameters,
+)
+from tests.registry import BY_NAME
+from tests.structured import CASES, Structured, dense_K, dense_R
+
+each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+N = 4
+# away from the tails, where dense inversions lose digits
+MILD = {"sigma": "Uniform(lower=0.5, upper=2)"}
+
+
+def values_of(lmm) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(2)
+    values = draw_parameters(lmm.design, lmm.priors, N, rng)
+    return values | draw_effects(lmm.design, values, rng)
+
+
+def mild(case):
+    lmm = case.lmm()
+    priors = MILD | {f"sigma_{v.name}": "Uniform(lower=0.3, upper=2)" for v in lmm.design.levels if not v.known}
+    priors |= {"sigma_ratio": "Uniform(lower=0.5, upper=2)"} if lmm.design.residual.strata else {}
+    return case.lmm(priors=priors)
+
+
+@each
+def test_the_marginal_log_likelihood_is_the_dense_one(case):
+    lmm = mild(case)
+    values, design = values_of(lmm), lmm.design
+    ours = marginal_log_likelihood(lmm, values)
+    for d in range(N):
+        G = []
+        for level in design.levels:
+            sd = np.atleast_1d(values["sigma" if level.known else f"sigma_{level.name}"][d]) / values["sigma"][d]
+            corr = values[f"corr_{level.name}"][d] if level.correlated else np.eye(level.r)
+            G.append(np.kron(dense_K(level), sd[:, None] * corr * sd))
+        R = dense_R(design, residual_parameters(design, values)[d])
+        Z = [level.Z for level in design.levels]
+        if not G:
+            G, Z = [np.eye(1)], [np.zeros((design.n, 1))]
+        theirs = marginal_logpdf(design.y, design.X, Z, values["beta"][d], values["sigma"][d] ** 2, G, R)
+        assert ours[d] == pytest.approx(theirs, rel=1e-8)
+
+
+@each
+def test_the_conditional_log_likelihood_is_the_dense_one_and_by_rows_where_these_are_independent(case):
+    lmm = mild(case)
+    values, design = values_of(lmm), lmm.design
+    ours = conditional_log_likelihood(design, values)
+    assert ours.shape == ((N,) if design.residual.correlated else (N, design.n))
+    for d in range(N):
+        e = design.y - design.X @ values["beta"][d]
+        e -= sum((level.Z @ values[level.name][d].ravel() for level in design.levels), np.zeros(design.n))
+        R = values["sigma"][d] ** 2 * dense_R(design, residual_parameters(design, values)[d])
+        assert ours[d].sum() == pytest.approx(st.multivariate_normal(cov=R).logpdf(e), rel=1e-8)
+        if not design.residual.correlated:
+            np.testing.assert_allclose(ours[d], st.norm(0, np.sqrt(np.diag(R))).logpdf(e), rtol=1e-9)
+
+
+@each
+def test_the_log_prior_has_each_parameter_in_its_own_dims(case):
+    lmm = case.lmm()
+    values, priors = values_of(lmm), lmm.priors
+    ours = log_prior(lmm, values)
+    effects = {level.name for level in lmm.design.levels}
+    assert set(ours) == set(values) - effects
+    for j, prior in enumerate(priors.beta):
+        np.testing.assert_array_equal(ours["beta"][:, j], prior.logpdf(values["beta"][:, j]))
+    sds = [ours["sigma"], *(ours[name].reshape(N, -1).sum(axis=1) for name in ours if name.startswith("sigma_u"))]
+    columns = [values["sigma"], *(values[name] for name in ours if name.startswith("sigma_u"))]
+    np.testing.assert_allclose(sum(sds), priors.sds.logpdf(np.column_stack(columns)), rtol=1e-12)
+    psi = residual_parameters(lmm.design, values)
+    of_R = sum((ours[name].reshape(N, -1).sum(axis=1) for name in ("rho", "sigma_ratio") if name in ours), np.zeros(N))
+    expected = sum((prior.logpdf(psi[:, k]) for k, prior in enumerate(priors.residual)), np.zeros(N))
+    np.testing.assert_allclose(of_R, expected)
+
+
+def test_the_log_prior_is_that_of_PyMC():
+    """Under the same names; without correlations, whose factor PyMC's function doesn't find."""
+    for priors in ({}, {"sigma_total": "HalfNormal(sigma=2)", "shares": "Dirichlet(a=2)"}):
+        lmm = BY_NAME["independent slope"].lmm(priors=priors)
+        with lmm.marginal() as model:
+            prior = pm.sample_prior_predictive(20, random_seed=1)["prior"]
+            tree = xr.DataTree.from_dict({"/posterior": prior.to_dataset()})
+            theirs = compute_log_prior(tree, model=model, progressbar=False)["log_prior"]
+        values = {str(name): x.to_numpy()[0] for name, x in prior.data_vars.items()}
+        ours = log_prior(lmm, values)
+        assert list(ours) == (["beta", "sigma_total", "shares"] if priors else ["beta", "sigma", "sigma_u2"])
+        for name in ours:
+            # the constant of PyMC's half t is in single precision
+            np.testing.assert_allclose(ours[name], theirs[name].to_numpy()[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """(model, joint tree by NUTS, marginal tree by the collapsed sampler), log densities in both."""
+    lmm = BY_NAME["one way"].lmm(priors={"sigma_u2": "LogNormal(mu=0, sigma=0.7)", "x": "Normal(mu=3, sigma=0.5)"})
+    options = {"progress": False, "log_densities": True}
+    joint = lmm.sample("joint", draws=1500, tune=800, chains=4, random_seed=1, **options)
+    return lmm, joint, lmm.sample(draws=4000, random_seed=2, **options)
+
+
+def test_the_groups_are_those_that_arviz_looks_for(pair):
+    lmm, joint, marginal = pair
+    for tree in (joint, marginal):
+        assert set(tree["log_prior"].data_vars) == {"beta", "sigma", "sigma_u2"}
+        assert tree["log_prior"]["beta"].dims == ("chain", "draw", "coef")
+        assert tree["log_prior"]["sigma"].dims == ("chain", "draw")
+        assert tree["posterior"]["draw"].equals(tree["log_prior"]["draw"])
+    assert marginal["log_likelihood"]["y"].dims == ("chain", "draw")
+    assert joint["log_likelihood"]["y"].dims == ("chain", "draw", "row")
+    assert lmm.sample(draws=5, chains=1, random_seed=1, progress=False).children.keys() == {
+        "posterior", "sample_stats", "observed_data",
+    }  # fmt: skip
+
+
+def test_scaling_the_prior_by_its_log_density_is_fitting_with_the_scaled_prior(pair):
+    """Normal(mu, sigma)^a is Normal(mu, sigma / sqrt(a)): weighted draws against a fit; 4 Monte Carlo errors."""
+    _, joint, marginal = pair
+    a = 1.5
+    scaled = BY_NAME["one way"].lmm(
+        priors={"sigma_u2": "LogNormal(mu=0, sigma=0.7)", "x": blm.Prior("Normal", mu=3, sigma=0.5 / np.sqrt(a))}
+    )
+    refit = scaled.sample(draws=8000, random_seed=3, progress=False)["posterior"]["beta"].sel(coef="x").to_numpy()
+    for tree in (joint, marginal):
+        w = np.exp((a - 1) * tree["log_prior"]["beta"].sel(coef="x").to_numpy())
+        x = tree["posterior"]["beta"].sel(coef="x").to_numpy()
+        mean = np.average(x, weights=w)
+        # effective sizes of the chains about a third of their length
+        error = np.hypot(
+            np.sqrt(3 * ((w / w.sum()) ** 2 * (x - mean) ** 2).sum()), refit.std() / np.sqrt(refit.size / 3)
+        )
+        assert abs(mean - refit.mean()) < 4 * error
+        assert abs(x.mean() - refit.mean()) > 4 * error  # the prior matters here
+
+
+def test_scaling_the_marginal_likelihood_by_two_is_fitting_the_data_twice(pair):
+    """p(y | parameters)^2 is the likelihood of the same rows and as many again, in groups of their own."""
+    lmm, _, marginal = pair
+    data = BY_NAME["one way"].data()
+    double = {name: 2 * column for name, column in data.items()} | {"g": data["g"] + [f"{g}2" for g in data["g"]]}
+    # the same priors: defaults are scaled by the data
+    given = {"Intercept": lmm.priors.beta[0], "x": lmm.priors.beta[1], "sigma": lmm.priors.sigma}
+    twice = blm.LMM("y ~ 1 + x + (1 | g)", double, priors=given | {"sigma_u2": lmm.priors.sd[0][0]})
+    refit = twice.sample(draws=4000, random_seed=3, progress=False)["posterior"]
+    log_w = marginal["log_likelihood"]["y"].to_numpy()
+    w = np.exp(log_w - log_w.max())
+    for name in ("sigma", "sigma_u2"):
+        x, again = marginal["posterior"][name].to_numpy(), refit[name].to_numpy()
+        mean = np.average(x, weights=w)
+        error = np.hypot(
+            np.sqrt(3 * ((w / w.sum()) ** 2 * (x - mean) ** 2).sum()), again.std() / np.sqrt(again.size / 3)
+        )
+        assert abs(mean - again.mean()) < 4 * error, name
+        assert abs(x.mean() - again.mean()) > 4 * error, name
+
+
+def test_arviz_summarises_both_variants_alike(pair):
+    """Sensitivity to the prior is of the same posterior and prior in both; 0.03 is 3 times its noise here."""
+    import arviz as az
+
+    lmm, joint, marginal = pair
+    names = ["beta", "sigma", "sigma_u2"]
+    a, b = (az.psense_summary(tree, var_names=names) for tree in (joint, marginal))
+    assert list(a.index) == list(b.index) == ["beta[Intercept]", "beta[x]", "sigma", "sigma_u2"]
+    assert np.abs(a["prior"] - b["prior"]).max() < 0.03
+    assert b.loc["beta[x]", "diagnosis"] == "potential prior-data conflict"
+    ours = lmm.sensitivity(marginal)
+    np.testing.assert_array_equal(ours[["prior", "likelihood"]], b[["prior", "likelihood"]])
+    alone = lmm.sensitivity(marginal, prior_var_names="sigma_u2")
+    assert alone.loc["beta[x]", "prior"] < 0.05 < ours.loc["beta[x]", "prior"]
+
+
+def test_loo_takes_the_rows_of_the_joint_variant(pair):
+    import arviz as az
+
+    lmm, joint, _ = pair
+    assert az.loo(joint).n_data_points == lmm.design.n
+
+
+def test_correlations_appear_once_in_the_summary():
+    lmm = blm.LMM.from_toml("models/sleepstudy.toml")
+    tree = lmm.sample(draws=300, chains=2, random_seed=1, progress=False)
+    table = lmm.sensitivity(tree)
+    assert [name for name in table.index if name.startswith("corr")] == ["corr_u2[Intercept, Days]"]
+    assert table[["prior", "likelihood"]].notna().all(axis=None)
+    assert set(tree.children) == {"posterior", "sample_stats", "observed_data"}  # as it was
+
+
+def test_shares_have_the_log_prior_of_the_total_and_the_split():
+    lmm = BY_NAME["nested"].lmm(priors={"shares": 2})
+    tree = add_log_densities(lmm, lmm.sample(draws=50, chains=2, random_seed=1, progress=False))
+    assert list(tree["log_prior"].data_vars) == ["beta", "sigma_total", "shares"]
+    assert tree["log_prior"]["shares"].dims == ("chain", "draw")
+
+
+@pytest.mark.parametrize(
+    ("levels", "residual"), [("crossed", "cs"), ("kinship", "ar1 and strata"), ("slopes", "known")]
+)
+def test_draws_of_structured_models_have_their_densities(levels, residual):
+    lmm = Structured(levels=levels, residual=residual).lmm()
+    tree = lmm.sample(draws=200, chains=2, random_seed=1, progress=False, log_densities=True)
+    assert np.isfinite(tree["log_likelihood"]["y"]).all()
+    groups = set(tree["log_prior"].data_vars)
+    assert groups == set(tree["posterior"].data_vars) - {level.name for level in lmm.design.levels}
+
+
+def test_trees_that_do_not_fit_are_refused():
+    lmm, other = BY_NAME["one way"].lmm(), BY_NAME["nested"].lmm()
+    tree = lmm.sample(draws=5, chains=1, random_seed=1, progress=False)
+    with pytest.raises(DataError, match=r"has no variable|comes from another model"):
+        add_log_densities(other, tree)
+    tree.attrs["variant"] = ""
+    with pytest.raises(DataError, match="name no variant"):
+        add_log_densities(lmm, tree)
