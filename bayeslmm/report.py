@@ -98,7 +98,7 @@ def report_html(
     if source:
         head.append(f'<p class="small">Source: {escape(source)}</p>')
     sections = {
-        "The hierarchy": _paragraph_lines(lmm.describe()) + _hints(lmm) + _picture(*_design_picture(lmm)),
+        "The hierarchy": _paragraph_lines(lmm.describe()) + _hints(lmm) + _design_picture(lmm),
         "The model": equations(lmm),
         "Priors": _scroll(_priors(lmm)),
         "What the comparison shows": paragraphs(comparison.findings),
@@ -271,13 +271,16 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
         )
 
 
-def _design_picture(lmm: LMM) -> tuple[Figure, str]:
+def _design_picture(lmm: LMM) -> str:
     from bayeslmm import plots
 
+    if not lmm.design.levels:
+        return ""
     how = " Nested levels show as steps within steps, crossed ones as stripes across each other."
-    return plots.design_matrix(lmm), (
+    return _picture(
+        plots.design_matrix(lmm),
         "Where the matrix of the random effects is not zero: one band per level, one column per row of the "
-        "data." + (how if len(lmm.design.levels) > 1 else "")
+        "data." + (how if len(lmm.design.levels) > 1 else ""),
     )
 
 
