@@ -16,13 +16,13 @@ from bayeslmm.errors import DataError
 from bayeslmm.frame import take
 from bayeslmm.grouping import Groups, find_groups
 from bayeslmm.hierarchy import Hierarchy, Level
-from bayeslmm.residual import ResidualDesign, build_residual
+from bayeslmm.known import LABEL_LIMIT
+from bayeslmm.residual import ResidualDesign
+from bayeslmm.rows import build_residual
 from bayeslmm.structure import relation
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
-
-LABEL_LIMIT = 8_000
 
 __all__ = ["Design", "LevelDesign", "NewRows", "build_design", "relation", "used_columns"]
 

@@ -12,6 +12,7 @@ from bayeslmm.errors import DescriptionError, beside, did_you_mean
 if TYPE_CHECKING:
     import numpy as np
 
+LABEL_LIMIT = 8_000  # rows of a known matrix that is made dense
 ASYMMETRY = 1e-8  # relative to the largest entry: what printing and rounding leave
 
 

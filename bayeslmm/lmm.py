@@ -226,7 +226,7 @@ class LMM:
         return LabelledMatrix(self.design.Zt, self.design.Z_labels, self.design.rows)
 
     def Lambda(self, theta: Sequence[float]):
-        """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled; with K = L L', L (x) lambda."""
+        """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled; L (x) lambda for K = LL'."""
         from scipy import sparse
 
         from bayeslmm.show import LabelledMatrix

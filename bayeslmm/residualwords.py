@@ -25,7 +25,7 @@ def residual_words(made: ResidualDesign) -> list[str]:
     --------
     >>> import pandas as pd
     >>> from bayeslmm.hierarchy import Residual
-    >>> from bayeslmm.residual import build_residual
+    >>> from bayeslmm.rows import build_residual
     >>> residual = Residual(structure="ar1", group="Mare")
     >>> residual_words(build_residual(residual, pd.DataFrame({"Mare": list("aaabbbb")})))
     ['Residuals: AR(1) within Mare in the order of the rows, 2 series (3 to 4 rows each, 3.5 on average).']
@@ -65,7 +65,7 @@ def with_estimates(made: ResidualDesign, psi: Sequence[float] | np.ndarray) -> s
     --------
     >>> import pandas as pd
     >>> from bayeslmm.hierarchy import Residual
-    >>> from bayeslmm.residual import build_residual
+    >>> from bayeslmm.rows import build_residual
     >>> frame = pd.DataFrame({"Mare": list("aaabbb"), "Sex": list("FFFMMM")})
     >>> with_estimates(build_residual(Residual(structure="ar1", group="Mare", by="Sex"), frame), [0.61, 2.0])
     'AR(1) within Mare in the order of the rows, rho = 0.610, SD ratio M / F = 2.000'

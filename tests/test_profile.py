@@ -12,7 +12,8 @@ import pytest
 from scipy.optimize import brentq
 
 import bayeslmm as blm
-from bayeslmm.profile import Surface, _surface
+from bayeslmm.profile import _surface
+from bayeslmm.surface import Surface
 
 MODELS = Path(__file__).parents[1] / "models"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.hierarchy import Hierarchy, Level, Residual
 from bayeslmm.lmm import LMM
-from bayeslmm.residual import build_residual
+from bayeslmm.rows import build_residual
 
 
 def refused(make, *said, kind=DataError):

@@ -1,0 +1,178 @@
+"""Table -> R of its rows: weights, strata, groups, times and labels, each checked before anything is built."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import DataError
+from bayeslmm.frame import numbers, say_rows
+from bayeslmm.grouping import find_groups
+from bayeslmm.known import LABEL_LIMIT, cholesky
+from bayeslmm.levels import Residual
+from bayeslmm.residual import ResidualDesign, ResidualParameter
+
+
+def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
+    """Make R of the rows of a table; what doesn't fit is an error.
+
+    Raises
+    ------
+    DataError
+        Weights that are not positive, strata with one row, duplicate or fractional times, groups without pairs, a
+        known matrix without some row's label.
+    DescriptionError
+        A known matrix that isn't positive definite.
+    """
+    n = len(frame)
+    root_weights = np.sqrt(_weights(residual.weights, frame)) if residual.weights else np.ones(n)
+    strata, stratum = _strata(residual.by, frame)
+    block, place = np.arange(n), np.zeros(n, dtype=np.int64)
+    matrix = None
+    if residual.structure in ("ar1", "cs"):
+        groups = find_groups([frame[name] for name in residual.group]) if residual.group else None
+        block = np.zeros(n, dtype=np.int64) if groups is None else groups.index
+        place = _times(residual, frame, block)
+    if residual.structure == "known":
+        matrix = _known(residual, frame)
+        block = _components(matrix)
+    return ResidualDesign(
+        residual=residual, n=n, parameters=_parameters(residual, strata, block), strata=strata, stratum=stratum,
+        root_weights=root_weights, block=block, place=place, matrix=matrix,
+    )  # fmt: skip
+
+
+def _weights(name: str, frame: pd.DataFrame) -> np.ndarray:
+    w = numbers(frame[name], "the weights")
+    bad = ~(w > 0)
+    if bad.any():
+        raise DataError(
+            f"The weights {name!r} are zero or negative in {say_rows(frame.index, bad)}; expected positive precision "
+            "weights (the variance of a row is sigma^2 / w). Leave out rows that shall not count."
+        )
+    return w
+
+
+def _strata(name: str | None, frame: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
+    if name is None:
+        return (), np.zeros(len(frame), dtype=np.int64)
+    groups = find_groups([frame[name]])
+    counts = np.bincount(groups.index, minlength=len(groups.labels))
+    if len(groups.labels) < 2:
+        raise DataError(
+            f"The strata {name!r} have one value only ({groups.labels[0]!r}); expected two or more. Leave it out."
+        )
+    alone = [label for label, count in zip(groups.labels, counts, strict=True) if count < 2]
+    if alone:
+        raise DataError(
+            f"The stratum {alone[0]!r} of {name!r} has one row only, which can't show a variance of its own; expected "
+            "two rows or more in each. Put small strata together."
+        )
+    return groups.labels, groups.index
+
+
+def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.ndarray:
+    if residual.structure == "cs":
+        return np.zeros(len(block), dtype=np.int64)
+    if residual.time is None:
+        order = np.argsort(block, kind="stable")
+        starts = np.searchsorted(block[order], block[order], side="left")
+        place = np.empty(len(block), dtype=np.int64)
+        place[order] = np.arange(len(block)) - starts
+        return place
+    t = numbers(frame[residual.time], "the time")
+    part = t != np.round(t)
+    if part.any():
+        raise DataError(
+            f"The time {residual.time!r} isn't a whole number in {say_rows(frame.index, part)}; an AR(1) needs integer "
+            "times. Count steps instead, such as (t - t.min()) / step."
+        )
+    huge = abs(t) > 2.0**53
+    if huge.any():
+        raise DataError(
+            f"The time {residual.time!r} is too large in {say_rows(frame.index, huge)} to be told from the next; "
+            "expected small whole numbers. Count steps from the first time."
+        )
+    where = pd.DataFrame({"block": block, "t": t})
+    twice = where.duplicated(keep=False).to_numpy()
+    if twice.any():
+        unit = f" of the same {':'.join(residual.group)}" if residual.group else ""
+        remedy = "" if residual.group else " Name the series with group=..., if times start anew."
+        raise DataError(
+            f"The time {residual.time!r} occurs twice in rows{unit}: {say_rows(frame.index, twice)}; an AR(1) "
+            f"needs one row per time.{remedy}"
+        )
+    return t.astype(np.int64)
+
+
+def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
+    """R in the order of the rows, matched by label."""
+    assert residual.covariance is not None  # held by Residual
+    if len(frame) > LABEL_LIMIT:
+        raise DataError(
+            f"{residual.covariance.name} of the residual is needed for {len(frame):,} rows; at most {LABEL_LIMIT:,} "
+            "are supported, because it is dense. Fit a subset, or give groups a known covariance instead of the rows."
+        )
+    if residual.group:
+        groups = find_groups([frame[name] for name in residual.group])
+        labels = [groups.labels[k] for k in groups.index]
+        what = ":".join(residual.group)
+    else:
+        labels, what = [str(label) for label in frame.index], "the data's index"
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(
+            f"The label {twice!r} of {what} stands for several rows; a known residual covariance needs one label "
+            "per row."
+        )
+    missing = sorted(set(labels) - set(residual.covariance.labels))
+    if missing:
+        raise DataError(
+            f"{residual.covariance.name} of the residual has no {', '.join(map(repr, missing[:5]))}"
+            f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}, which {what} has; it has "
+            f"{', '.join(map(repr, residual.covariance.labels[:5]))}, ... Name the column of labels with group=..."
+        )
+    R = residual.covariance.dense(labels)
+    cholesky(R, f"{residual.covariance.name} of the residual")
+    return R
+
+
+def _components(matrix: np.ndarray) -> np.ndarray:
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    return np.asarray(connected_components(csr_array(matrix != 0), directed=False)[1], dtype=np.int64)
+
+
+def _parameters(residual: Residual, strata: tuple[str, ...], block: np.ndarray) -> tuple[ResidualParameter, ...]:
+    out = []
+    if residual.structure in ("ar1", "cs"):
+        largest = int(np.bincount(block).max())
+        where = f"the groups of {':'.join(residual.group)}" if residual.group else "the table"
+        if largest < 2:
+            raise DataError(
+                f"{where[0].upper()}{where[1:]} have one row each, so there is no correlation within them; expected "
+                "several rows in some. Group by less, or leave the structure out."
+            )
+        cs = residual.structure == "cs"
+        out.append(
+            ResidualParameter(
+                name="rho",
+                label="rho",
+                lower=-1.0 / (largest - 1) if cs else -1.0,
+                upper=1.0,
+                reason=f"correlation of two rows within {where}"
+                + (f" (above -1/{largest - 1})" if cs else " that are one step of time apart"),
+            )
+        )
+    for label in strata[1:]:
+        out.append(
+            ResidualParameter(
+                name="sigma_ratio",
+                label=f"sigma_ratio[{label}]",
+                lower=0.0,
+                upper=np.inf,
+                reason=f"residual SD of {residual.by} {label} over that of {residual.by} {strata[0]}",
+            )
+        )
+    return tuple(out)
