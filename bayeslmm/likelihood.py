@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -189,6 +190,37 @@ class LikelihoodFit:
     def fitted(self) -> pd.Series:
         """X beta + Z b, the fitted values with the random effects."""
         return pd.Series(self.design.X @ self.beta + self.design.Z @ self.modes, index=self.design.rows, name="fitted")
+
+    @property
+    def residuals(self) -> pd.Series:
+        """Y minus the fitted values, in units of y."""
+        return pd.Series(self.design.y - self.fitted.to_numpy(), index=self.design.rows, name="residuals")
+
+    def predict(
+        self, data: Any = None, *, random_effects: bool = True, allow_new_groups: bool = False, missing: str = "error"
+    ) -> pd.Series:
+        """Predict the mean of new rows: X beta + Z b, with the conditional modes b.
+
+        Parameters
+        ----------
+        data : frame or mapping of columns, optional
+            No response needed; the fit's own rows where it is left out.
+        random_effects : bool
+            False leaves them out: X beta alone, lme4's ``re.form = NA``.
+        allow_new_groups : bool
+            Whether groups that the fit hasn't seen are taken at zero, their expectation, instead of an error.
+        missing : {"error", "drop"}
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> fit = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}).reml()
+        >>> fit.predict({"g": ["a", "d"]}, allow_new_groups=True).round(2).tolist()
+        [1.57, 4.83]
+        """
+        from bayeslmm.prediction import predict_fit
+
+        return predict_fit(self, data, random_effects, allow_new_groups, missing)
 
     @property
     def npar(self) -> int:

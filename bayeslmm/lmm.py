@@ -199,6 +199,41 @@ class LMM:
 
         return sensitivity(self, tree, **options)
 
+    def predict(
+        self,
+        tree: xr.DataTree,
+        data: Any = None,
+        *,
+        kind: str = "mean",
+        random_effects: bool = True,
+        allow_new_groups: bool = False,
+        missing: str = "error",
+        random_seed: int | None = None,
+    ) -> xr.DataArray:
+        """Predict rows from a posterior: draws with the dims chain, draw, row.
+
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            What `sample` returned.
+        data : frame or mapping of columns, optional
+            No response needed; the model's own rows where it is left out.
+        kind : {"mean", "response"}
+            X beta + Z u, or a new response with its residual (for independent residuals of one variance).
+        random_effects : bool
+            False leaves them out: X beta alone.
+        allow_new_groups : bool
+            Whether groups that the model hasn't seen get effects drawn from the population instead of an error.
+        missing : {"error", "drop"}
+        random_seed : int, optional
+        """
+        from bayeslmm.prediction import predict_posterior
+
+        return predict_posterior(
+            self, tree, data, kind=kind, random_effects=random_effects, allow_new_groups=allow_new_groups,
+            missing=missing, random_seed=random_seed,
+        )  # fmt: skip
+
     # matrices --------------------------------------------------------------------------------------------------
 
     @property

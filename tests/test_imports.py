@@ -24,7 +24,7 @@ ORDER = [
     *("compiling", "lapack", "tail", "elimination", "backsolve", "factor", "density"),
     *("criterion", "surface", "profile", "likelihood", "collapsed", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
-    *("show", "draws", "predictive", "implied", "sensitivity", "explain"),
+    *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
     *("matrices", "henderson", "equations", "family", "equivalence", "lmm"),
     *("words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
@@ -34,6 +34,7 @@ ORDER = [
 UPWARD = {
     ("hierarchy", "modelfile"),
     ("likelihood", "show"),
+    ("likelihood", "prediction"),
     ("comparison", "plots"),
     ("implied", "plots"),
     ("comparison", "report"),

@@ -1,0 +1,86 @@
+"""Predictions of a fit and of a posterior: their own rows, new rows, new groups, relatives without rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import fitted_model
+from structured import Structured
+
+import bayeslmm as blm
+
+SLEEP = "Reaction ~ 1 + Days + (1 + Days | Subject)"
+
+
+@pytest.fixture(scope="module")
+def sleep():
+    lmm = fitted_model(SLEEP, "sleepstudy")
+    return lmm, lmm.sample(draws=400, chains=2, random_seed=1, progress=False)
+
+
+def test_a_fit_predicts_its_own_rows():
+    fit = fitted_model(SLEEP, "sleepstudy").reml()
+    np.testing.assert_allclose(fit.predict(), fit.fitted)
+    np.testing.assert_allclose(fit.residuals + fit.fitted, fit.design.y)
+    data = {"Days": [0, 9], "Subject": ["308", "335"]}
+    # predict(lmer(Reaction ~ Days + (Days | Subject), sleepstudy),
+    #         data.frame(Days = c(0, 9), Subject = c("308", "335")))
+    np.testing.assert_allclose(fit.predict(data), LME4, rtol=1e-6)
+    np.testing.assert_allclose(
+        fit.predict(data, random_effects=False), fit.fixef.iloc[0] + np.array([0, 9]) * fit.fixef.iloc[1]
+    )
+
+
+LME4 = (253.6636558, 248.5075235)
+
+
+def test_new_groups_are_an_error_or_at_their_expectation():
+    fit = fitted_model(SLEEP, "sleepstudy").ml()
+    data = {"Days": [3], "Subject": ["999"]}
+    with pytest.raises(blm.DataError, match="'999'"):
+        fit.predict(data)
+    expected = fit.fixef.iloc[0] + 3 * fit.fixef.iloc[1]
+    np.testing.assert_allclose(fit.predict(data, allow_new_groups=True), expected)
+
+
+def test_a_posterior_predicts_means_and_responses(sleep):
+    lmm, tree = sleep
+    mean = lmm.predict(tree)
+    beta = tree["posterior"]["beta"].values
+    u = tree["posterior"]["u2"].values
+    by_hand = beta @ lmm.design.X.T + np.einsum("cdrk,rk->cdr", u[:, :, lmm.design.levels[0].index], lmm.design.X)
+    np.testing.assert_allclose(mean.values, by_hand, rtol=1e-10)
+    response = lmm.predict(tree, kind="response", random_seed=2)
+    spread = (response - mean).std().item()
+    assert spread == pytest.approx(np.sqrt((tree["posterior"]["sigma"] ** 2).mean().item()), rel=0.01)
+
+
+def test_new_groups_vary_as_the_population_does(sleep):
+    lmm, tree = sleep
+    data = {"Days": [0, 0, 0], "Subject": ["308", "new", "new"]}
+    found = lmm.predict(tree, data, allow_new_groups=True, random_seed=3)
+    np.testing.assert_array_equal(found[..., 1], found[..., 2])  # rows of one group share its effects
+    posterior = tree["posterior"]
+    variance = (posterior["sigma_u2"][..., 0] ** 2).mean() + posterior["beta"][..., 0].var()
+    # 800 draws: the error of a variance is about 5 %, of heavy-tailed ones more
+    assert found[..., 1].var().item() == pytest.approx(variance.item(), rel=0.25)
+
+
+def test_relatives_without_rows_are_predicted():
+    lmm = Structured(levels="kinship with relatives", residual="iid").lmm()
+    fit = lmm.reml()
+    found = fit.predict({"x": [0.0, 0.0], "g": ["a", "y"]})
+    np.testing.assert_allclose(found, fit.fixef["Intercept"] + fit.ranef["u2"]["Intercept"][["a", "y"]])
+    tree = lmm.sample(draws=20, chains=2, random_seed=1, progress=False)
+    with pytest.raises(blm.DescriptionError, match="known covariance, and new groups"):
+        lmm.predict(tree, {"x": [0.0], "g": ["nobody"]}, allow_new_groups=True)
+
+
+def test_what_cannot_be_drawn_is_refused():
+    lmm = Structured(levels="slopes", residual="ar1").lmm()
+    tree = lmm.sample(draws=20, chains=2, random_seed=1, progress=False)
+    assert lmm.predict(tree).shape == (2, 20, 24)
+    with pytest.raises(blm.DescriptionError, match="kind='mean'"):
+        lmm.predict(tree, kind="response")
+    with pytest.raises(blm.DescriptionError, match="kind='mode'"):
+        lmm.predict(tree, kind="mode")
