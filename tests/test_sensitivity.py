@@ -19,7 +19,7 @@ from bayeslmm.sensitivity import (
     residual_parameters,
 )
 from tests.registry import BY_NAME
-from tests.structured import CASES, Structured, dense_K, dense_R
+from tests.structured import CASES, DATA, KGX, Structured, dense_K, dense_R
 
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 N = 4
@@ -230,3 +230,18 @@ def test_trees_that_do_not_fit_are_refused():
     tree.attrs["variant"] = ""
     with pytest.raises(DataError, match="name no variant"):
         add_log_densities(lmm, tree)
+
+
+def test_parameters_of_the_residual_are_in_the_table():
+    lmm = Structured(levels="slopes", residual="ar1 and strata").lmm()
+    tree = lmm.sample(draws=200, random_seed=1, progress=False, log_densities=True)
+    assert {"rho", "sigma_ratio"} <= set(tree["log_prior"].data_vars)
+    table = lmm.sensitivity(tree)
+    assert {"rho", "sigma_ratio[m]"} <= set(table.index)
+
+
+def test_a_level_with_nothing_to_estimate_has_no_prior():
+    levels = (blm.Level(group="g", covariance=KGX, known=True), blm.Level(group="h"))
+    lmm = blm.LMM(blm.Hierarchy(response="y", fixed="x", levels=levels), DATA)
+    tree = lmm.sample(draws=100, random_seed=1, progress=False, log_densities=True)
+    assert set(tree["log_prior"].data_vars) == {"beta", "sigma", "sigma_u3"}
