@@ -69,6 +69,11 @@ def end_group(process: subprocess.Popen) -> None:
             member.kill()
 
 
+def environment() -> dict[str, str]:
+    """This process's environment, with bytecode kept: packages that pip installs have theirs, a checkout needs it too."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_job(command: Sequence[str], timeout: float) -> dict:
     """Run a command that prints one JSON line last.
 
@@ -89,7 +94,7 @@ def run_job(command: Sequence[str], timeout: float) -> dict:
         try:
             process = subprocess.Popen(
                 [str(word) for word in command], stdout=out, stderr=err, cwd=ROOT, start_new_session=True,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL, env=environment(),
             )  # fmt: skip
         except OSError as error:
             return {"status": "error", "note": str(error)}
