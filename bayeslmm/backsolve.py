@@ -130,17 +130,20 @@ def backward(
 
     zzbar, ztbar and tailbar take the cotangents of the products zz, zt and zz_tail; of size 0 they are left out. They
     are those of a factorisation without in-span masks, for a mask says which products are exact, whatever they are.
+    `tail` may be None, as in `elimination.forward`.
     """
     s = chain.shape[0]
     d = Tbar.shape[0]
-    nt = tail.shape[0]
+    nt = 0
+    if tail is not None:
+        nt = tail.shape[0]
     grad[:] = 0.0
-    if nt > 0:
+    if tail is not None and nt > 0:
         CT, bT = tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad)
     else:
         CT = np.zeros((0, 0))
         bT = np.zeros((0, d))
-    if tailbar.size > 0:
+    if tail is not None and tailbar.size > 0:
         tailbar[:, :] = a * CT + np.dot(np.dot(bT, Tbar), bT.T)
     boff = b_offsets(chain, d)
     # Per group of an inner level: covariance of (own, ancestors), and of those with its tail columns.
@@ -322,10 +325,12 @@ def draw(chain, tail, parent, order, lists, columns, lam, Bt, Bz, F, SW, Lt, v, 
     """Turn standard normal z (q) into b (q) ~ p(b | W v = Zb + e, lambda, sigma): mode for sigma = 0."""
     s = chain.shape[0]
     d = v.shape[0]
-    nt = tail.shape[0]
+    nt = 0
+    if tail is not None:
+        nt = tail.shape[0]
     boff = b_offsets(chain, d)
     bT = np.zeros(SW.shape[0])
-    if nt > 0:
+    if tail is not None and nt > 0:
         q = SW.shape[0]
         right = np.empty((q, 1))
         x1 = np.empty((q, 1))

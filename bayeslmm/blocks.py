@@ -122,10 +122,10 @@ class Blocks:
 
     def tail_columns(self) -> Any:
         """All tail levels' improved Z side by side (n, q_T), before the roots of known covariances; None without."""
-        from scipy import sparse
-
         if not self.plan.tail:
             return None
+        from scipy import sparse
+
         return sparse.hstack(
             [sparse_columns(self.design.levels[k], self.better[k]) for k in self.plan.tail], format="csr"
         )
@@ -152,10 +152,10 @@ class Blocks:
 
     def spread_sparse(self, A: Any) -> Any:
         """A times the tail's roots from the right, sparse where nothing is spread."""
-        from scipy import sparse
-
         if all(self.roots[k] is None for k in self.plan.tail):
             return A
+        from scipy import sparse
+
         return sparse.csr_array(self.spread(A))
 
 

@@ -307,11 +307,13 @@ def forward(
 ):
     """Eliminate all effects; fill At, Bt, Bz, F, S and SW (the tail's Gram), its factor Lt, and T; return log|V0|.
 
-    Of S and Lt the upper triangles are filled.
+    Of S and Lt the upper triangles are filled. `tail` may be None where there is none: nothing of it is compiled then.
     """
     s = chain.shape[0]
     d = WtW.shape[0]
-    nt = tail.shape[0]
+    nt = 0
+    if tail is not None:
+        nt = tail.shape[0]
     boff = b_offsets(chain, d)
     logdet = 0.0
 
@@ -322,7 +324,7 @@ def forward(
             for i in range(s):
                 drop = drop or winspan[i, a] or winspan[i, b]
             T[a, b] = 0.0 if drop else WtW[a, b]
-    if nt > 0:
+    if tail is not None and nt > 0:
         for i in range(S.shape[0]):
             S[i, i:] = zz_tail[i, i:]
         for t in range(nt):
@@ -431,7 +433,7 @@ def forward(
                         T[a, b] += x
                     else:
                         fronts[foff[level + 1] + a * nb + b] += x
-            if nt > 0:
+            if tail is not None and nt > 0:
                 _couple_tail(chain, level, g, parent, lists, columns, maps, G, Fg, K, Vt, Vc, Bz, S, SW)
             if level > 0:
                 front[:, :] = 0.0
@@ -445,7 +447,7 @@ def forward(
             g = mother
         group += 1
 
-    if nt > 0:
+    if tail is not None and nt > 0:
         logdet += tail_forward(tail, lam, S, SW, Lt, T)
     for a in range(d):
         for b in range(a):

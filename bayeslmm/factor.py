@@ -1,7 +1,7 @@
 """The factorisation as objects: log|V0|, T = W' V0^-1 W, their gradient, and draws of the random effects.
 
 One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. The kernels are in
-`elimination` (down to the root) and `backsolve` (back to the leaves).
+`elimination` (down to the root) and `backsolve` (back to the leaves), behind one entry in `kernel`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayeslmm import threads
-from bayeslmm.backsolve import backward, draw
 from bayeslmm.blocks import Structure
-from bayeslmm.compiling import njit
-from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
-from bayeslmm.progress import first_use
+from bayeslmm.kernel import NO_TERMS, ascend, descend
 from bayeslmm.statistics import Statistics
 
 COLUMNS = 64  # right-hand sides that are solved for together
@@ -103,64 +100,25 @@ class Factor:
 
     def _backward(self, a: float, Tbar: np.ndarray, zz: np.ndarray, zt: np.ndarray, zz_tail: np.ndarray) -> Adjoint:
         st = self.structure
-        At, Bt, Bz, F, S, SW, Lt = self.parts
         b = np.zeros((st.q, self.T.shape[0]))
         variances = np.zeros(st.n_blocks)
         gradient = np.zeros(st.n_lambda)
-        with first_use("backward"):
-            backward(
-                st.chain, st.tail, st.parent, st.order, st.lists, st.columns, st.maps, self.lam,
-                At, Bt, Bz, F, S, SW, Lt, np.ascontiguousarray(Tbar), float(a), st.voff, b, variances, gradient,
-                zz, zt, zz_tail,
-            )  # fmt: skip
+        outputs = (b, variances, gradient, zz, zt, zz_tail)
+        ascend(st, self.parts, self.lam, pullback=(np.ascontiguousarray(Tbar), float(a), st.voff, *outputs))
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
         """B ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
-        st = self.structure
-        _, Bt, Bz, F, _, SW, Lt = self.parts
-        b = np.zeros(st.q)
-        draw(
-            st.chain, st.tail, st.parent, st.order, st.lists, st.columns, self.lam, Bt, Bz, F, SW, Lt,
-            np.ascontiguousarray(v), float(sigma), np.ascontiguousarray(z), b,
-        )  # fmt: skip
-        return b
-
-
-def _fixed(st: Structure) -> tuple[np.ndarray, ...]:
-    return (
-        st.chain,
-        st.tail,
-        st.parent,
-        st.order,
-        st.zz,
-        st.inspan,
-        st.zz_tail,
-        st.lists,
-        st.columns,
-        st.zt,
-        st.maps,
-    )
-
-
-def workspace(st: Structure, d: int) -> tuple[np.ndarray, ...]:
-    """Empty arrays (At, Bt, Bz, F, S, SW, Lt) for one factorisation with d columns of W."""
-    blocks = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] ** 2).sum())
-    bt = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] * (st.chain[:, C_ANCESTORS] + d)).sum())
-    q = st.zz_tail.shape[0]
-    return (
-        np.empty(blocks), np.empty(bt), np.empty(st.zt.size), np.empty(blocks),
-        np.empty((q, q)), np.empty((q, d)), np.empty((q, q)),
-    )  # fmt: skip
+        b = np.zeros((1, self.structure.q))
+        given = (np.ascontiguousarray(v)[None], np.array([sigma], dtype=float), np.ascontiguousarray(z)[None])
+        ascend(self.structure, self.parts, self.lam, draws=(*given, b))
+        return b[0]
 
 
 def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
     """Factorise at the kernels' lambda vector."""
-    parts = workspace(st, WtW.shape[0])
-    T = np.empty_like(WtW)
-    with first_use("forward"):
-        logdet = forward(*_fixed(st), winspan, lam, ZtW, WtW, *parts, T)
-    return Factor(structure=st, lam=lam, logdet=float(logdet), T=T, parts=parts)
+    logdets, Ts, parts = descend(st, winspan, ZtW, WtW, lam[None])
+    return Factor(structure=st, lam=lam, logdet=float(logdets[0]), T=Ts[0], parts=parts)
 
 
 def factorise_statistics(stats: Statistics, lam: np.ndarray) -> Factor:
@@ -191,68 +149,17 @@ def spread_variances(factor: Factor, stats: Statistics, k: int) -> np.ndarray:
     return out
 
 
-@njit
-def _evaluate(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams, ZtW, WtW,
-              At, Bt, Bz, F, S, SW, Lt, logdets, Ts):  # fmt: skip
-    for i in range(lams.shape[0]):
-        logdets[i] = forward(
-            chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
-            At, Bt, Bz, F, S, SW, Lt, Ts[i],
-        )  # fmt: skip
-
-
-@njit
-def _draw(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams, ZtW, WtW,
-          At, Bt, Bz, F, S, SW, Lt, T, v, sigma, z, b):  # fmt: skip
-    for i in range(lams.shape[0]):
-        new = i == 0
-        if not new:
-            for k in range(lams.shape[1]):
-                new = new or lams[i, k] != lams[i - 1, k]
-        if new:
-            forward(
-                chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
-                At, Bt, Bz, F, S, SW, Lt, T,
-            )  # fmt: skip
-        draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
-
-
-@njit
-def _sum_terms(c, terms, out):
-    """Out = sum_t c_t terms_t, each flat."""
-    out[:] = 0.0
-    for t in range(c.shape[0]):
-        for j in range(out.shape[0]):
-            out[j] += c[t] * terms[t, j]
-
-
-@njit
-def _evaluate_terms(chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams, ZtW, WtW,
-                    At, Bt, Bz, F, S, SW, Lt, zzs, zz_tails, zts, ZtWs, WtWs, coefs, logdets, Ts):  # fmt: skip
-    for i in range(lams.shape[0]):
-        _sum_terms(coefs[i], zzs, zz)
-        _sum_terms(coefs[i], zz_tails, zz_tail.reshape(zz_tail.size))
-        _sum_terms(coefs[i], zts, zt)
-        _sum_terms(coefs[i], ZtWs, ZtW.reshape(ZtW.size))
-        _sum_terms(coefs[i], WtWs, WtW.reshape(WtW.size))
-        logdets[i] = forward(
-            chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
-            At, Bt, Bz, F, S, SW, Lt, Ts[i],
-        )  # fmt: skip
-
-
-def _terms(stats: Statistics) -> tuple[np.ndarray, ...]:
-    """The products with each P_t, flat, in the order of the kernels' arguments."""
-    assert stats.products is not None
-    arrays = (stats.products.zz, stats.products.zz_tail, stats.products.zt, stats.products.ZtW, stats.products.WtW)
-    return tuple(np.ascontiguousarray(A.reshape(len(A), -1)) for A in arrays)
-
-
-def _own_copy(stats: Statistics) -> Statistics:
-    """The same statistics with arrays that one thread may overwrite."""
-    st = stats.structure
+def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, tuple[np.ndarray, ...]]:
+    """The statistics and terms as `kernel.descend` takes them: where R has parameters, with products of their own."""
+    if coefs is None:
+        return stats, NO_TERMS
+    st, products = stats.structure, stats.products
+    assert products is not None
     structure = replace(st, zz=st.zz.copy(), zz_tail=st.zz_tail.copy(), zt=st.zt.copy())
-    return replace(stats, structure=structure, ZtW=stats.ZtW.copy(), WtW=stats.WtW.copy())
+    arrays = (products.zz, products.zz_tail, products.zt, products.ZtW, products.WtW)
+    terms = tuple(np.ascontiguousarray(A.reshape(len(A), -1)) for A in arrays)
+    own = replace(stats, structure=structure, ZtW=stats.ZtW.copy(), WtW=stats.WtW.copy())
+    return own, (*terms, np.ascontiguousarray(coefs))
 
 
 def _threads(stats: Statistics, evaluations: int) -> int:
@@ -273,19 +180,10 @@ def evaluate_many(
     logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
 
     def task(lo: int, hi: int) -> None:
-        if coefs is not None:
-            own = _own_copy(stats)
-            _evaluate_terms(
-                *_fixed(own.structure), own.winspan, lams[lo:hi], own.ZtW, own.WtW, *workspace(own.structure, d),
-                *_terms(stats), coefs[lo:hi], logdets[lo:hi], Ts[lo:hi],
-            )  # fmt: skip
-            return
-        _evaluate(
-            *_fixed(stats.structure), stats.winspan, lams[lo:hi], stats.ZtW, stats.WtW,
-            *workspace(stats.structure, d), logdets[lo:hi], Ts[lo:hi],
-        )  # fmt: skip
+        own, terms = _summing(stats, None if coefs is None else coefs[lo:hi])
+        logdets[lo:hi], Ts[lo:hi], _ = descend(own.structure, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms)
 
-    with first_use("evaluate"), threads.one_blas_thread():
+    with threads.one_blas_thread():
         threads.share(task, len(lams), _threads(stats, len(lams)))
     return logdets, Ts
 
@@ -318,30 +216,14 @@ def draw_many(
     coefs: np.ndarray | None = None,
 ) -> np.ndarray:
     """Random effects (B, q), on the kernels' basis, at B parameter values; equal neighbours share a factorisation."""
-    if coefs is not None:
-        return _draw_one_by_one(stats, lams, v, sigma, z, coefs)
-    lams, v, z = (np.ascontiguousarray(x) for x in (lams, v, z))
-    d = stats.WtW.shape[0]
+    lams, v, sigma, z = (np.ascontiguousarray(x) for x in (lams, v, sigma, z))
     b = np.empty((len(lams), stats.structure.q))
 
     def task(lo: int, hi: int) -> None:
-        _draw(
-            *_fixed(stats.structure), stats.winspan, lams[lo:hi], stats.ZtW, stats.WtW,
-            *workspace(stats.structure, d), np.empty((d, d)), v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi],
-        )  # fmt: skip
+        own, terms = _summing(stats, None if coefs is None else coefs[lo:hi])
+        draws = (v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi])
+        descend(own.structure, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms, draws)
 
-    with first_use("draw"), threads.one_blas_thread():
-        threads.share(task, len(lams), _threads(stats, len(lams)))
-    return b
-
-
-def _draw_one_by_one(stats: Statistics, lams, v, sigma, z, coefs) -> np.ndarray:
-    """Random effects where R has parameters, so that the statistics themselves change from draw to draw."""
-    b = np.empty((len(lams), stats.structure.q))
-    factor, last = None, -1
     with threads.one_blas_thread():
-        for i in range(len(lams)):
-            if factor is None or (lams[i] != lams[last]).any() or (coefs[i] != coefs[last]).any():
-                factor, last = factorise_statistics(stats.summed(coefs[i]), lams[i]), i
-            b[i] = factor.draw(v[i], sigma[i], z[i])
+        threads.share(task, len(lams), _threads(stats, len(lams)))
     return b

@@ -70,7 +70,7 @@ def end_group(process: subprocess.Popen) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, with bytecode kept: packages that pip installs have theirs, a checkout needs it too."""
+    """This process's environment, with bytecode kept: what pip installs has its own, a checkout needs it too."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 

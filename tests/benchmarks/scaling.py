@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from bayeslmm.design import build_design
-from bayeslmm.factor import factorise_statistics, workspace
+from bayeslmm.factor import factorise_statistics
 from bayeslmm.hierarchy import Hierarchy
+from bayeslmm.kernel import workspace
 from bayeslmm.statistics import Statistics, build_statistics
 from tests.benchmarks.tables import machine, number, preamble, table, times
 

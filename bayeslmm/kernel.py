@@ -1,0 +1,137 @@
+"""The kernels' one compiled entry: down to the root at some parameter values, and back to the leaves.
+
+A compiled function takes time to load in proportion to its code, and has its own copy of all that it calls. Hence one
+function for every purpose, and a version of it for models without a tail, which has nothing of the tail in it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayeslmm.backsolve import backward, draw
+from bayeslmm.blocks import Structure
+from bayeslmm.compiling import njit
+from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
+from bayeslmm.progress import first_use
+
+_VECTOR, _MATRIX = np.empty(0), np.empty((0, 0))
+NO_TERMS = (_MATRIX,) * 6
+NO_DRAWS = (_MATRIX, _VECTOR, _MATRIX, _MATRIX)
+NO_PULLBACK = (_MATRIX, 0.0, np.zeros(0, np.int64), _MATRIX, _VECTOR, _VECTOR, _VECTOR, _VECTOR, _MATRIX)
+NO_MASK = np.zeros((0, 0), np.bool_)
+
+
+@njit
+def _sum_terms(c, terms, out):
+    """Out = sum_t c_t terms_t, each flat."""
+    out[:] = 0.0
+    for t in range(c.shape[0]):
+        for j in range(out.shape[0]):
+            out[j] += c[t] * terms[t, j]
+
+
+@njit
+def _same(A, i):
+    """Whether row i of A is that before it."""
+    same = i > 0
+    if same:
+        for k in range(A.shape[1]):
+            same = same and A[i, k] == A[i - 1, k]
+    return same
+
+
+@njit
+def _walk(tail, tables, winspan, products, parts, ready, lams, logdets, Ts, terms, draws, pullback):
+    chain, parent, order, inspan, lists, columns, maps = tables
+    zz, zz_tail, zt, ZtW, WtW = products
+    At, Bt, Bz, F, S, SW, Lt = parts
+    zzs, zz_tails, zts, ZtWs, WtWs, coefs = terms
+    v, sigma, z, b = draws
+    for i in range(lams.shape[0]):
+        if not ready and _same(lams, i) and (coefs.shape[0] == 0 or _same(coefs, i)):
+            logdets[i] = logdets[i - 1]
+            Ts[i] = Ts[i - 1]
+        elif not ready:
+            if coefs.shape[0] > 0:
+                _sum_terms(coefs[i], zzs, zz)
+                _sum_terms(coefs[i], zz_tails, zz_tail.reshape(zz_tail.size))
+                _sum_terms(coefs[i], zts, zt)
+                _sum_terms(coefs[i], ZtWs, ZtW.reshape(ZtW.size))
+                _sum_terms(coefs[i], WtWs, WtW.reshape(WtW.size))
+            logdets[i] = forward(
+                chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
+                At, Bt, Bz, F, S, SW, Lt, Ts[i],
+            )  # fmt: skip
+        if v.shape[0] > 0:
+            draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
+    Tbar, a, voff, modes, variances, gradient, zz_bar, zt_bar, tail_bar = pullback
+    if Tbar.shape[0] > 0:
+        backward(
+            chain, tail, parent, order, lists, columns, maps, lams[0], At, Bt, Bz, F, S, SW, Lt, Tbar, a, voff,
+            modes, variances, gradient, zz_bar, zt_bar, tail_bar,
+        )  # fmt: skip
+
+
+def workspace(st: Structure, d: int) -> tuple[np.ndarray, ...]:
+    """Empty arrays (At, Bt, Bz, F, S, SW, Lt) for one factorisation with d columns of W."""
+    blocks = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] ** 2).sum())
+    bt = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] * (st.chain[:, C_ANCESTORS] + d)).sum())
+    q = st.zz_tail.shape[0]
+    return (
+        np.empty(blocks), np.empty(bt), np.empty(st.zt.size), np.empty(blocks),
+        np.empty((q, q)), np.empty((q, d)), np.empty((q, q)),
+    )  # fmt: skip
+
+
+def _call(st: Structure, *arguments) -> None:
+    tail = st.tail if len(st.tail) else None
+    tables = (st.chain, st.parent, st.order, st.inspan, st.lists, st.columns, st.maps)
+    with first_use("tail" if len(st.tail) else "chain"):
+        _walk(tail, tables, *arguments)
+
+
+def descend(
+    st: Structure,
+    winspan: np.ndarray,
+    ZtW: np.ndarray,
+    WtW: np.ndarray,
+    lams: np.ndarray,
+    terms: tuple[np.ndarray, ...] = NO_TERMS,
+    draws: tuple[np.ndarray, ...] = NO_DRAWS,
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """(log|V0| (B,), T (B, d, d), the last factorisation's parts) at B kernel lambda vectors.
+
+    Parameters
+    ----------
+    terms : (zz, zz_tail, zt, ZtW, WtW, c)
+        Where R has parameters: per term its products, flat, and per lambda the terms' coefficients c (B, T). The
+        structure's own products, ZtW and WtW are overwritten.
+    draws : (v, sigma, z, b)
+        Data W v (B, d), sigma (B,) and standard normals z (B, q), for draws of the random effects into b (B, q).
+    """
+    d = WtW.shape[0]
+    logdets, Ts, parts = np.empty(len(lams)), np.empty((len(lams), d, d)), workspace(st, d)
+    products = (st.zz, st.zz_tail, st.zt, ZtW, WtW)
+    _call(st, winspan, products, parts, False, lams, logdets, Ts, terms, draws, NO_PULLBACK)
+    return logdets, Ts, parts
+
+
+def ascend(
+    st: Structure,
+    parts: tuple[np.ndarray, ...],
+    lam: np.ndarray,
+    draws: tuple = NO_DRAWS,
+    pullback: tuple = NO_PULLBACK,
+) -> None:
+    """From the root of a factorisation back to the leaves: fill the outputs among `draws` and `pullback`.
+
+    Parameters
+    ----------
+    draws : (v, sigma, z, b)
+        As in `descend`.
+    pullback : (Tbar, a, voff, b, variances, gradient, zz, zt, zz_tail)
+        As in `backsolve.backward`.
+    """
+    products = (st.zz, st.zz_tail, st.zt, _MATRIX, _MATRIX)
+    nothing = np.empty((0, 0, 0))
+    _call(st, NO_MASK, products, parts, True, lam[None], _VECTOR, nothing, NO_TERMS, draws, pullback)
