@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.basis import group_sums
+from bayeslmm.descent import descend, newton_step
 from bayeslmm.factor import Factor, factorise_statistics
 from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
@@ -85,6 +86,14 @@ class Criterion:
         out[self.n_theta :] = np.abs(phi[self.n_theta :]) >= EDGE
         return out
 
+    def reflect(self, phi: np.ndarray) -> np.ndarray:
+        """The same factors with no negative entry on the diagonal."""
+        out = phi.copy()
+        theta = out[: self.n_theta]
+        column = np.cumsum(self.diagonal[: self.n_theta]) - 1
+        theta *= np.where(theta[self.diagonal[: self.n_theta]] < 0, -1.0, 1.0)[column]
+        return out
+
     def clip(self, phi: np.ndarray) -> np.ndarray:
         """Put entries beyond their bounds on them."""
         out = np.where(self.diagonal, np.maximum(phi, 0.0), phi)
@@ -125,8 +134,9 @@ class Criterion:
             sums = self.stats.ZtW[at : at + level.q, -1].reshape(level.m, level.r)
             at += level.q
             size = group_sums(level.index, level.m, better**2)
-            between = np.divide(sums**2, size, out=np.zeros_like(sums), where=size > 0).sum(axis=0) / level.m
-            ratio = np.sqrt(np.clip((between - 1) / (size.sum(axis=0) / level.m), 0.01, 4.0))
+            squares = np.divide(sums**2, size, out=np.zeros_like(sums), where=size > 0).sum(axis=0)
+            within = np.maximum(self.stats.WtW[-1, -1] - squares, 1e-3) / max(self.stats.design.n - level.m, 1)
+            ratio = np.sqrt(np.clip((squares / level.m / within - 1) / (size.sum(axis=0) / level.m), 0.01, 100.0))
             for j in range(level.r):
                 out += [ratio[j] if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [ratio[j]]
         return np.array(out)
@@ -205,10 +215,13 @@ class _Counted:
     def __init__(self, criterion: Criterion):
         self.criterion = criterion
         self.calls = 0
+        self.last: tuple[np.ndarray, tuple[float, np.ndarray]] | None = None
 
     def __call__(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
-        self.calls += 1
-        return self.criterion.value_and_gradient(phi)
+        if self.last is None or not np.array_equal(self.last[0], phi):
+            self.calls += 1
+            self.last = phi.copy(), self.criterion.value_and_gradient(phi)
+        return self.last[1]
 
 
 def _hessian(evaluate: _Counted, phi: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -223,17 +236,15 @@ def _hessian(evaluate: _Counted, phi: np.ndarray, free: np.ndarray) -> np.ndarra
 
 
 def _search(evaluate: _Counted, start: np.ndarray) -> np.ndarray:
-    """Quasi-Newton search to a point near the minimum; `_polish` does the rest."""
-    from scipy.optimize import minimize
+    """Quasi-Newton search to a point near the minimum; `_polish` does the rest.
 
-    bounds: list[tuple] = [(0.0, None) if d else (None, None) for d in evaluate.criterion.diagonal]
-    n_theta = evaluate.criterion.n_theta
-    bounds[n_theta:] = [(-EDGE, EDGE)] * (len(bounds) - n_theta)
-    found = minimize(
-        evaluate, start, jac=True, method="L-BFGS-B", bounds=bounds,
-        options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-3, "maxcor": 20},
-    )  # fmt: skip
-    return np.asarray(found.x)
+    The criterion is even in each column of a factor, so that the search needs no bounds there: a minimum on a bound is
+    a smooth one, and columns that end up negative are turned round.
+    """
+    criterion = evaluate.criterion
+    upper = np.full(start.size, np.inf)
+    upper[criterion.n_theta :] = EDGE
+    return criterion.reflect(descend(evaluate, start, -upper, upper, gtol=1e-2, ftol=1e-6))
 
 
 def minimise(criterion: Criterion) -> Optimum:
@@ -299,7 +310,7 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
     for _ in range(60):
         if not len(free) or renewed > 20:
             break
-        step = _newton_step(H, gradient[free])
+        step = newton_step(H, gradient[free])
         if np.abs(step).max() < 1e-9 * (1 + np.abs(phi).max()):
             break
         for scale in (1.0, 0.3, 0.1, 0.01):
@@ -322,13 +333,6 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
             free = left
             H = _hessian(evaluate, phi, free)
     return phi, value, gradient, free, H
-
-
-def _newton_step(H: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """-H^-1 gradient, with the eigenvalues of H made positive."""
-    eigenvalues, vectors = np.linalg.eigh(H)
-    sizes = np.maximum(np.abs(eigenvalues), 1e-8 * np.abs(eigenvalues).max() + 1e-12)
-    return -vectors @ ((vectors.T @ gradient) / sizes)
 
 
 def _descent_from_bound(criterion: Criterion, phi: np.ndarray, value: float) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from itertools import product
 import numpy as np
 
 from bayeslmm.collapsed import CollapsedPosterior, log_prior_beta
+from bayeslmm.descent import descend
 from bayeslmm.errors import SamplingError
 from bayeslmm.progress import Progress
 
@@ -93,7 +94,6 @@ class Chains:
 
 def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
     """Mode (k,) and a positive definite negative Hessian (k, k) there."""
-    from scipy.optimize import minimize
 
     def objective(x):
         with np.errstate(all="ignore"):
@@ -111,9 +111,8 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
             "The posterior density is zero at the starting point: the priors and the data exclude each other. "
             "Look at lmm.priors.table(): a bounded prior may be on the wrong scale (units of y)."
         )
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=posterior.box(start),
-                     options={"maxiter": 200, "ftol": 1e-9, "gtol": 1e-3})  # fmt: skip
-    x = np.asarray(found.x)
+    lower, upper = np.array(posterior.box(start)).T
+    x = descend(objective, start, lower, upper, ftol=1e-9, iterations=200)
     step = 1e-3
     rows = [(objective(x + step * e)[1] - objective(x - step * e)[1]) / (2 * step) for e in np.eye(x.size)]
     H = (np.array(rows) + np.array(rows).T) / 2

@@ -16,12 +16,12 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "progress", "threads", "tokens", "calls", "grammar", "formula"),
+    *("errors", "progress", "threads", "descent", "tokens", "calls", "grammar", "formula"),
     *("tomltext", "known", "levels", "hierarchy"),
     *("distributions", "prior", "defaults", "deviations", "priors", "schema", "modelfile"),
     *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "rows", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
-    *("compiling", "lapack", "tail", "elimination", "backsolve", "factor", "density"),
+    *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
     *("criterion", "surface", "profile", "likelihood", "collapsed", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
@@ -129,4 +129,18 @@ def test_importing_the_package_imports_nothing_else():
     """Not even NumPy: what is needed comes with the first name that is used."""
     code = "import sys, bayeslmm\nprint(sorted({'numpy', 'pandas', 'scipy', 'numba'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_small_nested_posterior_needs_little_of_scipy():
+    """SciPy's packages take longer to import than such a posterior takes to sample; numba itself needs scipy.linalg."""
+    code = """
+import sys
+import bayeslmm as blm
+lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+lmm.ml(), lmm.reml(), lmm.sample(draws=100, progress=False)
+print(sorted({"scipy.optimize", "scipy.sparse", "scipy.special", "scipy.stats"} & set(sys.modules)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "[]"
