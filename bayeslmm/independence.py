@@ -9,6 +9,7 @@ Sources: Geweke (1989) and Tierney (1994) for the method; Vehtari, Simpson, Gelm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -170,6 +171,18 @@ def match_moments(proposal: Proposal, batch: Batch) -> Proposal:
     return replace(proposal, mean=mean, root=_root((1 - keep) * cov + keep * proposal.root @ proposal.root.T))
 
 
+def pool(proposals: Sequence[Proposal], batches: Sequence[Batch]) -> Batch:
+    """The draws of rounds of equal size, weighted as draws of the mixture of their proposals.
+
+    Source: Cornuet, Marin, Mira & Robert (2012), adaptive multiple importance sampling.
+    """
+    x, lams, beta, lp = (
+        np.concatenate(parts) for parts in zip(*((b.x, b.lams, b.beta, b.lp) for b in batches), strict=True)
+    )
+    mixture = np.logaddexp.reduce([proposal.logpdf(x) for proposal in proposals], axis=0) - np.log(len(proposals))
+    return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - mixture)
+
+
 def adapt(
     posterior: CollapsedPosterior, rng: np.random.Generator, progress: Progress
 ) -> tuple[CollapsedPosterior, Proposal, Batch]:
@@ -182,19 +195,20 @@ def adapt(
     proposal = Proposal(mean=centre, root=_root(slope[:, None] * np.linalg.inv(H) * slope), lower=posterior.lower)
     n = 60 * (k + 1)
     progress.stage("adapting the proposal", 3 * n)
-    batch = weigh(posterior, proposal, proposal.draw(rng, n), rng.standard_normal((n, p)), progress)
-    _require_support(batch)
+    proposals: list[Proposal] = []
+    batches: list[Batch] = []
     for _ in range(4):
-        if batch.efficiency > 0.85:
+        proposals.append(proposal)
+        batches.append(weigh(posterior, proposal, proposal.draw(rng, n), rng.standard_normal((n, p)), progress))
+        _require_support(batches[-1])
+        pooled = pool(proposals, batches)
+        efficiencies = [batch.efficiency for batch in batches]
+        if efficiencies[-1] > 0.85:
             break
-        trial = match_moments(proposal, batch)
-        new = weigh(posterior, trial, trial.draw(rng, n), rng.standard_normal((n, p)), progress)
-        gained = new.efficiency / batch.efficiency
-        if gained > 1:
-            proposal, batch = trial, new
-        if gained < 1.1:
+        proposal = match_moments(proposal, pooled)
+        if len(batches) > 1 and efficiencies[-1] < 1.1 * efficiencies[-2]:
             break
-    return posterior, proposal, batch
+    return posterior, proposal, pooled
 
 
 def run_chains(
@@ -227,12 +241,13 @@ def run_chains(
             break
         proposal, batch = match_moments(proposal, fresh), fresh
     first = rng.choice(batch.lp.size, size=chains, p=batch.weights)
+    starting = batch.lp[first] - proposal.logpdf(batch.x[first])
     log_u = np.log(np.stack([r.random(draws) for r in rngs]))
     kept = np.empty((chains, draws), dtype=np.int64)
     accepted = np.empty((chains, draws), dtype=bool)
     weights = fresh.log_weight.reshape(chains, draws)
     for c in range(chains):
-        current, index = batch.log_weight[first[c]], -1 - first[c]
+        current, index = starting[c], -1 - first[c]
         for t in range(draws):
             accepted[c, t] = log_u[c, t] < weights[c, t] - current
             if accepted[c, t]:
