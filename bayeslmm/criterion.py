@@ -41,6 +41,11 @@ class Criterion:
         return self.stats.design.n - (self.stats.design.p if self.reml else 0)
 
     @cached_property
+    def log_det_RR(self) -> float:
+        """log|R'R| of the basis X = Q R: REML's log|P| is that of X, not of Q."""
+        return float(2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum())
+
+    @cached_property
     def spread(self) -> np.ndarray:
         """Linear map (n_lambda, n_theta) from the free entries to the kernels' lambda vector."""
         columns = []
@@ -160,7 +165,7 @@ class Criterion:
         value = factor.logdet + self.stats.design.residual.log_det(self.psi(phi))
         value += d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
         if self.reml:
-            value += np.linalg.slogdet(P)[1] + 2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum()
+            value += np.linalg.slogdet(P)[1] + self.log_det_RR
         return float(value), rss, coefficients, Pinv
 
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
@@ -311,7 +316,7 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
         if not len(free) or renewed > 20:
             break
         step = newton_step(H, gradient[free])
-        if np.abs(step).max() < 1e-9 * (1 + np.abs(phi).max()):
+        if np.abs(step).max() < 1e-8 * (1 + np.abs(phi).max()):
             break
         for scale in (1.0, 0.3, 0.1, 0.01):
             trial = phi.copy()

@@ -47,9 +47,12 @@ def take(data: Any, names: Iterable[str], missing: str = "error") -> tuple[pd.Da
     if not len(frame):
         raise DataError("The data have no rows; expected at least one row per parameter.")
     frame, dropped = _complete(frame, missing)
-    columns = {str(name): _plain(column) for name, column in frame.items()}
+    came = {str(name): column for name, column in frame.items()}
+    columns = {name: _plain(column) for name, column in came.items()}
     for name, column in columns.items():
         check_finite(name, column)
+    if all(columns[name] is came[name] for name in came):
+        return frame, dropped
     return pd.DataFrame(columns, index=frame.index, copy=False), dropped
 
 
@@ -191,7 +194,7 @@ def say_rows(labels: pd.Index, mask: np.ndarray, limit: int = 5) -> str:
 def _select(data: Any, names: Sequence[str]) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         _check_names(list(data.columns), names)
-        return data[list(names)]
+        return pd.DataFrame({name: data[name] for name in names}, index=data.index, copy=False)
     if isinstance(data, Mapping):
         _check_names(list(data), names)
         return _from_mapping({name: data[name] for name in names})
@@ -287,6 +290,8 @@ def _plain(column: pd.Series) -> pd.Series:
         if isinstance(column.dtype.categories.dtype, pd.CategoricalDtype):
             return column.astype(object)
         return column.cat.remove_unused_categories()
+    if column.dtype in (np.dtype(np.float64), np.dtype(np.int64)):
+        return column
     kind = column.dtype.kind
     if kind == "O" and column.dtype == object:
         kind = {
