@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.basis import group_sums
-from bayeslmm.descent import descend, newton_step
+from bayeslmm.descent import descend, newton_step, rough_hessian
 from bayeslmm.factor import Factor, factorise_statistics
 from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
@@ -310,7 +310,7 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
     criterion = evaluate.criterion
     value, gradient = evaluate(phi)
     free = np.flatnonzero(~criterion.at_edge(phi))
-    H = _hessian(evaluate, phi, free)
+    H = rough_hessian(evaluate, phi, gradient, free)
     renewed = 0
     for _ in range(60):
         if not len(free) or renewed > 20:
@@ -336,7 +336,7 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
         if slow or len(left) < len(free):
             renewed += 1
             free = left
-            H = _hessian(evaluate, phi, free)
+            H = rough_hessian(evaluate, phi, gradient, free)
     return phi, value, gradient, free, H
 
 

@@ -56,7 +56,7 @@ def descend(
     """
     x = np.clip(start, lower, upper)
     value, gradient = objective(x)
-    H = _first_hessian(objective, x, gradient, upper)
+    H = _positive(rough_hessian(objective, x, gradient, np.arange(x.size)))
     for _ in range(iterations):
         held = ((x <= lower) & (gradient > 0)) | ((x >= upper) & (gradient < 0))
         free = np.flatnonzero(~held)
@@ -78,15 +78,19 @@ def descend(
     return x
 
 
-def _first_hessian(objective: Objective, x: np.ndarray, gradient: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Differences of gradients, symmetrised, with positive eigenvalues."""
+def rough_hessian(objective: Objective, x: np.ndarray, gradient: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Second derivatives with respect to the `free` variables, from one-sided differences of gradients."""
     rows = []
-    for k in range(x.size):
-        step = 1e-4 * max(1.0, abs(x[k]))
+    for k in free:
         near = x.copy()
-        near[k] += step if x[k] + step <= upper[k] else -step
-        rows.append((objective(near)[1] - gradient) / (near[k] - x[k]))
-    H = (np.array(rows) + np.array(rows).T) / 2
+        near[k] -= np.copysign(1e-4 * max(1.0, abs(x[k])), x[k])  # towards zero, so as not to leave a range
+        rows.append((objective(near)[1] - gradient)[free] / (near[k] - x[k]))
+    H = np.array(rows).reshape(len(free), len(free))
+    return (H + H.T) / 2
+
+
+def _positive(H: np.ndarray) -> np.ndarray:
+    """The same eigenvectors with positive eigenvalues."""
     eigenvalues, vectors = np.linalg.eigh(H)
     sizes = np.maximum(np.abs(eigenvalues), 1e-3 * np.abs(eigenvalues).max() + 1e-12)
     return (vectors * sizes) @ vectors.T
