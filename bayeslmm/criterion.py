@@ -267,8 +267,10 @@ def _minimise(criterion: Criterion) -> Optimum:
     phi = _search(evaluate, criterion.start())
     escape = None
     for _ in range(4):
-        phi = _snap(criterion, phi)
-        phi, value, gradient, free, H = _polish(evaluate, phi)
+        phi, value, gradient, free, H = _polish(evaluate, _snap(criterion, phi))
+        snapped = _snap(criterion, phi)
+        if not np.array_equal(snapped, phi):
+            phi, value, gradient, free, H = _polish(evaluate, snapped)
         escape = _descent_from_bound(criterion, phi, value)
         # The gradient of a sum of n terms cannot be known better than its rounding errors.
         tolerance = 1e-5 * max(1.0, abs(value) * 1e-3)
