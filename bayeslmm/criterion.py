@@ -281,7 +281,7 @@ def _minimise(criterion: Criterion) -> Optimum:
     curvature, relative = _least_curvature(H)
     if relative < 0.05:  # the Hessian may be that of an earlier point
         curvature, relative = _least_curvature(_hessian(evaluate, phi, free))
-    flat = abs(relative) < 1e-5
+    flat = abs(relative) < 1e-5 or abs(curvature) < 1e-9
     return Optimum(
         phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluate.calls,
         converged=bool(steep < tolerance and (curvature > 0 or flat) and escape is None), flat=flat,

@@ -105,6 +105,11 @@ def effect_deviation(level: Any, k: int, sd_y: float) -> tuple[Prior, str]:
     """Default and reason for the standard deviation of effect k of a level."""
     x, effect = level.columns[:, k], level.effects[k]
     groups = f"between the groups of {level.label}"
+    if level.root is not None:  # an SD of sigma_u2 sqrt(K_jj): the prior is for that of an average group
+        own = float(np.sqrt(np.mean(np.einsum("ij,ij->i", level.root, level.root)[: level.m - level.relatives])))
+        if not np.isclose(own, 1.0, rtol=0.05):
+            sd_y = sd_y / own
+            groups += f" (divided by the root {own:.3g} of their covariance's mean diagonal)"
     if _is_constant(x):
         return _deviation(sd_y / abs(float(x[0])), f"the {effect} {groups}")
     if _is_indicator(x):

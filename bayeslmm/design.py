@@ -49,6 +49,9 @@ class LevelDesign:
         Per group, the label in each grouping column.
     relatives : int
         How many groups, the last ones, have no rows: labels of a known covariance that the data don't have.
+    shadowed : bool
+        Whether an earlier level has the same grouping with other groups (fewer relatives), so that it needs a
+        dimension of its own.
     root : (m, m) array, or None
         Lower triangular L of the groups' known covariance K = L L'; None where groups are independent.
     """
@@ -61,6 +64,7 @@ class LevelDesign:
     columns: np.ndarray
     keys: tuple[tuple[str, ...], ...] = ()
     relatives: int = 0
+    shadowed: bool = False
     root: np.ndarray | None = field(default=None, repr=False)
 
     @property
@@ -326,7 +330,8 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
     fixed, X = learn(hierarchy.fixed, frame)
     check_fixed(X, fixed)
     residual = build_residual(hierarchy.residual, frame)
-    encoders, levels = [fixed], []
+    encoders = [fixed]
+    levels: list[LevelDesign] = []
     for name, level in zip(hierarchy.names, hierarchy.levels, strict=True):
         encoder, columns = learn(level.effects, frame)
         found = find_groups([frame[column] for column in level.group])
@@ -342,6 +347,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
                 columns=columns,
                 keys=keys,
                 relatives=len(groups) - len(found.labels),
+                shadowed=any(other.label == level.label and other.groups != groups for other in levels),
                 root=root,
             )
         )

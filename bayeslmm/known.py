@@ -289,7 +289,7 @@ def _from_frame(cls: type, frame: Any, precision: bool) -> Any:
 def _from_mapping(cls: Any, given: Mapping, precision: bool, folder: Path | None) -> Any:
     if set(given) == {"file", "labels"}:
         return cls.read(given["file"], labels=given["labels"], precision=precision, folder=folder)
-    if set(given) == {"labels", "matrix"} and isinstance(given["labels"], (list, tuple)):
+    if set(given) == {"labels", "matrix"} and not isinstance(given["labels"], str):
         return cls(labels=tuple(given["labels"]), matrix=given["matrix"], precision=precision)
     raise DescriptionError(
         "a known matrix is {file, labels}, both paths, or {labels, matrix}, a list and the rows; got the keys "

@@ -278,9 +278,11 @@ class LikelihoodFit:
             )
         elif self.singular:
             name = "singular"
+            own = {parameter.label for parameter in self.design.residual.parameters}
+            what = "its end" if own & set(self.boundary) else "no variation in that direction"
             advice = (
-                f"the maximum lies on the boundary, {', '.join(self.boundary)}: the likelihood prefers no variation "
-                "in that direction. It is a point on an edge, not evidence of zero; look at the posterior, or simplify"
+                f"the maximum lies on the boundary, {', '.join(self.boundary)}: the likelihood prefers {what}. It is a "
+                "point on an edge, not evidence that this is the value; look at the posterior, or simplify"
             )
         else:
             name, advice = "converged", "gradient and curvature are those of a maximum"

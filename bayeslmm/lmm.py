@@ -291,6 +291,12 @@ class LMM:
                 f"psi has {values.size} entries; R of this model has {len(labels)} parameters"
                 + (f": {', '.join(labels)}. Pass fit.psi." if labels else ", so leave it out.")
             )
+        for parameter, value in zip(self.design.residual.parameters, values, strict=True):
+            if not parameter.lower < value < parameter.upper:
+                raise DescriptionError(
+                    f"{parameter.label} = {value:g}; R is positive definite between {parameter.lower:g} and "
+                    f"{parameter.upper:g}."
+                )
         return LabelledMatrix(self.design.residual.R(values), self.design.rows, self.design.rows)
 
     def V(self, theta: Sequence[float], psi: Sequence[float] = ()):

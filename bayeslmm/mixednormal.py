@@ -55,7 +55,10 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
         else pt.as_tensor_variable(lam)
         for lam, r in zip(factors, sizes, strict=True)
     ]
-    psi = [pt.as_tensor_variable(x) for x in residual]
+    if not isinstance(residual, Sequence):
+        raise DescriptionError(f"residual is a list of R's parameters, such as [rho]; got {residual!r}")
+    # plain floats would become single precision
+    psi = [pt.as_tensor_variable(np.float64(x) if isinstance(x, (int, float)) else x) for x in residual]
     wanted = [parameter.label for parameter in stats.design.residual.parameters]
     if len(psi) != len(wanted):
         raise DescriptionError(

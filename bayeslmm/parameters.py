@@ -39,7 +39,7 @@ def level_names(level: LevelDesign) -> LevelNames:
         u=u,
         sigma=f"sigma_{u}",
         corr=f"corr_{u}",
-        group=f"{level.label}_group" if taken else level.label,
+        group=f"{level.label}_{u}" if level.shadowed else f"{level.label}_group" if taken else level.label,
         effect=f"{u}_effect",
         effect_bis=f"{u}_effect_bis",
     )

@@ -58,7 +58,19 @@ def plan_elimination(design: Design) -> Plan:
         for k, level in enumerate(levels):
             if level.root is not None and level.r == 1 and columns - level.q < plan.tail_columns:
                 plan = _plan(levels, (k,), rotated=True)
-    return plan
+    return _plan(levels, ()) if _better_dense(levels, plan) else plan
+
+
+def _better_dense(levels: tuple[LevelDesign, ...], plan: Plan) -> bool:
+    """Whether one dense matrix is quicker: where every group meets every tail column, nothing is gained by blocks.
+
+    Elimination group by group does about a tenth of the operations a second that LAPACK does.
+    """
+    if not plan.tail or not (plan.rotated or any(levels[k].root is not None for k in plan.tail)):
+        return False
+    chain = sum(levels[k].q for k in plan.chain)
+    whole = plan.tail_columns + chain
+    return whole <= TAIL_LIMIT and whole**3 - plan.tail_columns**3 < 30 * chain * plan.tail_columns**2
 
 
 def _longest_chain(levels: tuple[LevelDesign, ...], able: list[int]) -> tuple[int, ...]:

@@ -101,7 +101,9 @@ class ResidualDesign:
     block : (n,) int array
         Rows of different blocks are independent.
     place : (n,) int array
-        Time of each row within its block, for "ar1".
+        Time of each row within its block, for "ar1", in steps.
+    step : int
+        What of the column of times one step is: the largest number that divides all differences within blocks.
     matrix : (n, n) array, or None
         R itself, where it is known.
     """
@@ -114,6 +116,7 @@ class ResidualDesign:
     root_weights: np.ndarray = field(default_factory=lambda: np.ones(0))
     block: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     place: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    step: int = 1
     matrix: np.ndarray | None = None
 
     @property
@@ -352,7 +355,7 @@ def _terms(made: ResidualDesign) -> tuple[Term, ...]:
                 else:  # D_a P D_b + D_b P D_a
                     L = sparse.hstack([one @ left, other @ left], format="csr")
                     M = sparse.vstack([right @ other, right @ one], format="csr")
-                if abs(L @ M).sum() > 0:
+                if (abs(L) @ (abs(M) @ np.ones(n))).any():
                     out.append(Term(left=L, right=M, coefficient=coefficient, strata=(a, b)))
     return tuple(out)
 

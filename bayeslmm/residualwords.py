@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -172,14 +171,10 @@ def _left_out(design: Design) -> str:
 
 
 def _steps(made: ResidualDesign) -> str:
-    """Times whose gaps are all multiples of a number: then rho belongs to a step that no two rows are apart."""
-    if made.residual.structure != "ar1":
+    """Times whose differences are all multiples of a number."""
+    if made.step < 2:
         return ""
-    step = gcd(*(int(gap) for gap, _ in made.gaps))
-    if step < 2:
-        return ""
-    sign = " and the data can't tell its sign" if step % 2 == 0 else ""
     return (
-        f"All times of {made.residual.time} in a series are multiples of {step} apart, but rho is the correlation of "
-        f"rows one unit apart{sign}. Count steps: divide {made.residual.time} by {step}."
+        f"All times of {made.residual.time} in a series are multiples of {made.step} apart: rho is the correlation of "
+        f"rows {made.step} apart, not one."
     )

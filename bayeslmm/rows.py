@@ -28,17 +28,17 @@ def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     root_weights = np.sqrt(_weights(residual.weights, frame)) if residual.weights else np.ones(n)
     strata, stratum = _strata(residual.by, frame)
     block, place = np.arange(n), np.zeros(n, dtype=np.int64)
-    matrix = None
+    matrix, step = None, 1
     if residual.structure in ("ar1", "cs"):
         groups = find_groups([frame[name] for name in residual.group]) if residual.group else None
         block = np.zeros(n, dtype=np.int64) if groups is None else groups.index
-        place = _times(residual, frame, block)
+        place, step = _in_steps(block, _times(residual, frame, block))
     if residual.structure == "known":
         matrix = _known(residual, frame)
         block = _components(matrix)
     return ResidualDesign(
-        residual=residual, n=n, parameters=_parameters(residual, strata, block), strata=strata, stratum=stratum,
-        root_weights=root_weights, block=block, place=place, matrix=matrix,
+        residual=residual, n=n, parameters=_parameters(residual, strata, block, step), strata=strata, stratum=stratum,
+        root_weights=root_weights, block=block, place=place, step=step, matrix=matrix,
     )  # fmt: skip
 
 
@@ -105,6 +105,24 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
     return t.astype(np.int64)
 
 
+def _in_steps(block: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, int]:
+    """Times from the first one of each series on, in steps: the largest number that divides all their differences.
+
+    Rho belongs to a step, so that it doesn't depend on the unit of time, and its sign can be told.
+
+    Examples
+    --------
+    >>> place, step = _in_steps(np.array([0, 0, 0, 1]), np.array([2000, 2004, 2010, 1999]))
+    >>> place.tolist(), step
+    ([0, 2, 5, 0], 2)
+    """
+    first = np.full(block.max(initial=0) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, block, time)
+    since = time - first[block]
+    step = max(int(np.gcd.reduce(since)), 1)
+    return since // step, step
+
+
 def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
     """R in the order of the rows, matched by label."""
     assert residual.covariance is not None  # held by Residual
@@ -144,7 +162,13 @@ def _components(matrix: np.ndarray) -> np.ndarray:
     return np.asarray(connected_components(csr_array(matrix != 0), directed=False)[1], dtype=np.int64)
 
 
-def _parameters(residual: Residual, strata: tuple[str, ...], block: np.ndarray) -> tuple[ResidualParameter, ...]:
+def _apart(residual: Residual, step: int) -> str:
+    return "one step of time" if step == 1 else f"one step of time ({step} of {residual.time})"
+
+
+def _parameters(
+    residual: Residual, strata: tuple[str, ...], block: np.ndarray, step: int
+) -> tuple[ResidualParameter, ...]:
     out = []
     if residual.structure in ("ar1", "cs"):
         largest = int(np.bincount(block).max())
@@ -162,7 +186,7 @@ def _parameters(residual: Residual, strata: tuple[str, ...], block: np.ndarray) 
                 lower=-1.0 / (largest - 1) if cs else -1.0,
                 upper=1.0,
                 reason=f"correlation of two rows within {where}"
-                + (f" (above -1/{largest - 1})" if cs else " that are one step of time apart"),
+                + (f" (above -1/{largest - 1})" if cs else f" that are {_apart(residual, step)} apart"),
             )
         )
     for label in strata[1:]:

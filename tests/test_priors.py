@@ -349,7 +349,14 @@ def level(name="u2", effects=("Intercept",), columns=None, correlated=True, labe
     columns = np.ones((len(DAYS), 1)) if columns is None else columns
     r = len(effects)
     return SimpleNamespace(
-        name=name, label=label, effects=effects, columns=columns, r=r, correlated=correlated and r > 1, known=False
+        name=name,
+        label=label,
+        effects=effects,
+        columns=columns,
+        r=r,
+        correlated=correlated and r > 1,
+        known=False,
+        root=None,
     )
 
 

@@ -32,6 +32,9 @@ def literal(residual, frame, rho, sds):
     for i in range(n):
         seen[i] = sum(groups[k] == groups[i] for k in range(i))  # the rows of the group before this one
     time = frame[residual.time].tolist() if residual.time else [seen[i] for i in range(n)]
+    # one step is the largest number that divides all differences within groups
+    apart = [time[i] - time[j] for i in range(n) for j in range(n) if groups[i] == groups[j]]
+    step = max(int(np.gcd.reduce(np.array(apart, dtype=int))), 1)
     strata = sorted(set(frame[residual.by])) if residual.by else []
     sd = [dict(zip(strata, sds, strict=True))[s] for s in frame[residual.by]] if residual.by else [1.0] * n
     weight = frame[residual.weights].tolist() if residual.weights else [1.0] * n
@@ -40,7 +43,7 @@ def literal(residual, frame, rho, sds):
             if i == j:
                 correlation = 1.0
             elif residual.structure == "ar1" and groups[i] == groups[j]:
-                correlation = rho ** abs(time[i] - time[j])
+                correlation = rho ** (abs(time[i] - time[j]) // step)
             elif residual.structure == "cs" and groups[i] == groups[j]:
                 correlation = rho
             else:

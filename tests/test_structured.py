@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.linalg import block_diag
-from structured import CASES, DATA, KGX, Structured, dense_K, dense_R, dense_V
+from structured import CASES, DATA, KG, KGX, Structured, dense_K, dense_R, dense_V
 
 import bayeslmm as blm
 from bayeslmm.collapsed import collapsed_posterior
@@ -203,3 +203,30 @@ def test_matrices_of_a_wrong_psi_are_refused():
         Structured(levels="slopes", residual="ar1").lmm().R()
     with pytest.raises(blm.DescriptionError, match="leave it out"):
         Structured(levels="slopes", residual="iid").lmm().R([0.3])
+
+
+def test_an_effect_of_relatives_beside_an_independent_one():
+    """Animal and permanent environment: the same grouping twice, once with relatives without rows."""
+    levels = (blm.Level(group="g"), blm.Level(group="g", covariance=KGX))
+    lmm = blm.LMM(blm.Hierarchy(response="y", fixed="x", levels=levels), DATA)
+    tree = lmm.sample(draws=50, chains=2, random_seed=1, progress=False)
+    assert dict(tree["posterior"].sizes) | {"g": 5, "g_u3": 8} == dict(tree["posterior"].sizes)
+    fit = lmm.reml()
+    np.testing.assert_allclose(lmm.V(fit.theta).toarray(), dense_V(lmm.design, fit.lambdas, ()), atol=1e-10)
+
+
+@pytest.mark.parametrize("factor", [7, 3600, 86400])
+def test_the_unit_of_time_does_not_matter(factor):
+    """Times in seconds, a day apart: rho belongs to a step, so the fit and its rho are the same."""
+    residual = blm.Residual(structure="ar1", group="g", time="t")
+    plain = blm.LMM("y ~ x", DATA, residual=residual).ml()
+    scaled = blm.LMM("y ~ x", DATA.assign(t=5 + factor * DATA.t), residual=residual).ml()
+    assert scaled.loglik == pytest.approx(plain.loglik, abs=1e-9)
+    np.testing.assert_allclose(scaled.psi, plain.psi, atol=1e-7)
+
+
+def test_the_prior_of_an_SD_is_that_of_an_average_group():
+    """K and 100 K are one model: sigma_u2 and its default prior are ten times smaller."""
+    one, other = (blm.LMM("y ~ x + (1 | g)", DATA, covariance={"g": K}) for K in (KG, 100 * KG))
+    widths = [lmm.priors.sd[0][0].params["sigma"] for lmm in (one, other)]
+    assert widths[0] / widths[1] == pytest.approx(10, rel=0.01)
