@@ -384,8 +384,9 @@ def _relation(forth: bool, back: bool) -> Relation:
 
 def _describe(lmm: LMM) -> str:
     hierarchy = lmm.design.hierarchy
-    more = "" if hierarchy.residual.plain else f" [residual {hierarchy.residual}]"
-    return hierarchy.formula + more
+    said = [f"known covariance of {level.label}" for level in hierarchy.levels if level.matrix is not None]
+    said += [] if hierarchy.residual.plain else [f"residual {hierarchy.residual}"]
+    return hierarchy.formula + (f" [{', '.join(said)}]" if said else "")
 
 
 def _effects(lmm: LMM) -> str:

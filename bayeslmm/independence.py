@@ -303,7 +303,8 @@ def pareto_k(log_weights: np.ndarray) -> float:
     b = 1 / x[-1] + (1 - np.sqrt(grid / (np.arange(grid) + 0.5))) / (3 * x[int(n / 4 + 0.5) - 1])
     k = np.log1p(-b[:, None] * x).mean(axis=1)
     fit = n * (np.log(-b / k) - k - 1)
-    weights = 1 / np.exp(fit - fit[:, None]).sum(axis=1)
+    with np.errstate(over="ignore"):  # a hopeless fit has weight 1 / inf
+        weights = 1 / np.exp(fit - fit[:, None]).sum(axis=1)
     centre = float((b * weights).sum() / weights.sum())
     return float((n * np.log1p(-centre * x).mean() + 5) / (n + 10))
 

@@ -93,8 +93,9 @@ class LMM:
         return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
 
     def __repr__(self) -> str:
-        residual = "" if self.hierarchy.residual.plain else f", residual {self.hierarchy.residual}"
-        return f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{residual})"
+        said = [f", known covariance of {level.label}" for level in self.design.levels if level.root is not None]
+        said += [] if self.hierarchy.residual.plain else [f", residual {self.hierarchy.residual}"]
+        return f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{''.join(said)})"
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"
