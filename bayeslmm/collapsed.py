@@ -7,7 +7,7 @@ as a weight when it is drawn (see `independence`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.criterion import EDGE
-from bayeslmm.factor import Factor, evaluate_each, evaluate_many, factorise_statistics
+from bayeslmm.factor import evaluate_and_draw, evaluate_many, factorise_statistics
 from bayeslmm.parameters import Coordinates
 from bayeslmm.priors import Prior, Priors
 from bayeslmm.residual import ResidualParameter
@@ -43,6 +43,29 @@ class Conditional:
         if z.shape[1] == 0:
             return z
         return self.mean + np.linalg.solve(np.swapaxes(self.root, -1, -2), z[..., None])[..., 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """B points of the variance parameters, as the factorisations need them.
+
+    Attributes
+    ----------
+    phi : (B, k) array
+        Log SDs, partial correlations and R's parameters.
+    lams : (B, n_lambda) array
+    coefs : (B, T) array or None
+        Coefficients of R^-1's terms.
+    logdet_R : (B,) array
+    sane : (B,) array of bool
+        False where something overflows; the others then have harmless values.
+    """
+
+    phi: np.ndarray
+    lams: np.ndarray
+    coefs: np.ndarray | None
+    logdet_R: np.ndarray
+    sane: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +238,13 @@ class CollapsedPosterior:
         n = self.stats.design.n
         return -0.5 * (n * (LOG_2PI + 2 * phi[:, 0]) + logdet + fit + shrink + logdet_H) + constant
 
+    def evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Conditional]:
+        """(log density (B,), kernel lambdas, p(beta | y, x)) at x (B, k); -inf where anything overflows."""
+        at = self._points(x)
+        logdet, T = evaluate_many(self.stats, at.lams, at.coefs)
+        conditional = self.conditional(at.phi, _finite(T))
+        return self._density(x, at, logdet, T, conditional), at.lams, conditional
+
     def evaluate_with_effects(
         self, x: np.ndarray, z: np.ndarray, z_u: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -222,28 +252,24 @@ class CollapsedPosterior:
 
         z (B, p) and z_u (B, q) are standard normals.
         """
-        beta, b = np.empty_like(z), np.empty_like(z_u)
-        phi = np.nan_to_num(self.to_log(x)[0], nan=0.0, posinf=0.0, neginf=0.0)
-        sigma = np.exp(np.clip(phi[:, 0], -300, 300))
+        at = self._points(x)
+        mean, root, beta = np.empty_like(z), np.empty((*z.shape, z.shape[1])), np.empty_like(z)
 
-        def visit(i: int, factor: Factor) -> None:
-            beta[i] = np.nan
-            if np.isfinite(factor.T).all():
-                beta[i] = self.conditional(phi[i : i + 1], factor.T[None]).draw(z[i : i + 1])[0]
-            b[i] = factor.draw(self.v(beta[i : i + 1])[0], sigma[i], z_u[i])
+        def respond(rows: slice, T: np.ndarray) -> np.ndarray:
+            given = self.conditional(at.phi[rows], _finite(T))
+            mean[rows], root[rows], beta[rows] = given.mean, given.root, given.draw(z[rows])
+            return self.v(beta[rows])
 
-        lp, lams, _ = self.evaluate(x, visit)
-        return lp, lams, beta, b
+        logdet, T, b = evaluate_and_draw(self.stats, at.lams, at.coefs, np.exp(at.phi[:, 0]), z_u, respond)
+        return self._density(x, at, logdet, T, Conditional(mean=mean, root=root)), at.lams, beta, b
 
-    def evaluate(
-        self, x: np.ndarray, visit: Callable[[int, Factor], None] | None = None
-    ) -> tuple[np.ndarray, np.ndarray, Conditional]:
-        """(log density (B,), kernel lambdas, p(beta | y, x)) at x (B, k); -inf where anything overflows."""
+    def _points(self, x: np.ndarray) -> Points:
+        """What the factorisations need at x (B, k), with harmless values where it overflows."""
         phi, _ = self.to_log(x)
-        with np.errstate(all="ignore"):  # far-away proposals overflow; they are refused below
+        with np.errstate(all="ignore"):  # far-away proposals overflow; they are refused
             lams = self.kernel_lambdas(phi)
             coefs = self.coefficients(phi)
-            logdet_R = self.log_det_R(phi)
+            logdet_R = self.log_det_R(phi) * np.ones(len(x))
         sane = (
             np.isfinite(phi).all(axis=1)
             & np.isfinite(logdet_R)
@@ -251,23 +277,26 @@ class CollapsedPosterior:
             & (np.abs(lams).max(axis=1, initial=0.0) < 1e12)
             & (np.abs(phi) < 300).all(axis=1)
         )
-        lams = np.where(sane[:, None], lams, 1.0)
-        phi = np.where(sane[:, None], phi, 0.0)
         if coefs is not None:
             sane &= (np.abs(coefs) < 1e12).all(axis=1)
-            neutral = self.stats.design.residual
-            coefs = np.where(sane[:, None], coefs, np.array(neutral.coefficients(neutral.neutral), dtype=float))
-        if visit is None:
-            logdet, T = evaluate_many(self.stats, lams, coefs)
-        else:
-            logdet, T = evaluate_each(self.stats, lams, coefs, visit)
-        logdet = logdet + logdet_R
-        sane &= np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2))
-        T = np.where(sane[:, None, None], T, np.eye(T.shape[1]))
-        conditional = self.conditional(phi, T)
-        value = np.full(len(x), -np.inf)
-        value[sane] = (self.log_likelihood(phi, logdet, T, conditional))[sane] + self.log_prior(x[sane])
-        return np.where(np.isfinite(value), value, -np.inf), lams, conditional
+            residual = self.stats.design.residual
+            coefs = np.where(sane[:, None], coefs, np.array(residual.coefficients(residual.neutral), dtype=float))
+        return Points(
+            phi=np.where(sane[:, None], phi, 0.0),
+            lams=np.where(sane[:, None], lams, 1.0),
+            coefs=coefs,
+            logdet_R=logdet_R,
+            sane=sane,
+        )
+
+    def _density(
+        self, x: np.ndarray, at: Points, logdet: np.ndarray, T: np.ndarray, conditional: Conditional
+    ) -> np.ndarray:
+        """Log density (B,) at x from what the factorisations gave; -inf where anything overflowed."""
+        with np.errstate(invalid="ignore"):
+            value = self.log_likelihood(at.phi, logdet + at.logdet_R, _finite(T), conditional) + self.log_prior(x)
+        sane = at.sane & np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2)) & np.isfinite(value)
+        return np.where(sane, value, -np.inf)
 
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Log density and gradient at one x (k,).
@@ -349,6 +378,11 @@ def _cholesky_or_nan(A: np.ndarray) -> np.ndarray:
             with suppress(np.linalg.LinAlgError):
                 out[i] = np.linalg.cholesky(one)
         return out
+
+
+def _finite(T: np.ndarray) -> np.ndarray:
+    """T (B, d, d) with identities in place of those that have overflowed."""
+    return np.where(np.isfinite(T).all(axis=(1, 2))[:, None, None], T, np.eye(T.shape[1]))
 
 
 def _log_cosh(x: np.ndarray) -> np.ndarray:

@@ -48,199 +48,186 @@ from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, tail_forward
     C_MAP,
 ) = range(13)
 
+# Planes of the work space of one group, r rows each: its own rows of products [A | B], R, E, L, X, K, s and y below.
+(GROUP, ROOT, SQUARE, LOWER, SOLVED, KEPT, WHITE, WHITER) = range(8)
+
 
 @njit
-def _semidefinite_cholesky(A, R):
-    """Upper R with R'R = A; a pivot that rounding made of zero leaves a zero row."""
-    r = A.shape[0]
+def _semidefinite_cholesky(work, r):
+    """Upper R with R'R = A, the first r columns of G; a pivot that rounding made of zero leaves a zero row."""
     for k in range(r):
-        pivot = A[k, k]
+        pivot = work[GROUP, k, k]
         for i in range(k):
-            pivot -= R[i, k] * R[i, k]
+            pivot -= work[ROOT, i, k] * work[ROOT, i, k]
         for c in range(r):
-            R[k, c] = 0.0
-        if pivot > 1e-14 * A[k, k]:
+            work[ROOT, k, c] = 0.0
+        if pivot > 1e-14 * work[GROUP, k, k]:
             root = np.sqrt(pivot)
-            R[k, k] = root
+            work[ROOT, k, k] = root
             for c in range(k + 1, r):
-                x = A[k, c]
+                x = work[GROUP, k, c]
                 for i in range(k):
-                    x -= R[i, k] * R[i, c]
-                R[k, c] = x / root
+                    x -= work[ROOT, i, k] * work[ROOT, i, c]
+                work[ROOT, k, c] = x / root
 
 
 @njit
-def _cholesky(A, L):
-    """Lower L with L L' = A, for a small positive definite A."""
-    r = A.shape[0]
+def _cholesky(work, r):
+    """Lower L with L L' = E, for a positive definite E, r x r."""
     for i in range(r):
         for j in range(i + 1):
-            x = A[i, j]
+            x = work[SQUARE, i, j]
             for k in range(j):
-                x -= L[i, k] * L[j, k]
+                x -= work[LOWER, i, k] * work[LOWER, j, k]
             if i == j:
-                L[i, i] = np.sqrt(x)
+                work[LOWER, i, i] = np.sqrt(x)
             else:
-                L[i, j] = x / L[j, j]
-                L[j, i] = 0.0
+                work[LOWER, i, j] = x / work[LOWER, j, j]
+                work[LOWER, j, i] = 0.0
 
 
 @njit
-def _eliminate(A, lam, R, E, L, F, K, X):
-    """Factor one group's small matrices.
+def _eliminate(work, lam, lo, r, F, block):
+    """Factor one group's small matrices, r x r each.
 
-    R'R = A, L L' = I + R lam lam' R', F F' = lam (I + lam' A lam)^-1 lam', K = (I + A lam lam')^-1.
+    R'R = A, L L' = I + R lam lam' R', F F' = lam (I + lam' A lam)^-1 lam', K = (I + A lam lam')^-1. The flat arrays
+    `lam` and `F` hold theirs from `lo` and from `block` on.
 
     Returns log|I + lam' A lam|.
     """
-    r = A.shape[0]
-    _semidefinite_cholesky(A, R)
+    _semidefinite_cholesky(work, r)
     for i in range(r):
         for j in range(r):
             x = 0.0
             for k in range(i, r):
-                x += R[i, k] * lam[k, j]
-            X[i, j] = x
+                x += work[ROOT, i, k] * lam[lo + k * r + j]
+            work[SOLVED, i, j] = x
     # F = lam L_D^-T with D = I + X'X
     for i in range(r):
-        for j in range(r):
+        for j in range(i + 1):
             x = 1.0 if i == j else 0.0
             for k in range(r):
-                x += X[k, i] * X[k, j]
-            E[i, j] = x
-    _cholesky(E, L)
+                x += work[SOLVED, k, i] * work[SOLVED, k, j]
+            work[SQUARE, i, j] = x
+    _cholesky(work, r)
     for i in range(r):
         for j in range(r):
-            x = lam[i, j]
+            x = lam[lo + i * r + j]
             for k in range(j):
-                x -= F[i, k] * L[j, k]
-            F[i, j] = x / L[j, j]
+                x -= F[block + i * r + k] * work[LOWER, j, k]
+            F[block + i * r + j] = x / work[LOWER, j, j]
     for i in range(r):
-        for j in range(r):
+        for j in range(i + 1):
             x = 0.0
             for k in range(r):
-                x += X[i, k] * X[j, k]
-            E[i, j] = x
+                x += work[SOLVED, i, k] * work[SOLVED, j, k]
+            work[SQUARE, i, j] = x
     logdet = 0.0
     for i in range(r):  # Cholesky factor of I + E; a pivot's excess over one is kept apart for the log
         for j in range(i + 1):
-            x = E[i, j]
+            x = work[SQUARE, i, j]
             for k in range(j):
-                x -= L[i, k] * L[j, k]
+                x -= work[LOWER, i, k] * work[LOWER, j, k]
             if i == j:
                 logdet += np.log1p(x)
-                L[i, i] = np.sqrt(1.0 + x)
+                work[LOWER, i, i] = np.sqrt(1.0 + x)
             else:
-                L[i, j] = x / L[j, j]
-                L[j, i] = 0.0
+                work[LOWER, i, j] = x / work[LOWER, j, j]
+                work[LOWER, j, i] = 0.0
+    for k in range(r):  # reciprocals, of zero pivots too: those rows stay zero
+        work[SQUARE, 0, k] = 1.0 / work[ROOT, k, k] if work[ROOT, k, k] > 0.0 else 0.0
+        work[SQUARE, 1, k] = 1.0 / work[LOWER, k, k]
     # K = R' E^-1 R^-T, column by column
     for c in range(r):
         for i in range(r):  # forward substitution with R'
             x = 1.0 if i == c else 0.0
             for k in range(i):
-                x -= R[k, i] * X[k, c]
-            X[i, c] = x / R[i, i] if R[i, i] > 0.0 else 0.0
+                x -= work[ROOT, k, i] * work[SOLVED, k, c]
+            work[SOLVED, i, c] = x * work[SQUARE, 0, i]
         for i in range(r):
-            x = X[i, c]
+            x = work[SOLVED, i, c]
             for k in range(i):
-                x -= L[i, k] * X[k, c]
-            X[i, c] = x / L[i, i]
+                x -= work[LOWER, i, k] * work[SOLVED, k, c]
+            work[SOLVED, i, c] = x * work[SQUARE, 1, i]
         for i in range(r - 1, -1, -1):
-            x = X[i, c]
+            x = work[SOLVED, i, c]
             for k in range(i + 1, r):
-                x -= L[k, i] * X[k, c]
-            X[i, c] = x / L[i, i]
+                x -= work[LOWER, k, i] * work[SOLVED, k, c]
+            work[SOLVED, i, c] = x * work[SQUARE, 1, i]
         for i in range(r):
             x = 0.0
             for k in range(i + 1):
-                x += R[k, i] * X[k, c]
-            K[i, c] = x
+                x += work[ROOT, k, i] * work[SOLVED, k, c]
+            work[KEPT, i, c] = x
     return logdet
 
 
 @njit
-def _whiten(R, L, b, s, y, c):
-    """Column c: s = R'^-1 b (zero where a pivot is), y = L^-1 s."""
-    r = R.shape[0]
-    for i in range(r):
-        x = b[i, c]
-        for k in range(i):
-            x -= R[k, i] * s[k, c]
-        s[i, c] = x / R[i, i] if R[i, i] > 0.0 else 0.0
-    for i in range(r):
-        x = s[i, c]
-        for k in range(i):
-            x -= L[i, k] * y[k, c]
-        y[i, c] = x / L[i, i]
+def _eliminate_block(work, lam, lo, r, nb, At, block, Bt, bo, F):
+    """Eliminate one group of r > 1 effects whose own rows are G = [A | B], B with nb columns.
 
-
-@njit
-def _eliminate_block(G, lam, A_out, B_out, F, K, s, y, work):
-    """Eliminate one group of r > 1 effects whose own rows are G = [A | B].
-
-    Fills A~, B~, F and K = (I + A lam lam')^-1, and per column b of B the whitened s = R'^-1 b and y = L^-1 s.
-    Returns log|I + lam' A lam|.
+    Fills A~, B~, F and K = (I + A lam lam')^-1, and per column b of B the whitened s = R'^-1 b (zero where a pivot is)
+    and y = L^-1 s. Returns log|I + lam' A lam|.
     """
-    r = lam.shape[0]
-    R, E, L, X = work[0, :r, :r], work[1, :r, :r], work[2, :r, :r], work[3, :r, :r]
-    logdet = _eliminate(G[:, :r], lam, R, E, L, F, K, X)
+    logdet = _eliminate(work, lam, lo, r, F, block)
     for b in range(r):  # X = L^-1 R, then A~ = X'X
         for a in range(r):
-            x = R[a, b]
+            x = work[ROOT, a, b]
             for k in range(a):
-                x -= L[a, k] * X[k, b]
-            X[a, b] = x / L[a, a]
+                x -= work[LOWER, a, k] * work[SOLVED, k, b]
+            work[SOLVED, a, b] = x * work[SQUARE, 1, a]
     for a in range(r):
         for b in range(r):
             x = 0.0
             for k in range(r):
-                x += X[k, a] * X[k, b]
-            A_out[a, b] = x
-    for b in range(B_out.shape[1]):
-        _whiten(R, L, G[:, r:], s, y, b)
+                x += work[SOLVED, k, a] * work[SOLVED, k, b]
+            At[block + a * r + b] = x
+    for b in range(nb):
+        for i in range(r):
+            x = work[GROUP, i, r + b]
+            for k in range(i):
+                x -= work[ROOT, k, i] * work[WHITE, k, b]
+            work[WHITE, i, b] = x * work[SQUARE, 0, i]
+        for i in range(r):
+            x = work[WHITE, i, b]
+            for k in range(i):
+                x -= work[LOWER, i, k] * work[WHITER, k, b]
+            work[WHITER, i, b] = x * work[SQUARE, 1, i]
         for a in range(r):
             x = 0.0
             for k in range(r):
-                x += K[a, k] * G[k, r + b]
-            B_out[a, b] = x
+                x += work[KEPT, a, k] * work[GROUP, k, r + b]
+            Bt[bo + a * nb + b] = x
     return logdet
 
 
 @njit
-def _subtract_at(row, columns, x, values):
-    """Subtract x * values from the given columns of a row."""
-    for j in range(columns.size):
-        row[columns[j]] -= x * values[j]
-
-
-@njit
-def _couple_tail(chain, level, g, parent, lists, columns, maps, G, F, K, Vt, Vc, Bz, S, SW):
+def _couple_tail(chain, level, g, parent, lists, columns, maps, work, F, block, Vt, Vc, Bz, S, SW):
     """Subtract one group's share from S, SW and its ancestors' rows; leave B~ of its tail columns in Bz."""
-    r = K.shape[0]
+    r = chain[level, C_EFFECTS]
     ancestors = chain[level, C_ANCESTORS]
     d = SW.shape[1]
     begin = lists[chain[level, C_LIST]]
     first = lists[chain[level, C_LIST] + g]
     nz = lists[chain[level, C_LIST] + g + 1] - first
     base = chain[level, C_TZ] + r * (first - begin)
-    Z = Bz[base : base + r * nz].reshape(r, nz)
-    unsigned = columns[first : first + nz].view(np.uint64)  # spares numba the question whether an index is negative
     for e in range(r):
         for k in range(nz):
             v = 0.0
             for a in range(r):
-                v += F[a, e] * Z[a, k]
+                v += F[block + a * r + e] * Bz[base + a * nz + k]
             Vt[e, k] = v
         for k in range(ancestors + d):
             v = 0.0
             for a in range(r):
-                v += F[a, e] * G[a, r + k]
+                v += F[block + a * r + e] * work[GROUP, a, r + k]
             Vc[e, k] = v
     for e in range(r):
         for k in range(nz):
-            row = columns[first + k]
+            row = np.uint64(columns[first + k])  # spares numba the question whether an index is negative
             v = Vt[e, k]
-            _subtract_at(S[row], unsigned[k:], v, Vt[e, k:nz])  # the columns ascend: the upper triangle
+            for j in range(k, nz):  # the columns ascend: the upper triangle
+                S[row, np.uint64(columns[first + j])] -= v * Vt[e, j]
             for w in range(d):
                 SW[row, w] -= v * Vc[e, ancestors + w]
     total = lists[chain[level, C_LIST] + chain[level, C_GROUPS]] - begin
@@ -263,10 +250,10 @@ def _couple_tail(chain, level, g, parent, lists, columns, maps, G, F, K, Vt, Vc,
         for a in range(r):
             v = 0.0
             for b in range(r):
-                v += K[a, b] * Z[b, k]
+                v += work[KEPT, a, b] * Bz[base + b * nz + k]
             Vt[a, k] = v
         for a in range(r):
-            Z[a, k] = Vt[a, k]
+            Bz[base + a * nz + k] = Vt[a, k]
 
 
 @njit
@@ -349,11 +336,7 @@ def forward(
         for i in range(s):
             for g in range(chain[i, C_GROUPS]):
                 longest = max(longest, lists[chain[i, C_LIST] + g + 1] - lists[chain[i, C_LIST] + g])
-    Gf = np.empty((largest, widest))
-    Kf = np.empty((largest, largest))
-    work = np.empty((4, largest, largest))
-    sf = np.empty((largest, widest))
-    yf = np.empty((largest, widest))
+    work = np.empty((8, max(largest, 2), max(largest, widest)))
     Vt = np.empty((largest, longest))
     Vc = np.empty((largest, widest))
     keep = np.ones((max(s, 1), largest, d))
@@ -371,72 +354,69 @@ def forward(
         level = 0
         g = group
         while True:
+            # Everything is addressed in flat arrays: a view of a few numbers costs more than the arithmetic on them.
             r = chain[level, C_EFFECTS]
-            R_ = chain[level, C_ANCESTORS]
-            nb = R_ + d
+            na = chain[level, C_ANCESTORS]
+            nb = na + d
             c = r + nb
-            front = fronts[foff[level] : foff[level + 1]].reshape(c, c)
+            fo = foff[level]
             zoff = chain[level, C_Z] + order[chain[level, C_GROUP] + g] * r
-            own = chain[level, C_ZZ] + g * r * (r + R_)
-            G = Gf[:r, :c]
-            K = Kf[:r, :r]
+            own = chain[level, C_ZZ] + g * r * (r + na)
             for a in range(r):
-                for b in range(r + R_):
-                    G[a, b] = zz[own + a * (r + R_) + b]
+                for b in range(r + na):
+                    work[GROUP, a, b] = zz[own + a * (r + na) + b]
                 for w in range(d):
-                    G[a, r + R_ + w] = ZtW[zoff + a, w] * keep[level, a, w]
+                    work[GROUP, a, r + na + w] = ZtW[zoff + a, w] * keep[level, a, w]
                 if level > 0:
                     for b in range(a, c):
-                        G[a, b] += front[a, b]
+                        work[GROUP, a, b] += fronts[fo + a * c + b]
                     for b in range(a):
-                        G[a, b] += front[b, a]
+                        work[GROUP, a, b] += fronts[fo + b * c + a]
             lo = chain[level, C_LAMBDA]
-            lm = lam[lo : lo + r * r].reshape(r, r)
             block = chain[level, C_BLOCK] + g * r * r
-            Fg = F[block : block + r * r].reshape(r, r)
-            Ag = At[block : block + r * r].reshape(r, r)
             bo = boff[level] + g * r * nb
-            Bg = Bt[bo : bo + r * nb].reshape(r, nb)
             if r == 1:
-                A = G[0, 0]
-                x = lm[0, 0] * lm[0, 0] * A
+                A = work[GROUP, 0, 0]
+                x = lam[lo] * lam[lo] * A
                 e = 1.0 + x
                 logdet += np.log1p(x)
-                Fg[0, 0] = lm[0, 0] / np.sqrt(e)
-                K[0, 0] = 1.0 / e
-                Ag[0, 0] = A / e
+                F[block] = lam[lo] / np.sqrt(e)
+                work[KEPT, 0, 0] = 1.0 / e
+                At[block] = A / e
                 for b in range(nb):
-                    Bg[0, b] = G[0, 1 + b] / e
+                    Bt[bo + b] = work[GROUP, 0, 1 + b] / e
             else:
-                logdet += _eliminate_block(G, lm, Ag, Bg, Fg, K, sf, yf, work)
+                logdet += _eliminate_block(work, lam, lo, r, nb, At, block, Bt, bo, F)
             # what is left for the ancestors and W
             top = level + 1 == s
+            position = chain[level, C_POSITION] + r
             for a in range(nb):
-                ina = inspan[level, chain[level, C_POSITION] + r + a] if a < R_ else winspan[level, a - R_]
+                ina = inspan[level, position + a] if a < na else winspan[level, a - na]
                 for b in range(a, nb):
-                    inb = inspan[level, chain[level, C_POSITION] + r + b] if b < R_ else winspan[level, b - R_]
+                    inb = inspan[level, position + b] if b < na else winspan[level, b - na]
                     if r == 1:
-                        full = G[0, 1 + a] * Bg[0, b]
+                        full = work[GROUP, 0, 1 + a] * Bt[bo + b]
                         if ina or inb:
-                            x = full / G[0, 0] if G[0, 0] > 0.0 else 0.0
+                            x = full / work[GROUP, 0, 0] if work[GROUP, 0, 0] > 0.0 else 0.0
                         else:
-                            x = front[1 + a, 1 + b] - full * lm[0, 0] * lm[0, 0]
+                            x = fronts[fo + (1 + a) * c + 1 + b] - full * lam[lo] * lam[lo]
                     else:
                         x = 0.0
                         for k in range(r):
-                            x += yf[k, a] * yf[k, b]
+                            x += work[WHITER, k, a] * work[WHITER, k, b]
                         if not (ina or inb):
                             for k in range(r):
-                                x -= sf[k, a] * sf[k, b]
-                            x += front[r + a, r + b]
+                                x -= work[WHITE, k, a] * work[WHITE, k, b]
+                            x += fronts[fo + (r + a) * c + r + b]
                     if top:
                         T[a, b] += x
                     else:
                         fronts[foff[level + 1] + a * nb + b] += x
             if tail is not None and nt > 0:
-                _couple_tail(chain, level, g, parent, lists, columns, maps, G, Fg, K, Vt, Vc, Bz, S, SW)
+                _couple_tail(chain, level, g, parent, lists, columns, maps, work, F, block, Vt, Vc, Bz, S, SW)
             if level > 0:
-                front[:, :] = 0.0
+                for k in range(fo, fo + c * c):
+                    fronts[k] = 0.0
             if top:
                 break
             mother = parent[chain[level, C_GROUP] + g]

@@ -13,10 +13,12 @@ import numpy as np
 
 from bayeslmm import threads
 from bayeslmm.blocks import Structure
-from bayeslmm.kernel import NO_TERMS, ascend, descend
+from bayeslmm.kernel import NO_TERMS, ascend, descend, workspace
 from bayeslmm.statistics import Statistics
 
 COLUMNS = 64  # right-hand sides that are solved for together
+PIECE = 256  # factorisations that are kept at a time, where their parts have
+PARTS = 500_000  # no more numbers than this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +106,14 @@ class Factor:
         variances = np.zeros(st.n_blocks)
         gradient = np.zeros(st.n_lambda)
         outputs = (b, variances, gradient, zz, zt, zz_tail)
-        ascend(st, self.parts, self.lam, pullback=(np.ascontiguousarray(Tbar), float(a), st.voff, *outputs))
+        ascend(st, self.parts, self.lam[None], pullback=(np.ascontiguousarray(Tbar), float(a), st.voff, *outputs))
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
         """B ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
         b = np.zeros((1, self.structure.q))
         given = (np.ascontiguousarray(v)[None], np.array([sigma], dtype=float), np.ascontiguousarray(z)[None])
-        ascend(self.structure, self.parts, self.lam, draws=(*given, b))
+        ascend(self.structure, self.parts, self.lam[None], draws=(*given, b))
         return b[0]
 
 
@@ -165,7 +167,7 @@ def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, t
 def _threads(stats: Statistics, evaluations: int) -> int:
     """Threads for a batch: starting them costs more than a small batch does."""
     numbers = stats.structure.zz.size + stats.structure.zt.size + stats.structure.q + stats.structure.zz_tail.size
-    return threads.workers() if evaluations * numbers > 300_000 else 1
+    return threads.workers() if evaluations * numbers > 20_000 else 1
 
 
 def evaluate_many(
@@ -188,23 +190,40 @@ def evaluate_many(
     return logdets, Ts
 
 
-def evaluate_each(
-    stats: Statistics, lams: np.ndarray, coefs: np.ndarray | None, visit: Callable[[int, Factor], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `evaluate_many`, and every factor is shown to `visit` while it is in hand: for large tails."""
+def evaluate_and_draw(
+    stats: Statistics,
+    lams: np.ndarray,
+    coefs: np.ndarray | None,
+    sigma: np.ndarray,
+    z: np.ndarray,
+    respond: Callable[[slice, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `evaluate_many`, and random effects (B, q), on the kernels' basis, from the same factorisations.
+
+    Parameters
+    ----------
+    sigma, z : (B,) and (B, q) arrays
+        Residual SDs, and standard normals.
+    respond : callable
+        From some of the rows (a slice) and their T to the data W v that the effects are conditioned on: v (rows, d).
+    """
+    lams, sigma, z = (np.ascontiguousarray(x) for x in (lams, sigma, z))
     d = stats.WtW.shape[0]
-    logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
+    logdets, Ts, b = np.empty(len(lams)), np.empty((len(lams), d, d)), np.empty((len(lams), stats.structure.q))
+    piece = min(PIECE, max(1, PARTS // sum(part.size for part in workspace(stats.structure, d))))
 
     def task(lo: int, hi: int) -> None:
-        for i in range(lo, hi):
-            own = stats if coefs is None else stats.summed(coefs[i])
-            factor = factorise_statistics(own, lams[i])
-            logdets[i], Ts[i] = factor.logdet, factor.T
-            visit(i, factor)
+        for first in range(lo, hi, piece):
+            rows = slice(first, min(first + piece, hi))
+            own, terms = _summing(stats, None if coefs is None else coefs[rows])
+            given = (own.structure, own.winspan, own.ZtW, own.WtW)
+            logdets[rows], Ts[rows], parts = descend(*given, lams[rows], terms, keep=True)
+            v = np.ascontiguousarray(respond(rows, Ts[rows]))
+            ascend(own.structure, parts, lams[rows], draws=(v, sigma[rows], z[rows], b[rows]))
 
     with threads.one_blas_thread():
-        threads.share(task, len(lams), threads.workers())
-    return logdets, Ts
+        threads.share(task, len(lams), _threads(stats, len(lams)))
+    return logdets, Ts, b
 
 
 def draw_many(

@@ -20,6 +20,9 @@ from bayeslmm.descent import descend
 from bayeslmm.errors import SamplingError
 from bayeslmm.progress import Progress
 
+EFFECTS = 30_000_000
+"""Random effects times draws up to which they are drawn with the proposals, accepted or not, from one factorisation."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
@@ -149,12 +152,6 @@ def weigh(
     return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - proposal.logpdf(x), b=drawn)
 
 
-def _effects_with_states(posterior: CollapsedPosterior, draws: int) -> bool:
-    """Whether random effects are proposed with the state: where a factorisation costs much more than a draw."""
-    stats = posterior.stats
-    return stats.plan.tail_columns >= 100 and draws * stats.structure.q < 60_000_000
-
-
 def _piece(posterior: CollapsedPosterior) -> int:
     """Draws between two reports of progress: many where an evaluation is cheap."""
     structure = posterior.stats.structure
@@ -230,7 +227,7 @@ def run_chains(
         x = np.concatenate([proposal.draw(r, draws) for r in rngs])
         z = np.concatenate([r.standard_normal((draws, p)) for r in rngs])
         z_u = None
-        if _effects_with_states(posterior, chains * draws):
+        if chains * draws * posterior.stats.structure.q < EFFECTS:
             z_u = np.concatenate([r.standard_normal((draws, posterior.stats.structure.q)) for r in rngs])
         fresh = weigh(posterior, proposal, x, z, progress, z_u)
         _require_support(fresh)

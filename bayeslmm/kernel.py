@@ -47,8 +47,10 @@ def _walk(tail, tables, winspan, products, parts, ready, lams, logdets, Ts, term
     At, Bt, Bz, F, S, SW, Lt = parts
     zzs, zz_tails, zts, ZtWs, WtWs, coefs = terms
     v, sigma, z, b = draws
+    slots = At.shape[0]
     for i in range(lams.shape[0]):
-        if not ready and _same(lams, i) and (coefs.shape[0] == 0 or _same(coefs, i)):
+        k = min(i, slots - 1)
+        if not ready and slots == 1 and _same(lams, i) and (coefs.shape[0] == 0 or _same(coefs, i)):
             logdets[i] = logdets[i - 1]
             Ts[i] = Ts[i - 1]
         elif not ready:
@@ -60,26 +62,29 @@ def _walk(tail, tables, winspan, products, parts, ready, lams, logdets, Ts, term
                 _sum_terms(coefs[i], WtWs, WtW.reshape(WtW.size))
             logdets[i] = forward(
                 chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lams[i], ZtW, WtW,
-                At, Bt, Bz, F, S, SW, Lt, Ts[i],
+                At[k], Bt[k], Bz[k], F[k], S[k], SW[k], Lt[k], Ts[i],
             )  # fmt: skip
         if v.shape[0] > 0:
-            draw(chain, tail, parent, order, lists, columns, lams[i], Bt, Bz, F, SW, Lt, v[i], sigma[i], z[i], b[i])
+            draw(
+                chain, tail, parent, order, lists, columns, lams[i], Bt[k], Bz[k], F[k], SW[k], Lt[k],
+                v[i], sigma[i], z[i], b[i],
+            )  # fmt: skip
     Tbar, a, voff, modes, variances, gradient, zz_bar, zt_bar, tail_bar = pullback
     if Tbar.shape[0] > 0:
         backward(
-            chain, tail, parent, order, lists, columns, maps, lams[0], At, Bt, Bz, F, S, SW, Lt, Tbar, a, voff,
-            modes, variances, gradient, zz_bar, zt_bar, tail_bar,
+            chain, tail, parent, order, lists, columns, maps, lams[0], At[0], Bt[0], Bz[0], F[0], S[0], SW[0], Lt[0],
+            Tbar, a, voff, modes, variances, gradient, zz_bar, zt_bar, tail_bar,
         )  # fmt: skip
 
 
-def workspace(st: Structure, d: int) -> tuple[np.ndarray, ...]:
-    """Empty arrays (At, Bt, Bz, F, S, SW, Lt) for one factorisation with d columns of W."""
+def workspace(st: Structure, d: int, slots: int = 1) -> tuple[np.ndarray, ...]:
+    """Empty arrays (At, Bt, Bz, F, S, SW, Lt) for so many factorisations with d columns of W."""
     blocks = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] ** 2).sum())
     bt = int((st.chain[:, C_GROUPS] * st.chain[:, C_EFFECTS] * (st.chain[:, C_ANCESTORS] + d)).sum())
     q = st.zz_tail.shape[0]
     return (
-        np.empty(blocks), np.empty(bt), np.empty(st.zt.size), np.empty(blocks),
-        np.empty((q, q)), np.empty((q, d)), np.empty((q, q)),
+        np.empty((slots, blocks)), np.empty((slots, bt)), np.empty((slots, st.zt.size)), np.empty((slots, blocks)),
+        np.empty((slots, q, q)), np.empty((slots, q, d)), np.empty((slots, q, q)),
     )  # fmt: skip
 
 
@@ -98,6 +103,7 @@ def descend(
     lams: np.ndarray,
     terms: tuple[np.ndarray, ...] = NO_TERMS,
     draws: tuple[np.ndarray, ...] = NO_DRAWS,
+    keep: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """(log|V0| (B,), T (B, d, d), the last factorisation's parts) at B kernel lambda vectors.
 
@@ -108,9 +114,12 @@ def descend(
         structure's own products, ZtW and WtW are overwritten.
     draws : (v, sigma, z, b)
         Data W v (B, d), sigma (B,) and standard normals z (B, q), for draws of the random effects into b (B, q).
+    keep : bool
+        Whether to return the parts of all B factorisations.
     """
     d = WtW.shape[0]
-    logdets, Ts, parts = np.empty(len(lams)), np.empty((len(lams), d, d)), workspace(st, d)
+    logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
+    parts = workspace(st, d, len(lams) if keep else 1)
     products = (st.zz, st.zz_tail, st.zt, ZtW, WtW)
     _call(st, winspan, products, parts, False, lams, logdets, Ts, terms, draws, NO_PULLBACK)
     return logdets, Ts, parts
@@ -119,19 +128,19 @@ def descend(
 def ascend(
     st: Structure,
     parts: tuple[np.ndarray, ...],
-    lam: np.ndarray,
+    lams: np.ndarray,
     draws: tuple = NO_DRAWS,
     pullback: tuple = NO_PULLBACK,
 ) -> None:
-    """From the root of a factorisation back to the leaves: fill the outputs among `draws` and `pullback`.
+    """From the root of factorisations back to the leaves: fill the outputs among `draws` and `pullback`.
 
     Parameters
     ----------
     draws : (v, sigma, z, b)
         As in `descend`.
     pullback : (Tbar, a, voff, b, variances, gradient, zz, zt, zz_tail)
-        As in `backsolve.backward`.
+        As in `backsolve.backward`, for the first of them.
     """
     products = (st.zz, st.zz_tail, st.zt, _MATRIX, _MATRIX)
     nothing = np.empty((0, 0, 0))
-    _call(st, NO_MASK, products, parts, True, lam[None], _VECTOR, nothing, NO_TERMS, draws, pullback)
+    _call(st, NO_MASK, products, parts, True, lams, _VECTOR, nothing, NO_TERMS, draws, pullback)

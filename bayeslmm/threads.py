@@ -51,6 +51,8 @@ def share(task: Callable[[int, int], None], n: int, threads: int) -> None:
     if len(pieces) == 1:
         task(*pieces[0])
         return
-    with ThreadPoolExecutor(len(pieces)) as pool:
-        for done in [pool.submit(task, lo, hi) for lo, hi in pieces]:
+    with ThreadPoolExecutor(len(pieces) - 1) as pool:
+        others = [pool.submit(task, lo, hi) for lo, hi in pieces[1:]]
+        task(*pieces[0])
+        for done in others:
             done.result()
