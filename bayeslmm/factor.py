@@ -210,7 +210,8 @@ def evaluate_and_draw(
     lams, sigma, z = (np.ascontiguousarray(x) for x in (lams, sigma, z))
     d = stats.WtW.shape[0]
     logdets, Ts, b = np.empty(len(lams)), np.empty((len(lams), d, d)), np.empty((len(lams), stats.structure.q))
-    piece = min(PIECE, max(1, PARTS // sum(part.size for part in workspace(stats.structure, d))))
+    size = 1 + sum(part.size for part in workspace(stats.structure, d))
+    piece = min(PIECE, max(1, PARTS // size))
 
     def task(lo: int, hi: int) -> None:
         for first in range(lo, hi, piece):

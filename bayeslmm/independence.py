@@ -1,4 +1,4 @@
-"""An exact sampler for a few variance parameters: independence Metropolis with an adapted multivariate t proposal.
+"""An exact sampler for a few variance parameters: independence Metropolis with an adapted, skewed multivariate t proposal.
 
 Mode and curvature of the collapsed posterior give a first proposal; rounds of importance sampling match its
 moments to the posterior's. The chains then accept or reject independent proposals, so they are ordinary MCMC
@@ -10,8 +10,7 @@ Sources: Geweke (1989) and Tierney (1994) for the method; Vehtari, Simpson, Gelm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,39 +18,10 @@ from bayeslmm.collapsed import CollapsedPosterior, log_prior_beta
 from bayeslmm.descent import descend
 from bayeslmm.errors import SamplingError
 from bayeslmm.progress import Progress
+from bayeslmm.proposal import Proposal, proposal_at
 
 EFFECTS = 30_000_000
 """Random effects times draws up to which they are drawn with the proposals, accepted or not, from one factorisation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """A multivariate t folded at lower bounds: mean (k,), lower factor of the scale matrix (k, k), bounds (k,)."""
-
-    mean: np.ndarray
-    root: np.ndarray
-    lower: np.ndarray
-    dof: float = 6.0
-
-    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """N draws, (n, k); what falls below a bound is reflected."""
-        z = rng.standard_normal((n, self.mean.size))
-        x = self.mean + (z @ self.root.T) * np.sqrt(self.dof / rng.chisquare(self.dof, n))[:, None]
-        return np.where(x < self.lower, 2 * self.lower - x, x)
-
-    def logpdf(self, x: np.ndarray) -> np.ndarray:
-        """Log density up to a constant: a sum over the sides from which x may have been reflected."""
-        sd = np.sqrt(np.einsum("ij,ij->i", self.root, self.root))
-        near = [k for k in range(self.mean.size) if self.mean[k] - self.lower[k] < 30 * sd[k]][:8]
-        terms = []
-        for sides in product((False, True), repeat=len(near)):
-            image = x.copy()
-            for k, reflected in zip(near, sides, strict=True):
-                if reflected:
-                    image[:, k] = 2 * self.lower[k] - x[:, k]
-            z = np.linalg.solve(self.root, (image - self.mean).T)
-            terms.append(-0.5 * (self.dof + self.mean.size) * np.log1p(np.einsum("ij,ij->j", z, z) / self.dof))
-        return np.logaddexp.reduce(terms, axis=0) - np.log(np.diag(self.root)).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +79,19 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
             return 1e50, np.zeros_like(x)
         return -value, -gradient
 
-    start = min(posterior.starts(), key=lambda x: objective(x)[0])
-    if not np.isfinite(objective(start)[0]) or objective(start)[0] > 1e49:
+    starts = posterior.starts()
+    found = [objective(x)[0] for x in starts]
+    start = starts[int(np.argmin(found))]
+    if min(found) > 1e49:
         raise SamplingError(
             "The posterior density is zero at the starting point: the priors and the data exclude each other. "
             "Look at lmm.priors.table(): a bounded prior may be on the wrong scale (units of y)."
         )
     lower, upper = np.array(posterior.box(start)).T
-    x = descend(objective, start, lower, upper, ftol=1e-9, iterations=200)
-    step = 1e-3
-    rows = [(objective(x + step * e)[1] - objective(x - step * e)[1]) / (2 * step) for e in np.eye(x.size)]
-    H = (np.array(rows) + np.array(rows).T) / 2
+    x = descend(objective, start, lower, upper, gtol=0.02, ftol=1e-6, iterations=200)  # a proposal needs no more
+    gradient, step = objective(x)[1], 1e-3
+    H = np.array([(objective(x + step * e)[1] - gradient) / step for e in np.eye(x.size)])
+    H = (H + H.T) / 2
     values, vectors = np.linalg.eigh(H)
     return x, (vectors * np.clip(np.abs(values), 0.05, None)) @ vectors.T
 
@@ -158,16 +130,6 @@ def _piece(posterior: CollapsedPosterior) -> int:
     return max(64, 20_000_000 // (structure.zz.size + structure.zt.size + structure.zz_tail.size + 1000))
 
 
-def match_moments(proposal: Proposal, batch: Batch) -> Proposal:
-    """Move the proposal to the weighted mean and covariance of its draws, keeping some of its shape if few count."""
-    w = _tempered(batch.weights)
-    mean = w @ batch.x
-    centred = batch.x - mean
-    cov = (centred * w[:, None]).T @ centred
-    keep = 1 / (1 + 0.1 * w.size * batch.efficiency / mean.size)
-    return replace(proposal, mean=mean, root=_root((1 - keep) * cov + keep * proposal.root @ proposal.root.T))
-
-
 def pool(proposals: Sequence[Proposal], batches: Sequence[Batch]) -> Batch:
     """The draws of rounds of equal size, weighted as draws of the mixture of their proposals.
 
@@ -189,8 +151,8 @@ def adapt(
     k, p = mode.size, posterior.stats.design.p
     posterior, slope = posterior.shifted(mode)
     centre = np.where(posterior.shift > 0, mode + np.log(2.0), mode)
-    proposal = Proposal(mean=centre, root=_root(slope[:, None] * np.linalg.inv(H) * slope), lower=posterior.lower)
-    n = 60 * (k + 1)
+    proposal = proposal_at(centre, slope[:, None] * np.linalg.inv(H) * slope, posterior.lower)
+    n = 40 * (k + 1)
     progress.stage("adapting the proposal", 3 * n)
     proposals: list[Proposal] = []
     batches: list[Batch] = []
@@ -200,10 +162,10 @@ def adapt(
         _require_support(batches[-1])
         pooled = pool(proposals, batches)
         efficiencies = [batch.efficiency for batch in batches]
-        if efficiencies[-1] > 0.85:
+        if efficiencies[-1] > 0.93:
             break
-        proposal = match_moments(proposal, pooled)
-        if len(batches) > 1 and efficiencies[-1] < 1.1 * efficiencies[-2]:
+        proposal = proposal.matched(pooled.x, pooled.weights)
+        if len(batches) > 1 and efficiencies[-1] < 1.03 * efficiencies[-2]:
             break
     return posterior, proposal, pooled
 
@@ -236,7 +198,7 @@ def run_chains(
         shape = pareto_k(np.concatenate([batch.log_weight, fresh.log_weight]) if few else fresh.log_weight)
         if attempt or (shape < 0.6 and fresh.efficiency > 0.3):
             break
-        proposal, batch = match_moments(proposal, fresh), fresh
+        proposal, batch = proposal.matched(fresh.x, fresh.weights), fresh
     first = rng.choice(batch.lp.size, size=chains, p=batch.weights)
     starting = batch.lp[first] - proposal.logpdf(batch.x[first])
     log_u = np.log(np.stack([r.random(draws) for r in rngs]))
@@ -309,14 +271,3 @@ def pareto_k(log_weights: np.ndarray) -> float:
 def _require_support(batch: Batch) -> None:
     if not np.isfinite(batch.log_weight).any():
         raise SamplingError("No draw of the proposal has positive posterior density; use sampler='nuts'.")
-
-
-def _tempered(weights: np.ndarray) -> np.ndarray:
-    """Truncate the largest weights at sqrt(n) times their mean (Ionides 2008)."""
-    w = np.minimum(weights, weights.mean() * np.sqrt(weights.size))
-    return w / w.sum()
-
-
-def _root(cov: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh((cov + cov.T) / 2)
-    return np.linalg.cholesky((vectors * np.maximum(values, 1e-10 * values.max())) @ vectors.T)
