@@ -18,8 +18,8 @@ from pathlib import Path
 from tests.benchmarks.cases import CASES, WARM_UP, Case, bambi_terms
 from tests.benchmarks.diagnosis import as_columns, diagnose
 
-SIZES = (110, 130, 160, 200, 260, 300, 350, 400, 450, 500, 600, 700, 800, 1000, 1300, 1600, 2000, 4000, 8000)
-"""Draws per chain that `warm` tries."""
+SIZES = tuple(sorted({10 * round(10 * 1.05**k) for k in range(91)}))
+"""Draws per chain that `warm` tries: 100 to 8,000, in steps of some 5 %."""
 DISTRIBUTIONS = {"bayeslmm": "bayeslmm", "nutpie": "nutpie", "bambi": "bambi", "mixedlm": "mixedlm",
                  "lme-python": "lme-python"}  # fmt: skip
 
