@@ -1,4 +1,4 @@
-"""An exact sampler for a few variance parameters: independence Metropolis with an adapted, skewed multivariate t proposal.
+"""An exact sampler for a few variance parameters: independence Metropolis with an adapted, skewed t proposal.
 
 Mode and curvature of the collapsed posterior give a first proposal; rounds of importance sampling match its
 moments to the posterior's. The chains then accept or reject independent proposals, so they are ordinary MCMC

@@ -1,9 +1,13 @@
 """The collapsed sampler is exact: its moments are those of the posterior integrated on a grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy.stats import skew as skewness
+from scipy.stats import t
 
 import bayeslmm as blm
 from bayeslmm import factor, independence, sampling
@@ -11,6 +15,7 @@ from bayeslmm.collapsed import collapsed_posterior
 from bayeslmm.errors import DescriptionError, SamplingError
 from bayeslmm.parameters import corr_cholesky
 from bayeslmm.progress import Progress
+from bayeslmm.proposal import proposal_at
 
 MODELS = "models/data/"
 
@@ -143,16 +148,32 @@ def test_prior_of_the_correlation_is_lkj():
     assert difference[1] - difference[0] == pytest.approx(expected[1] - expected[0], rel=1e-12)
 
 
-def test_folded_proposal_is_normalised():
-    proposal = independence.Proposal(mean=np.array([0.3]), root=np.array([[0.8]]), lower=np.array([0.0]))
+@pytest.mark.parametrize("skew", [0.0, 0.4, -0.4])
+def test_the_skewed_and_folded_proposal_is_normalised(skew):
+    first = proposal_at(np.array([0.3]), np.array([[0.64]]), np.array([0.0]))
+    proposal = replace(first, skew=np.array([skew]))
     x = np.linspace(0, 400, 2_000_001)[:, None]
-    from scipy.stats import t
-
-    constant = t.logpdf(0, 6)  # logpdf is up to the constant of the t density
+    constant = t.logpdf(0, proposal.dof)  # logpdf is up to the constant of the t density
     mass = np.trapezoid(np.exp(proposal.logpdf(x) + constant), x[:, 0])
     assert mass == pytest.approx(1.0, abs=1e-6)
-    draws = proposal.draw(np.random.default_rng(0), 1000)
+    draws = proposal.draw(np.random.default_rng(0), 40_000)[:, 0]
     assert draws.min() >= 0
+    cdf = np.trapezoid(np.exp(proposal.logpdf(x) + constant)[: 5 * 1000 + 1], x[: 5 * 1000 + 1, 0])  # up to 1
+    assert abs((draws < 1).mean() - cdf) < 4 * np.sqrt(cdf * (1 - cdf) / draws.size)  # four standard errors
+
+
+def test_the_proposal_takes_over_location_spread_and_skewness():
+    """Matched to many draws of a gamma law and of a normal, correlated: its own draws have the same three moments."""
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((20_000, 2))
+    x = np.column_stack([rng.gamma(9.0, size=20_000) + z[:, 0], 5 + z[:, 0] + 2 * z[:, 1]])  # skewness 0.57 and 0
+    far = np.full(2, -np.inf)
+    proposal = proposal_at(np.zeros(2), np.eye(2), far).matched(x, np.ones(len(x)))
+    like_a_normal = replace(proposal, dof=1e6)
+    mine = like_a_normal.draw(rng, 200_000)
+    assert mine.mean(axis=0) == pytest.approx(x.mean(axis=0), abs=0.05)
+    assert np.cov(mine.T) == pytest.approx(np.cov(x.T), rel=0.05)
+    assert skewness(mine) == pytest.approx(skewness(x), abs=0.06)
 
 
 def test_same_seed_same_draws_on_any_number_of_workers(dyestuff2, monkeypatch):

@@ -22,7 +22,7 @@ ORDER = [
     *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "rows", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
-    *("criterion", "surface", "profile", "likelihood", "collapsed", "independence"),
+    *("criterion", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
     *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
     *("matrices", "henderson", "equations", "family", "equivalence", "lmm"),
