@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
+
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def njit(function):
@@ -11,6 +15,11 @@ def njit(function):
     Where no folder can be written, the kernels are compiled anew in every process.
     """
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # numba found nowhere to write
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(**OPTIONS)(function)
+
+
+def inlined(function):
+    """Compile into the caller: for a function with many arrays, whose references cost more to count than its work."""
+    return numba.njit(inline="always", **OPTIONS)(function)

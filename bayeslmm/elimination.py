@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.compiling import njit
+from bayeslmm.compiling import inlined, njit
 from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, tail_forward
 
 # Columns of the table `chain`, one row per level of the nested chain, leaf first.
@@ -201,7 +201,7 @@ def _eliminate_block(work, lam, lo, r, nb, At, block, Bt, bo, F):
     return logdet
 
 
-@njit
+@inlined
 def _couple_tail(chain, level, g, parent, lists, columns, maps, work, F, block, Vt, Vc, Bz, S, SW):
     """Subtract one group's share from S, SW and its ancestors' rows; leave B~ of its tail columns in Bz."""
     r = chain[level, C_EFFECTS]

@@ -211,14 +211,15 @@ def evaluate_and_draw(
     d = stats.WtW.shape[0]
     logdets, Ts, b = np.empty(len(lams)), np.empty((len(lams), d, d)), np.empty((len(lams), stats.structure.q))
     size = 1 + sum(part.size for part in workspace(stats.structure, d))
-    piece = min(PIECE, max(1, PARTS // size))
+    piece = min(PIECE, len(lams), max(1, PARTS // size))
 
     def task(lo: int, hi: int) -> None:
+        parts = workspace(stats.structure, d, piece)
         for first in range(lo, hi, piece):
             rows = slice(first, min(first + piece, hi))
             own, terms = _summing(stats, None if coefs is None else coefs[rows])
             given = (own.structure, own.winspan, own.ZtW, own.WtW)
-            logdets[rows], Ts[rows], parts = descend(*given, lams[rows], terms, keep=True)
+            logdets[rows], Ts[rows], _ = descend(*given, lams[rows], terms, parts=parts)
             v = np.ascontiguousarray(respond(rows, Ts[rows]))
             ascend(own.structure, parts, lams[rows], draws=(v, sigma[rows], z[rows], b[rows]))
 

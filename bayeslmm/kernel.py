@@ -103,9 +103,9 @@ def descend(
     lams: np.ndarray,
     terms: tuple[np.ndarray, ...] = NO_TERMS,
     draws: tuple[np.ndarray, ...] = NO_DRAWS,
-    keep: bool = False,
+    parts: tuple[np.ndarray, ...] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """(log|V0| (B,), T (B, d, d), the last factorisation's parts) at B kernel lambda vectors.
+    """(log|V0| (B,), T (B, d, d), the factorisations' parts) at B kernel lambda vectors.
 
     Parameters
     ----------
@@ -114,12 +114,12 @@ def descend(
         structure's own products, ZtW and WtW are overwritten.
     draws : (v, sigma, z, b)
         Data W v (B, d), sigma (B,) and standard normals z (B, q), for draws of the random effects into b (B, q).
-    keep : bool
-        Whether to return the parts of all B factorisations.
+    parts : tuple of arrays, optional
+        A `workspace` to fill, of one slot or of at least B; of one slot as a rule, for the last factorisation.
     """
     d = WtW.shape[0]
     logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
-    parts = workspace(st, d, len(lams) if keep else 1)
+    parts = workspace(st, d) if parts is None else parts
     products = (st.zz, st.zz_tail, st.zt, ZtW, WtW)
     _call(st, winspan, products, parts, False, lams, logdets, Ts, terms, draws, NO_PULLBACK)
     return logdets, Ts, parts

@@ -163,7 +163,8 @@ def run_warm(o: argparse.Namespace) -> dict:
                 break
         result = {"draws": size * o.chains, "min_ess": least, "seconds": statistics.median(times),
                   "fits": len(times), "note": tree.attrs["note"]}  # fmt: skip
-        needed = min(size * o.chains * target / max(least, 1.0), SIZES[-1] * o.chains)
+        # the least ESS of thousands of effects looks worse than it is after few draws: go up in small steps
+        needed = size * o.chains * min(target / max(least, 1.0), 1.25)
         ahead = result["seconds"] * needed / (size * o.chains)
         if least >= target or time.perf_counter() - start + ahead > 0.8 * o.timeout:
             break
