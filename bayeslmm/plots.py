@@ -258,6 +258,7 @@ def _unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray | None:
 def design_matrix(lmm: LMM, ax: Axes | None = None) -> Figure:
     """Draw where Z transposed is not zero, one band per level; a large matrix is drawn in cells."""
     from matplotlib.colors import ListedColormap
+    from matplotlib.ticker import MaxNLocator
 
     design = lmm.design
     heights = [level.q for level in design.levels]
@@ -291,6 +292,7 @@ def design_matrix(lmm: LMM, ax: Axes | None = None) -> Figure:
     a.set_xlabel("row of the data")
     fill = 100 * design.Z.nnz / max(1, n * design.q)
     _tidy(a, f"Z transposed: {design.q} x {n}, {fill:.3g} % not zero", left=False)
+    a.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     return figure
 
 

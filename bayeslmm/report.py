@@ -334,7 +334,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
 h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 h3 { font-size: 1rem; margin: 1.4rem 0 0.3rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; width: fit-content; max-width: min(100vw - 2rem, 50vw + 28rem); }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.55rem; text-align: right; white-space: nowrap; }
 tbody th { text-align: left; font-weight: 500; } thead tr:last-child th { border-bottom: 1px solid #888; }
@@ -347,5 +347,5 @@ pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; font-size: 0.85rem
 figure { margin: 1.2rem 0; break-inside: avoid; } img { max-width: 100%; min-width: 34rem; height: auto; }
 figcaption { font-size: 0.9rem; color: #444; max-width: 46rem; }
 @media print { body { max-width: none; font-size: 11px; }
-  .scroll { overflow: visible; } img { min-width: 0; } }
+  .scroll { overflow: visible; max-width: none; } img { min-width: 0; } }
 """
