@@ -52,6 +52,8 @@ class LevelDesign:
     shadowed : bool
         Whether an earlier level has the same grouping with other groups (fewer relatives), so that it needs a
         dimension of its own.
+    twins : int
+        How many earlier levels have the same grouping and one of these effects, told apart by their covariance.
     root : (m, m) array, or None
         Lower triangular L of the groups' known covariance K = L L'; None where groups are independent.
     """
@@ -65,12 +67,18 @@ class LevelDesign:
     keys: tuple[tuple[str, ...], ...] = ()
     relatives: int = 0
     shadowed: bool = False
+    twins: int = 0
     root: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
         """Name of the grouping, "class:school"."""
         return self.level.label
+
+    @property
+    def tag(self) -> str:
+        """Name in tables, which no other level has with these effects: "animal", or "animal.1" for a twin."""
+        return f"{self.label}.{self.twins}" if self.twins else self.label
 
     @property
     def m(self) -> int:
@@ -114,7 +122,7 @@ class LevelDesign:
     @cached_property
     def labels(self) -> pd.MultiIndex:
         """Names of the columns of Z: level, group, effect."""
-        return pd.MultiIndex.from_product([[self.label], self.groups, self.effects], names=["level", "group", "effect"])
+        return pd.MultiIndex.from_product([[self.tag], self.groups, self.effects], names=["level", "group", "effect"])
 
 
 class _Rows:
@@ -348,6 +356,9 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
                 keys=keys,
                 relatives=len(groups) - len(found.labels),
                 shadowed=any(other.label == level.label and other.groups != groups for other in levels),
+                twins=sum(
+                    other.label == level.label and not set(other.effects).isdisjoint(encoder.names) for other in levels
+                ),
                 root=root,
             )
         )

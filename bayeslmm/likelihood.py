@@ -118,7 +118,7 @@ class LikelihoodFit:
             for j in range(0 if level.known else level.r):
                 for i in range(j, level.r) if level.correlated else [j]:
                     both = level.effects[i] if i == j else f"{level.effects[i]}.{level.effects[j]}"
-                    index.append(f"{level.label}.{both}")
+                    index.append(f"{level.tag}.{both}")
                     values.append(lam[i, j])
         return pd.Series(values, index=index, name="theta", dtype=float)
 
@@ -153,10 +153,10 @@ class LikelihoodFit:
         rows: list[tuple] = []
         for level, lam, corr in zip(self.design.levels, self.lambdas, self._correlations(), strict=True):
             V = self.sigma**2 * lam @ lam.T
-            rows += [(level.label, effect, None, V[e, e], np.sqrt(V[e, e])) for e, effect in enumerate(level.effects)]
+            rows += [(level.tag, effect, None, V[e, e], np.sqrt(V[e, e])) for e, effect in enumerate(level.effects)]
             if level.correlated:
                 rows += [
-                    (level.label, level.effects[j], level.effects[i], V[i, j], corr[i, j])
+                    (level.tag, level.effects[j], level.effects[i], V[i, j], corr[i, j])
                     for i in range(1, level.r)
                     for j in range(i)
                 ]

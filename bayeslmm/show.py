@@ -256,7 +256,7 @@ def _random(fit: LikelihoodFit) -> str:
     lines = [["Groups", "Name", "Variance", "Std.Dev."]]
     for level, V in zip(fit.design.levels, covariances, strict=True):
         for i, effect in enumerate(level.effects):
-            line = [level.label if i == 0 else "", effect, next(variance_texts), next(sd_texts)]
+            line = [level.tag if i == 0 else "", effect, next(variance_texts), next(sd_texts)]
             if level.correlated:
                 line += [_correlation(V, i, j) for j in range(i)]
             lines.append(line)
@@ -271,7 +271,7 @@ def _random(fit: LikelihoodFit) -> str:
 
 def _covariances(fit: LikelihoodFit) -> list[str]:
     """What stands beside the variances: known covariances of groups, and the structure of R with its estimates."""
-    known = [(f"Covariance of {level.label}", known_covariance(level)) for level in fit.design.levels]
+    known = [(f"Covariance of {level.tag}", known_covariance(level)) for level in fit.design.levels]
     said = [*known, ("Residual", with_estimates(fit.design.residual, fit.psi))]
     return [line for name, text in said if text for line in wrap(f"{name}: {text}", 100, subsequent_indent="  ")]
 

@@ -253,6 +253,17 @@ def test_the_same_groups_may_vary_by_kinship_and_on_their_own():
     refused(lambda: Hierarchy(response="y", levels=twice), "varies twice")
 
 
+def test_a_grouping_that_varies_twice_has_two_names_in_tables():
+    """As lme4 names a grouping's second term; effects of different names need no second name for their grouping."""
+    data = {"y": [1.0, 2, 4, 3, 5, 3, 1, 2], "x": [0.0, 1, 2, 3, 5, 1, 2, 3], "g": list("abcabcab")}
+    fit = LMM(Hierarchy(response="y", levels=(Level(group="g", covariance=frame()), Level(group="g"))), data).ml()
+    assert fit.varcorr["group"].tolist() == ["g", "g.1", "Residual"]
+    assert fit.theta.index.tolist() == ["g.Intercept", "g.1.Intercept"]
+    assert fit.b.index.is_unique
+    apart = LMM("y ~ 1 + (1 | g) + (0 + x | g)", data).ml()
+    assert apart.varcorr["group"].tolist() == ["g", "g", "Residual"]
+
+
 # --- what is wrong between the matrix and the data
 
 DATA = {"y": [1.0, 2.0, 4.0, 3.0, 5.0], "x": [0.0, 1.0, 2.0, 3.0, 5.0], "g": list("abcab")}
