@@ -85,9 +85,26 @@ class Criterion:
                 out += [i == j for i in range(j, level.r)] if level.correlated else [True]
         return np.array(out + [False] * len(self.stats.design.residual.parameters), dtype=bool)
 
+    @cached_property
+    def column(self) -> np.ndarray:
+        """Which column of a relative factor each of its free entries stands in, counted over all levels."""
+        return np.cumsum(self.diagonal[: self.n_theta]) - 1
+
+    def alone(self, phi: np.ndarray) -> np.ndarray:
+        """Which entries are diagonal ones with nothing else in their column.
+
+        Only there is zero a bound: a column may change its sign as a whole, so that a diagonal entry below which
+        something stands passes through zero like any other number.
+        """
+        diagonal = self.diagonal[: self.n_theta]
+        below = np.bincount(self.column, weights=~diagonal & (phi[: self.n_theta] != 0), minlength=1)
+        out = self.diagonal.copy()
+        out[: self.n_theta] &= below[self.column] == 0
+        return out
+
     def at_edge(self, phi: np.ndarray) -> np.ndarray:
         """Which entries lie on a bound: diagonal ones on zero, residual parameters at the end of their range."""
-        out = self.diagonal & (phi <= 0)
+        out = self.alone(phi) & (phi <= 0)
         out[self.n_theta :] = np.abs(phi[self.n_theta :]) >= EDGE
         return out
 
@@ -95,14 +112,24 @@ class Criterion:
         """The same factors with no negative entry on the diagonal."""
         out = phi.copy()
         theta = out[: self.n_theta]
-        column = np.cumsum(self.diagonal[: self.n_theta]) - 1
-        theta *= np.where(theta[self.diagonal[: self.n_theta]] < 0, -1.0, 1.0)[column]
+        theta *= np.where(theta[self.diagonal[: self.n_theta]] < 0, -1.0, 1.0)[self.column]
         return out
 
     def clip(self, phi: np.ndarray) -> np.ndarray:
         """Put entries beyond their bounds on them."""
-        out = np.where(self.diagonal, np.maximum(phi, 0.0), phi)
+        out = np.where(self.alone(phi), np.maximum(phi, 0.0), phi)
         out[self.n_theta :] = np.clip(phi[self.n_theta :], -EDGE, EDGE)
+        return out
+
+    def sizes(self, phi: np.ndarray) -> np.ndarray:
+        """How large each entry is, or its neighbours in the same factor: at least 0.1."""
+        out = np.full(phi.size, 0.1)
+        at = 0
+        for level in self.stats.design.levels:
+            count = 0 if level.known else level.r * (level.r + 1) // 2 if level.correlated else level.r
+            out[at : at + count] = np.abs(phi[at : at + count]).max(initial=0.1)
+            at += count
+        out[self.n_theta :] = 1.0
         return out
 
     def start(self) -> np.ndarray:
@@ -278,32 +305,35 @@ def _minimise(criterion: Criterion) -> Optimum:
         if escape is None and steep < tolerance:
             break
         phi = _search(evaluate, phi if escape is None else escape)
-    curvature, relative = _least_curvature(H)
-    if relative < 0.05:  # the Hessian may be that of an earlier point
-        curvature, relative = _least_curvature(_hessian(evaluate, phi, free))
-    flat = abs(relative) < 1e-5 or abs(curvature) < 1e-9
+    if _least_curvature(H, scaled=True) < 0.05:  # the Hessian may be that of an earlier point
+        H = _hessian(evaluate, phi, free)
+    curvature, relative = _least_curvature(H), _least_curvature(H, scaled=True)
+    # a direction along which parameters may double and the criterion stays what it is
+    size = criterion.sizes(phi)[free]
+    flat = abs(relative) < 1e-5 or abs(_least_curvature(H * np.outer(size, size))) < 1e-5
     return Optimum(
         phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluate.calls,
         converged=bool(steep < tolerance and (curvature > 0 or flat) and escape is None), flat=flat,
     )  # fmt: skip
 
 
-def _least_curvature(H: np.ndarray) -> tuple[float, float]:
-    """Smallest eigenvalue of H, and of H with its diagonal scaled to one."""
+def _least_curvature(H: np.ndarray, scaled: bool = False) -> float:
+    """Smallest eigenvalue of H, or of H with its diagonal scaled to one; inf where there is none."""
     if not len(H):
-        return np.inf, np.inf
-    size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
-    return float(np.linalg.eigvalsh(H)[0]), float(np.linalg.eigvalsh(H / np.outer(size, size))[0])
+        return np.inf
+    if scaled:
+        size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
+        H = H / np.outer(size, size)
+    return float(np.linalg.eigvalsh(H)[0])
 
 
 def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
-    """Put diagonal entries that hardly differ from zero on zero, where that costs nothing."""
-    for k in np.flatnonzero(criterion.diagonal & (phi < 2e-2)):
-        if phi[k] > 0:
-            trial = phi.copy()
-            trial[k] = 0.0
-            if criterion.at(trial) <= criterion.at(phi) + 1e-9:
-                phi = trial
+    """Put columns of a factor that hardly differ from zero on zero, where that costs nothing."""
+    for k in np.flatnonzero(criterion.diagonal & (phi > 0) & (phi < 2e-2)):
+        trial = phi.copy()
+        trial[: criterion.n_theta][criterion.column == criterion.column[k]] = 0.0
+        if np.abs(trial - phi).max() < 2e-2 and criterion.at(trial) <= criterion.at(phi) + 1e-9:
+            phi = trial
     return phi
 
 
@@ -339,15 +369,26 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
             renewed += 1
             free = left
             H = rough_hessian(evaluate, phi, gradient, free)
-    return phi, value, gradient, free, H
+    return criterion.reflect(phi), value, gradient, free, H
 
 
 def _descent_from_bound(criterion: Criterion, phi: np.ndarray, value: float) -> np.ndarray | None:
-    """A better point next to an entry that sits on its bound, or None: the derivative there is zero by symmetry."""
-    for k in np.flatnonzero(criterion.diagonal & (phi == 0)):
-        for step in (1e-3, 1e-2, 0.1, 1.0):
-            trial = phi.copy()
-            trial[k] = step
-            if criterion.at(trial) < value - 1e-8:
-                return trial
+    """A better point next to a column that is zero, or None: the derivatives there are zero by symmetry."""
+    for k in np.flatnonzero(criterion.at_edge(phi)[: criterion.n_theta]):
+        for direction in _directions(criterion, phi, np.flatnonzero(criterion.column == criterion.column[k])):
+            for step in (1e-3, 1e-2, 0.1, 1.0):
+                trial = phi + step * direction
+                if criterion.at(trial) < value - 1e-8:
+                    return criterion.reflect(trial)
     return None
+
+
+def _directions(criterion: Criterion, phi: np.ndarray, entries: np.ndarray) -> list[np.ndarray]:
+    """Where a zero column may grow: along its diagonal, and where the criterion is bent down most."""
+    unit = np.eye(phi.size)
+    if entries.size == 1:
+        return [unit[entries[0]]]
+    step = 1e-3
+    slopes = np.array([criterion.value_and_gradient(phi + step * unit[k])[1][entries] for k in entries]) / step
+    vectors = np.linalg.eigh((slopes + slopes.T) / 2)[1]
+    return [unit[entries[0]], unit[entries].T @ vectors[:, 0]]
