@@ -56,7 +56,12 @@ def check_fixed(X: np.ndarray, encoder: Encoder) -> None:
         raise DataError(
             f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a "
             "combination of the others. Take what makes "
-            f"{_quoted([equation.split(' = ')[0] for equation in found])} out of {encoder.text!r}."
+            f"{_quoted([equation.split(' = ')[0] for equation in found])} out of {encoder.text!r}"
+            + (
+                ", or write constraints='center' in cr() or cc()."
+                if "cr(" in encoder.text or "cc(" in encoder.text
+                else "."
+            )
         )
 
 

@@ -212,6 +212,10 @@ def _primary(cursor: Cursor) -> Item | Sum:
 def read_column(cursor: Cursor) -> Part:
     """Read one column."""
     token = cursor.take()
+    if token.text == "1":
+        cursor.fault("a column whose name is 1 can't be told from the intercept; rename it", token)
+    if token.text == "as" and cursor.at("."):
+        cursor.fault("as.factor() and its like are not read; write C(x) for a factor", token)
     cursor.columns.setdefault(token.text, token.at)
     text = quote(token.text)
     return Part(text, 4, (frozenset([text]),), token.at)
@@ -279,6 +283,8 @@ def _crossing(cursor: Cursor) -> list[Token]:
             continue
         if token.kind == "number":
             cursor.fault("a grouping is a column, not a number")
+        if cursor.at(")") and cursor.depth > 0:
+            cursor.fault("a grouping column is missing here; write it, or remove the operator before")
         if token.kind != "name":
             cursor.stray("expected a grouping column")
         if cursor.after.kind == "op" and cursor.after.text == "(":

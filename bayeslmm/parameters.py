@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from bayeslmm.design import Design, LevelDesign
 
@@ -34,12 +35,13 @@ def level_names(level: LevelDesign) -> LevelNames:
     A grouping whose own name would be mistaken for something else in a model or a DataTree gets "_group" behind it.
     """
     u = level.name
-    taken = level.label in RESERVED or RESERVED_PATTERN.fullmatch(level.label)
+    label = level.label.replace("/", "_")  # a DataTree has paths
+    taken = label in RESERVED or RESERVED_PATTERN.fullmatch(label)
     return LevelNames(
         u=u,
         sigma=f"sigma_{u}",
         corr=f"corr_{u}",
-        group=f"{level.label}_{u}" if level.shadowed else f"{level.label}_group" if taken else level.label,
+        group=f"{label}_{u}" if level.shadowed else f"{label}_group" if taken else label,
         effect=f"{u}_effect",
         effect_bis=f"{u}_effect_bis",
     )
@@ -59,9 +61,14 @@ def corr_label(level: LevelDesign, i: int, j: int) -> str:
 STRATUM = "stratum"  # dimension of the ratios of SDs
 
 
+def _row_labels(rows: pd.Index) -> list:
+    """Labels of the rows, those of an index of several levels joined: "3, 1"."""
+    return [", ".join(map(str, key)) for key in rows] if rows.nlevels > 1 else rows.tolist()
+
+
 def coords(design: Design) -> dict[str, list]:
     """Coordinates of every dimension that a model of this design uses."""
-    out: dict[str, list] = {"coef": list(design.coef), "row": design.rows.tolist()}
+    out: dict[str, list] = {"coef": list(design.coef), "row": _row_labels(design.rows)}
     for level in design.levels:
         names = level_names(level)
         out[names.group] = list(level.groups)

@@ -49,7 +49,8 @@ def short_name(made: ResidualDesign) -> str:
     residual = made.residual
     within = f" within {':'.join(residual.group)}" if residual.group else ""
     if residual.structure == "ar1":
-        return f"AR(1){within} {f'by {residual.time}' if residual.time else 'in the order of the rows'}"
+        steps = f" in steps of {made.step}" if made.step > 1 else ""
+        return f"AR(1){within} {f'by {residual.time}{steps}' if residual.time else 'in the order of the rows'}"
     if residual.structure == "cs":
         return f"one correlation{within}"
     if residual.covariance is not None:
@@ -72,13 +73,18 @@ def with_estimates(made: ResidualDesign, psi: Sequence[float] | np.ndarray) -> s
     if made.plain:
         return ""
     rho, sds = made.split(psi)
-    said = [short_name(made)] + ([f"rho = {rho:.3f}"] if made.has_rho else [])
+    said = [short_name(made)] + ([f"rho = {rho:.3f}{_per_unit(made, float(rho))}"] if made.has_rho else [])
     said += [
         f"SD ratio {label} / {made.strata[0]} = {sd:.3f}" for label, sd in zip(made.strata[1:], sds[1:], strict=True)
     ]
     if made.residual.weights:
         said.append(f"weighted by {made.residual.weights}")
     return ", ".join(said)
+
+
+def _per_unit(made: ResidualDesign, rho: float) -> str:
+    """The correlation of rows one unit of time apart, where a step is several: nlme's Phi."""
+    return f" ({rho ** (1 / made.step):.3f} for 1)" if made.step > 1 and rho > 0 else ""
 
 
 def _sizes(made: ResidualDesign) -> str:
@@ -176,5 +182,5 @@ def _steps(made: ResidualDesign) -> str:
         return ""
     return (
         f"All times of {made.residual.time} in a series are multiples of {made.step} apart: rho is the correlation of "
-        f"rows {made.step} apart, not one."
+        f"rows {made.step} apart; that of rows one apart (nlme's Phi) is its {made.step}th root."
     )

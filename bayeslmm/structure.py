@@ -102,6 +102,9 @@ def hints(design: Design) -> list[str]:
             )
         if said := _of_known_covariance(level, design):
             found.append(said)
+        if _splits_groups(level):
+            found += [_of_split_groups(level)] if level.correlated else []
+            continue
         for name, column in zip(level.effects, level.columns.T, strict=True):
             if name != "Intercept" and np.ptp(column) > 0 and _constant_within(column, level.index, level.m):
                 found.append(
@@ -114,6 +117,19 @@ def hints(design: Design) -> list[str]:
             if said:
                 found.append(said)
     return list(dict.fromkeys([*found, *residual_hints(design)]))
+
+
+def _splits_groups(level: LevelDesign) -> bool:
+    """Whether each group has one of several effects: an SD for each kind of group, as in (0 + Sex | Subject)."""
+    one_each = level.r > 1 and bool(((level.columns != 0).sum(axis=1) == 1).all())
+    return one_each and all(_constant_within(column, level.index, level.m) for column in level.columns.T)
+
+
+def _of_split_groups(level: LevelDesign) -> str:
+    return (
+        f"Every group of {level.label} has one of the effects {', '.join(level.effects[:4])} only: their SDs can be "
+        f"told, their correlations can't. Write ({level.level.effects} || {level.label})."
+    )
 
 
 def _seen(level: LevelDesign) -> int:

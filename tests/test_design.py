@@ -242,6 +242,12 @@ class TestHints:
         (hint,) = design("Reaction ~ age + (age | Subject)", data).hints
         assert hint.startswith("age is constant within every group of Subject")
 
+    def test_an_sd_for_each_kind_of_group_has_no_correlation(self):
+        data = SLEEP.assign(kind=np.where(SLEEP["Subject"] % 2, "odd", "even"))
+        (hint,) = design("Reaction ~ Days + (0 + kind | Subject)", data).hints
+        assert hint.endswith("their correlations can't. Write (0 + kind || Subject).")
+        assert design("Reaction ~ Days + (0 + kind || Subject)", data).hints == ()
+
     def test_text_of_numbers_used_as_categories(self):
         data = SLEEP.assign(Days=SLEEP["Days"].map(str))
         (hint,) = design("Reaction ~ Days + (1 | Subject)", data).hints

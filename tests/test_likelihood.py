@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from registry import BY_NAME
 from scipy.integrate import quad
+from scipy.optimize import minimize
 
 from bayeslmm import density
 from bayeslmm.criterion import Criterion
@@ -419,3 +420,30 @@ def test_small_designs_of_every_kind_are_fitted(name, reml):
     fit = lmm.reml() if reml else lmm.ml()
     assert fit.status.name in ("converged", "singular")
     assert np.isfinite(fit.loglik)
+
+
+# --- the edge of singular covariances
+
+
+@pytest.mark.parametrize("reml", [False, True], ids=["ML", "REML"])
+def test_a_perfect_correlation_has_no_better_point_beside_it(reml):
+    """The first SD of h is next to nothing and its correlation is -1: a search without gradients finds nothing more."""
+    rng = np.random.default_rng(219)
+    data = pd.DataFrame({"x": rng.normal(size=60), "g": np.arange(60) % 6, "h": rng.integers(0, 5, 60)})
+    data["y"] = rng.normal(size=6)[data.g] * 0.5 + 0.2 * rng.normal(size=5)[data.h] * data.x + rng.normal(size=60)
+    lmm = LMM("y ~ x + (1 | g) + (x | h)", data)
+    optimum = (lmm.reml() if reml else lmm.ml()).optimum
+    criterion = Criterion(stats=lmm.statistics, reml=reml)
+    found = minimize(criterion.at, optimum.phi, method="Nelder-Mead", options={"fatol": 1e-12, "maxiter": 4000})
+    assert optimum.converged
+    assert optimum.value - found.fun < 1e-9
+
+
+@pytest.mark.parametrize("effects", ["0 + f", "f"])
+def test_a_correlation_that_no_group_shows_is_flat(effects):
+    """Every group has one value of f, so that nothing is known of the correlation between its two effects."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(20), 4)
+    data = pd.DataFrame({"y": rng.normal(size=80) + rng.normal(size=20)[g], "g": g, "f": np.where(g < 10, "a", "b")})
+    status = LMM(f"y ~ f + ({effects} | g)", data).ml().status
+    assert status.name == "flat"

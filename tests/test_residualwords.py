@@ -9,6 +9,8 @@ from bayeslmm.errors import DataError
 from bayeslmm.hierarchy import Hierarchy, Level, Residual
 from bayeslmm.known import KnownMatrix
 from bayeslmm.lmm import LMM
+from bayeslmm.residualwords import with_estimates
+from bayeslmm.rows import build_residual
 
 N = 48
 rng = np.random.default_rng(1)
@@ -162,6 +164,11 @@ def test_times_in_steps_of_more_than_one():
     residual = Residual(structure="ar1", group="Mare", time="time")
     (said,) = hints(data=DATA.assign(time=7 * DATA["time"] + 3), residual=residual)
     assert "multiples of 7 apart: rho is the correlation of rows 7 apart" in said
+    made = build_residual(residual, DATA.assign(time=7 * DATA["time"] + 3))
+    assert (
+        with_estimates(made, [0.5]) == "AR(1) within Mare by time in steps of 7, rho = 0.500 (0.906 for 1)"
+    )  # 0.5^(1/7)
+    assert with_estimates(made, [-0.5]) == "AR(1) within Mare by time in steps of 7, rho = -0.500"
     gaps = DATA.drop(index=[1, 9, 30])  # a gap of two here and there leaves steps of one
     assert hints(data=gaps, residual=residual) == ()
 

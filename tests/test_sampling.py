@@ -1,6 +1,7 @@
 """Joint and marginal, NUTS and collapsed: one posterior, under the same names and dims."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -65,6 +66,16 @@ def test_both_variants_have_the_same_names_dims_and_labels(posteriors):
         assert marginal["posterior"][name].dims == values.dims
         for dim in values.dims[2:]:
             assert list(marginal["posterior"][dim].values) == list(values[dim].values)
+
+
+def test_a_grouping_with_a_slash_and_an_index_of_two_levels_have_names_too():
+    """A DataTree's names are paths, and its coordinates are flat."""
+    rng = np.random.default_rng(1)
+    index = pd.MultiIndex.from_product([range(8), range(3)])
+    data = pd.DataFrame({"y": rng.normal(size=24), "a/b": np.repeat(list("abcdefgh"), 3)}, index=index)
+    tree = blm.LMM("y ~ 1 + (1 | `a/b`)", data).sample(draws=20, random_seed=1, residuals=True, progress=False)
+    assert tree["posterior"]["u2"].dims == ("chain", "draw", "a_b")
+    assert tree["posterior"]["row"].values[:4].tolist() == ["0, 0", "0, 1", "0, 2", "1, 0"]
 
 
 def test_collapsed_chains_look_like_good_chains(posteriors):
