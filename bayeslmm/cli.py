@@ -161,7 +161,12 @@ def _interrupts() -> Iterator[list[int]]:
 
 def run() -> None:
     """Console entry: run and exit."""
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:  # a sampler's threads may still run, and must not meet an interpreter that is taken down
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 # subcommands ------------------------------------------------------------------------------------------
@@ -197,8 +202,8 @@ def compare(
     if not quiet:  # the comparison itself says the formula and the hierarchy in words
         print("\n".join([*_title(model), *_notes(model)]), end="\n\n", flush=True)
     result = compare_variants(model.lmm, random_effects=random_effects, **sampling.settings(quiet))
+    result.report(out, **model.about)  # before a reader of the output can break the pipe
     print(result)
-    result.report(out, **model.about)
     print(f"\nReport: {out}")
 
 
@@ -429,7 +434,7 @@ def fit_record(fit: LikelihoodFit) -> dict[str, Any]:
         "formula": fit.design.hierarchy.formula,
         "method": fit.method,
         "n": fit.design.n,
-        "groups": {level.label: level.m for level in fit.design.levels},
+        "groups": {level.tag: level.m for level in fit.design.levels},
         "loglik": fit.loglik,
         "aic": fit.aic,
         "bic": fit.bic,
