@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import check_flag, check_model
 from bayeslmm.draws import (
     VARIANTS,
     check_tree,
@@ -43,7 +44,7 @@ def compare(
     chains: int = 4,
     random_seed: int | None = None,
     random_effects: bool = False,
-    variants: Sequence[str] = VARIANTS,
+    variants: str | Sequence[str] = VARIANTS,
     progress: bool = True,
 ) -> Comparison:
     """Fit by ML and REML, sample the joint and the marginal model, and put the results side by side.
@@ -56,7 +57,7 @@ def compare(
         As in `LMM.sample`, the same for every variant.
     random_effects : bool
         Whether the table also has a row for each random effect.
-    variants : sequence of {"joint", "marginal"}
+    variants : {"joint", "marginal"} or sequence of them
         Which posteriors to sample.
 
     Returns
@@ -71,19 +72,27 @@ def compare(
     >>> list(both.table.index)
     ['beta[Intercept]', 'sigma', 'sigma_u2']
     """
-    if not hasattr(lmm, "design"):
-        raise DescriptionError(
-            f"compare was given a {type(lmm).__name__}; it takes a model: blm.compare(blm.LMM(formula, data)), "
-            'or blm.compare(blm.LMM.from_toml("models/heights.toml")).'
-        )
-    names = (variants,) if isinstance(variants, str) else tuple(variants)
-    for name in names:
-        check_variant(name)
+    check_model(lmm, "blm.compare(lmm)")
+    check_flag("random_effects", random_effects)
+    names = _variants(variants)
     posteriors = {
         name: lmm.sample(name, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress)
-        for name in dict.fromkeys(names)
+        for name in names
     }
     return compare_posteriors(lmm, posteriors, random_effects=random_effects)
+
+
+def _variants(given: Any) -> tuple[str, ...]:
+    """The names of the variants to sample, each once."""
+    remedy = "Write variants=['joint', 'marginal'], or one of them."
+    if not isinstance(given, Iterable):
+        raise DescriptionError(f"variants={given!r}; expected names of variants. {remedy}")
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        check_variant(name)
+    if len(set(names)) < len(names):
+        raise DescriptionError(f"variants={given!r} names one twice; each is sampled once. {remedy}")
+    return names
 
 
 def compare_posteriors(lmm: LMM, posteriors: Mapping[str, xr.DataTree], random_effects: bool = False) -> Comparison:
@@ -112,14 +121,17 @@ def compare_posteriors(lmm: LMM, posteriors: Mapping[str, xr.DataTree], random_e
     sigma                0.71   NaN
     sigma_u2             3.48   NaN
     """
-    if not posteriors:
+    check_model(lmm, "compare_posteriors(lmm, posteriors)")
+    if not isinstance(posteriors, Mapping) or not posteriors:
+        came = "" if isinstance(posteriors, Mapping) else f" (a {type(posteriors).__name__} came)"
         raise DescriptionError(
-            "No posterior was given; one or two were expected: "
+            f"No posterior was given{came}; one or two were expected: "
             "compare_posteriors(lmm, {'marginal': lmm.sample('marginal')})."
         )
     for name, tree in posteriors.items():
         check_variant(name)
-        check_tree(lmm.design, name, tree, random_effects)
+        remedy = f"Write compare_posteriors(lmm, {{{name!r}: lmm.sample({name!r})}})."
+        check_tree(lmm.design, name, tree, random_effects, remedy)
     ordered = {name: posteriors[name] for name in VARIANTS if name in posteriors}
     return Comparison(lmm=lmm, posteriors=ordered, random_effects=random_effects)
 

@@ -122,9 +122,8 @@ def check_variant(name: str) -> None:
         )
 
 
-def check_tree(design: Design, name: str, tree: Any, random_effects: bool) -> None:
-    """Refuse a tree that isn't a posterior of this model: variables and their sizes."""
-    remedy = f"Write compare_posteriors(lmm, {{{name!r}: lmm.sample({name!r})}})."
+def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remedy: str) -> None:
+    """Refuse a tree that isn't a posterior of this model: variables and their sizes; `remedy` is what to write."""
     if "posterior" not in getattr(tree, "children", {}):
         raise DataError(
             f"The {name} posterior is a {type(tree).__name__} without a group 'posterior'; "
@@ -150,6 +149,9 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool) -> No
             raise DataError(
                 f"The {name} posterior has no variable {variable!r}; this model needs {', '.join(wanted)}. {remedy}"
             )
+        missing = [dim for dim in ("chain", "draw") if dim not in posterior[variable].dims]
+        if missing:
+            raise DataError(f"{variable!r} of the {name} posterior has no dim {missing[0]!r}. {remedy}")
         found = _ordered(posterior[variable]).shape[2:]
         if found != shape:
             raise DataError(

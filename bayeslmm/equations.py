@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import check_flag
 from bayeslmm.columns import dependencies
 from bayeslmm.errors import DataError, PriorError
 from bayeslmm.henderson import Known, Solution, solve
@@ -106,6 +107,7 @@ def mixed_model_equations(
     u2 b                        2    .  2.5    .
     u2 c                        2    .    .  2.5
     """
+    check_flag("reml", reml)
     given = _read(y, X, Z, G, R)
     n, p = given.X.shape
     prior = _read_prior(prior_mean, prior_cov, given.coef)

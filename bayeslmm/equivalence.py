@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import DataError, DescriptionError
+from bayeslmm.arguments import check_model, check_seed
+from bayeslmm.errors import DataError
 from bayeslmm.family import Family
 
 if TYPE_CHECKING:
@@ -69,11 +70,8 @@ def same_marginal(lmm_a: LMM, lmm_b: LMM, *, random_seed: int = 1) -> SameMargin
     ('b', True)
     """
     for which, lmm in (("first", lmm_a), ("second", lmm_b)):
-        if not hasattr(lmm, "design"):
-            raise DescriptionError(
-                f"same_marginal was given a {type(lmm).__name__} as its {which} model; it takes two models: "
-                "blm.same_marginal(blm.LMM(one, data), blm.LMM(other, data))."
-            )
+        check_model(lmm, "blm.same_marginal(lmm, blm.LMM(other_formula, data))", f"the {which} model")
+    check_seed(random_seed)
     _check_same_data(lmm_a.design, lmm_b.design)
     a, b = Family(design=lmm_a.design), Family(design=lmm_b.design)
     rng = np.random.default_rng(random_seed)

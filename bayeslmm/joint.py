@@ -8,8 +8,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayeslmm.arguments import check_centered
 from bayeslmm.design import Design, LevelDesign
-from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.parameters import coords, level_names
 from bayeslmm.priors import Priors
 from bayeslmm.residual import ResidualDesign
@@ -35,7 +35,7 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
     pm.Model
         `u2`, `u3`, ... have the dims of their groups (and effects); `e` is ``model["e"]``, dims "row".
     """
-    centring = _per_level(design, centered)
+    centring = check_centered(centered, [level.name for level in design.levels])
     with pm.Model(coords=coords(design)) as model:
         y_data = pm.Data("y_data", design.y, dims="row")
         parameters = declare_parameters(design, priors)
@@ -51,22 +51,6 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
         # PyMC derives the density of y from that of e: y | beta, u ~ N(mean, sigma^2 R)
         model.register_rv(mean + e, "y", observed=y_data, dims=("row",))
     return model
-
-
-def _per_level(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, bool]:
-    names = [level.name for level in design.levels]
-    if not isinstance(centered, bool | Mapping):
-        raise DescriptionError(f"centered={centered!r}; expected True, False, or a mapping such as {{'u2': True}}.")
-    if not isinstance(centered, Mapping):
-        return dict.fromkeys(names, bool(centered))
-    for name in centered:
-        if name not in names:
-            raise DescriptionError(
-                f"centered names the level {name!r}; the levels are {', '.join(names)}."
-                f"{did_you_mean(str(name), names)} "
-                "Write centered=True, or a mapping such as {'u2': True}."
-            )
-    return {name: bool(centered.get(name, False)) for name in names}
 
 
 def _effects(level: LevelDesign, factor, centered: bool):

@@ -113,14 +113,8 @@ class LikelihoodFit:
     @property
     def theta(self) -> pd.Series:
         """Free entries of the relative factors, level by level and column by column, as in lme4."""
-        index, values = [], []
-        for level, lam in zip(self.design.levels, self.lambdas, strict=True):
-            for j in range(0 if level.known else level.r):
-                for i in range(j, level.r) if level.correlated else [j]:
-                    both = level.effects[i] if i == j else f"{level.effects[i]}.{level.effects[j]}"
-                    index.append(f"{level.tag}.{both}")
-                    values.append(lam[i, j])
-        return pd.Series(values, index=index, name="theta", dtype=float)
+        values = [self.lambdas[k][i, j] for k, i, j in _theta_places(self.design)]
+        return pd.Series(values, index=theta_labels(self.design), name="theta", dtype=float)
 
     @property
     def sds(self) -> tuple[np.ndarray, ...]:
@@ -367,6 +361,25 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
         modes=np.concatenate([*(u.ravel() for u in stats.effects(b_better)), np.zeros(0)]),
         mode_cov=tuple(covs),
     )
+
+
+def _theta_places(design: Design) -> list[tuple[int, int, int]]:
+    """(level, row, column) of the free entries of the relative factors, in lme4's order."""
+    return [
+        (k, i, j)
+        for k, level in enumerate(design.levels)
+        for j in range(0 if level.known else level.r)
+        for i in (range(j, level.r) if level.correlated else [j])
+    ]
+
+
+def theta_labels(design: Design) -> list[str]:
+    """Names of theta's entries, "Subject.Intercept", "Subject.Days.Intercept", ..."""
+    names = []
+    for k, i, j in _theta_places(design):
+        level = design.levels[k]
+        names.append(f"{level.tag}.{level.effects[i]}" + ("" if i == j else f".{level.effects[j]}"))
+    return names
 
 
 def _lower(factor: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import check_centered, check_flag, check_list
 from bayeslmm.design import Design, build_design
 from bayeslmm.errors import DescriptionError
 from bayeslmm.hierarchy import Hierarchy, Residual
-from bayeslmm.likelihood import LikelihoodFit, fit_likelihood
+from bayeslmm.likelihood import LikelihoodFit, fit_likelihood, theta_labels
 from bayeslmm.priors import Priors, resolve_priors
 from bayeslmm.statistics import Statistics, build_statistics
 
@@ -153,6 +154,7 @@ class LMM:
 
     def joint(self, centered: bool | Mapping[str, bool] = False) -> pm.Model:
         """Build the joint model, with u2, u3, ... and e as nodes; `centered` for all levels or by level name."""
+        check_centered(centered, [level.name for level in self.design.levels])  # before PyMC is imported
         from bayeslmm.joint import build_joint
 
         return build_joint(self.design, self.priors, centered)
@@ -184,6 +186,7 @@ class LMM:
         """
         from bayeslmm.sampling import sample
 
+        check_flag("log_densities", log_densities)
         tree = sample(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
             centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
@@ -285,13 +288,9 @@ class LMM:
         """Relative residual covariance R (n, n), sparse and labelled; psi are its parameters, as in ``fit.psi``."""
         from bayeslmm.show import LabelledMatrix
 
-        values = np.asarray(psi, dtype=float).ravel()
         labels = [parameter.label for parameter in self.design.residual.parameters]
-        if values.size != len(labels):
-            raise DescriptionError(
-                f"psi has {values.size} entries; R of this model has {len(labels)} parameters"
-                + (f": {', '.join(labels)}. Pass fit.psi." if labels else ", so leave it out.")
-            )
+        remedy = "Pass fit.psi." if labels else "R has no parameters, so leave it out."
+        values = check_list(psi, labels, "psi", remedy)
         for parameter, value in zip(self.design.residual.parameters, values, strict=True):
             if not parameter.lower < value < parameter.upper:
                 raise DescriptionError(
@@ -310,17 +309,12 @@ class LMM:
 
     def _theta_blocks(self, theta) -> list[np.ndarray]:
         """Per level the (r, r) lower triangular factor, from theta in lme4's order."""
-        values = np.asarray(theta, dtype=float).ravel()
+        remedy = "Pass fit.theta, or the entries level by level, column by column of the lower triangle."
+        values = check_list(theta, theta_labels(self.design), "theta", remedy)
         sizes = [
             0 if level.known else level.r * (level.r + 1) // 2 if level.correlated else level.r
             for level in self.design.levels
         ]
-        if values.size != sum(sizes):
-            raise DescriptionError(
-                f"theta has {values.size} entries; this model has {sum(sizes)}: "
-                + ", ".join(f"{size} for {level.label}" for size, level in zip(sizes, self.design.levels, strict=True))
-                + ". Pass fit.theta, or the entries level by level, column by column of the lower triangle."
-            )
         blocks, at = [], 0
         for level, size in zip(self.design.levels, sizes, strict=True):
             block = np.zeros((level.r, level.r))

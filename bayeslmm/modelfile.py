@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bayeslmm.arguments import check_path
 from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, beside
 from bayeslmm.hierarchy import Hierarchy
 from bayeslmm.known import KnownMatrix
@@ -62,7 +63,7 @@ class ModelFile:
     @classmethod
     def read(cls, path: str | Path) -> ModelFile:
         """Read a description file; every error names the file and the line."""
-        path = Path(path)
+        path = check_path(path, "models/heights.toml")
         try:
             text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:

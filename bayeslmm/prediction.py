@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import check_flag, check_seed
 from bayeslmm.design import Design, NewRows
+from bayeslmm.draws import check_tree
 from bayeslmm.errors import DescriptionError
 from bayeslmm.parameters import level_names
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 def rows_of(design: Design, data: Any, allow_new_groups: bool, missing: str) -> Design | NewRows:
     """The design's own rows where `data` is None, else new ones encoded alike."""
+    check_flag("allow_new_groups", allow_new_groups)
     return design if data is None else design.new(data, allow_new_groups=allow_new_groups, missing=missing)
 
 
@@ -36,6 +39,7 @@ def expected(rows: Design | NewRows, beta: np.ndarray, effects: Mapping[str, np.
 
 def predict_fit(fit: Any, data: Any, random_effects: bool, allow_new_groups: bool, missing: str) -> pd.Series:
     """Predicted means of a likelihood fit; see `LikelihoodFit.predict`."""
+    check_flag("random_effects", random_effects)
     rows = rows_of(fit.design, data, allow_new_groups, missing)
     effects, at = {}, 0
     for level in fit.design.levels:
@@ -61,7 +65,11 @@ def predict_posterior(
 
     if kind not in ("mean", "response"):
         raise DescriptionError(f"kind={kind!r}; 'mean' (X beta + Z u) or 'response' (and a residual) was expected.")
+    check_flag("random_effects", random_effects)
+    check_seed(random_seed)
     design: Design = lmm.design
+    remedy = "Write tree = lmm.sample(), and give the whole tree: lmm.predict(tree)."
+    check_tree(design, "given", tree, random_effects, remedy)
     if kind == "response" and not design.residual.plain:
         raise DescriptionError(
             f"Responses of new rows are drawn for independent residuals of one variance; here they are"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.errors import DescriptionError, PriorError
+from bayeslmm.arguments import check_seed, check_whole
+from bayeslmm.errors import PriorError
 from bayeslmm.parameters import coords, dims, level_names
 
 if TYPE_CHECKING:
@@ -74,10 +75,8 @@ def prior_predictive(lmm: LMM, draws: int = 500, random_seed: int | None = None)
 
 def generator(draws: Any, random_seed: Any) -> np.random.Generator:
     """Random numbers for a number of draws; refuse what is no such number and no seed."""
-    for name, value, least in (("draws", draws, 1), ("random_seed", random_seed, 0)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
-        if not whole and not (name == "random_seed" and value is None):
-            raise DescriptionError(f"{name}={value!r}; expected a whole number from {least} up, such as {name}=500.")
+    check_whole("draws", draws, least=1, example=500)
+    check_seed(random_seed)
     return np.random.default_rng(random_seed)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayeslmm.arguments import check_centered, check_flag, check_seed, check_whole
 from bayeslmm.collapsed import CollapsedPosterior, collapsed_posterior
 from bayeslmm.design import Design
 from bayeslmm.errors import DescriptionError, SamplingError, did_you_mean
@@ -74,7 +75,13 @@ def sample(
     SamplingError
         If the run was interrupted or has draws that are not finite; its `clean` is the part that can be trusted.
     """
-    _check(variant, sampler, target_accept, random_seed, draws=draws, tune=tune, chains=chains)
+    _check(variant, sampler, target_accept)
+    for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
+        check_whole(name, count, least, example=4 if name == "chains" else 1000)
+    check_seed(random_seed)
+    check_flag("residuals", residuals)
+    check_flag("progress", progress)
+    check_centered(centered, [level.name for level in lmm.design.levels])
     began = time.perf_counter()
     seed = np.random.SeedSequence(random_seed)
     note = ""
@@ -103,7 +110,7 @@ def _say(note: str) -> None:
     warnings.warn(note, UserWarning, stacklevel=4)
 
 
-def _check(variant: str, sampler: str, target_accept: float, random_seed: int | None, **counts: int) -> None:
+def _check(variant: str, sampler: str, target_accept: float) -> None:
     for name, value, known in (
         ("variant", variant, ("marginal", "joint")),
         ("sampler", sampler, ("auto", "collapsed", "nuts")),
@@ -116,16 +123,8 @@ def _check(variant: str, sampler: str, target_accept: float, random_seed: int | 
         raise DescriptionError(
             "The collapsed sampler works on the marginal: write sample('marginal', sampler='collapsed')."
         )
-    if not 0 < target_accept < 1:
+    if not isinstance(target_accept, int | float | np.floating) or not 0 < target_accept < 1:
         raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
-    whole = isinstance(random_seed, (int, np.integer)) and not isinstance(random_seed, bool)
-    if random_seed is not None and not (whole and random_seed >= 0):
-        raise DescriptionError(
-            f"random_seed={random_seed!r}; expected a whole number from 0 up, such as random_seed=1."
-        )
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < (0 if name == "tune" else 1):
-            raise DescriptionError(f"{name}={count!r}; expected a positive whole number, such as {name}=1000.")
 
 
 def _finish(tree, began, variant, sampler, note, draws, tune, chains, random_seed) -> xr.DataTree:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bayeslmm.design import Design
     from bayeslmm.lmm import LMM
 
+_REMEDY = "Write tree = lmm.sample(), and give the whole tree: lmm.sensitivity(tree)."
+
 Values = dict[str, np.ndarray]  # draws first, all chains in a row
 
 
@@ -69,7 +71,7 @@ def add_log_densities(lmm: LMM, tree: xr.DataTree) -> xr.DataTree:
     import xarray as xr
 
     variant = str(tree.attrs.get("variant", "")) if hasattr(tree, "attrs") else ""
-    check_tree(lmm.design, variant or "marginal", tree, random_effects=variant == "joint")
+    check_tree(lmm.design, variant or "marginal", tree, variant == "joint", _REMEDY)
     if variant not in ("marginal", "joint"):
         raise DataError(
             f"The tree's attrs name no variant ({variant!r}), which says what its likelihood is; 'marginal' or 'joint' "
@@ -125,8 +127,9 @@ def sensitivity(lmm: LMM, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
     import arviz as az
     import xarray as xr
 
-    if not {"log_prior", "log_likelihood"} <= set(tree.children):
+    if not {"log_prior", "log_likelihood"} <= set(getattr(tree, "children", ())):
         tree = add_log_densities(lmm, tree)
+    check_tree(lmm.design, "given", tree, False, _REMEDY)
     draws = parameter_draws(lmm.design, tree)
     groups = {name: tree[name].to_dataset() for name in ("log_prior", "log_likelihood")}
     groups["posterior"] = xr.Dataset({name: draws.sel(parameter=name, drop=True) for name in draws["parameter"].values})

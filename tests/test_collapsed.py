@@ -245,7 +245,15 @@ def test_asking_for_the_collapsed_sampler_keeps_it_and_notes_the_trouble(dyestuf
         ({"chains": 2.5}, "chains=2.5"),
         ({"target_accept": 1.5}, "between 0 and 1"),
         ({"random_seed": 1.5}, "whole number"),
+        ({"random_seed": True}, "random_seed=True; expected a whole number from 0 up"),
+        ({"target_accept": "a"}, "target_accept='a'; expected a share"),
         ({"variant": "joint", "centered": "yes"}, "True, False"),
+        ({"variant": "joint", "centered": {"u2": "x"}}, "'x' for u2; expected True or False"),
+        ({"variant": "joint", "centered": {"zz": True}}, "level 'zz'; the levels are u2"),
+        ({"variant": "marginal", "centered": {"zz": True}}, "level 'zz'; the levels are u2"),
+        ({"residuals": "x"}, "residuals='x'; expected True or False"),
+        ({"progress": 1}, "progress=1; expected True or False"),
+        ({"log_densities": "x"}, "log_densities='x'; expected True or False"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_runs(dyestuff2, settings, words):

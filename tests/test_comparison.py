@@ -131,9 +131,34 @@ def test_posteriors_that_do_not_fit_are_refused_with_a_remedy(models):
         compare_posteriors(lmm, {"joint": broken})
 
 
-def test_compare_refuses_an_unknown_variant_before_sampling(models):
-    with pytest.raises(blm.DescriptionError, match="no variant 'both'"):
-        blm.compare(models["heights"], variants=["both"])
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        (["both"], "no variant 'both'"),
+        ("both", "no variant 'both'"),
+        (["joint", 3], "no variant 3"),
+        (None, "variants=None; expected names of variants"),
+        (3, r"variants=3; .*Write variants=\['joint', 'marginal'\]"),
+        (("joint", "joint"), "names one twice"),
+        ([], "No posterior was given"),
+    ],
+)
+def test_compare_refuses_wrong_variants_before_sampling(models, variants, message):
+    with pytest.raises(blm.DescriptionError, match=message):
+        blm.compare(models["heights"], variants=variants)
+
+
+def test_one_variant_may_be_named_alone(models):
+    found = blm.compare(models["dyestuff"], variants="marginal", draws=20, chains=2, random_seed=1, progress=False)
+    assert found.variants == ("marginal",)
+
+
+def test_what_is_no_model_is_refused(models):
+    for wrong in (None, "y ~ 1", models["dyestuff"].ml()):
+        with pytest.raises(blm.DescriptionError, match=f"A {type(wrong).__name__} came as the model; expected an LMM"):
+            blm.compare(wrong)
+    with pytest.raises(blm.DescriptionError, match=r"No posterior was given \(a list came\)"):
+        compare_posteriors(models["dyestuff"], [1])
 
 
 # The words

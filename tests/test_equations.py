@@ -13,7 +13,7 @@ from scipy.linalg import block_diag
 
 import bayeslmm as blm
 from bayeslmm.density import conditional_moments, joint_logpdf, marginal_logpdf
-from bayeslmm.errors import DataError, PriorError
+from bayeslmm.errors import DataError, DescriptionError, PriorError
 from bayeslmm.matrices import read_covariance
 
 NAMES = [case.name for case in CASES]
@@ -504,12 +504,13 @@ Y, ONE, Z3 = [1.0, 2, 4, 5, 8, 9], np.ones((6, 1)), np.kron(np.eye(3), np.ones((
         (dict(sigma2="2"), "sigma2 is '2'; expected a positive number"),
         (dict(sigma2=1.0, prior_cov=np.eye(2)), "prior_cov is 2 x 2; expected 1 x 1"),
         (dict(sigma2=1.0, prior_cov=[[1.0]], prior_mean=[1.0, 2.0]), "prior_mean has 2 entries; expected 1"),
+        (dict(reml="x"), "reml='x'; expected True or False"),
         (dict(y=np.full(6, 3.0)), "X fits y exactly"),
         (dict(X=np.vander(np.arange(6.0))), "as many columns as rows"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_an_error_that_says_so(arguments, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((DataError, DescriptionError), match=message):
         blm.mixed_model_equations(**dict(y=Y, X=ONE, Z=Z3, G=np.eye(3)) | arguments)
 
 

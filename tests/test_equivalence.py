@@ -299,8 +299,10 @@ def test_what_cannot_be_compared():
     turned = pd.DataFrame(data).iloc[::-1]
     with pytest.raises(DataError, match="the same rows in the same order"):
         blm.same_marginal(a, lmm("y ~ 1 + (1 | a)", turned))
-    with pytest.raises(DescriptionError, match="given a str as its second model"):
+    with pytest.raises(DescriptionError, match="A str came as the second model"):
         blm.same_marginal(a, "y ~ 1 + (1 | h)")
+    with pytest.raises(DescriptionError, match="random_seed='a'; expected a whole number"):
+        blm.same_marginal(a, a, random_seed="a")
 
 
 # The family of V, and many rows

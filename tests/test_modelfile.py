@@ -214,6 +214,9 @@ def test_a_file_that_is_not_there_is_named_with_one_that_is(tmp_path):
         ModelFile.read(tmp_path / "nowhere" / "a.toml")
     with pytest.raises(DescriptionError, match="cannot be read as a file"):
         ModelFile.read(tmp_path)
+    for wrong in (None, 3, b"x", "a\0b"):
+        with pytest.raises(DescriptionError, match=r"The path is .*; expected .* 'models/heights\.toml'"):
+            ModelFile.read(wrong)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):

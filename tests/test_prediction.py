@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import fitted_model
 from structured import Structured
@@ -64,6 +65,50 @@ def test_new_groups_vary_as_the_population_does(sleep):
     variance = (posterior["sigma_u2"][..., 0] ** 2).mean() + posterior["beta"][..., 0].var()
     # 800 draws: the error of a variance is about 5 %, of heavy-tailed ones more
     assert found[..., 1].var().item() == pytest.approx(variance.item(), rel=0.25)
+
+
+TREES = {
+    "None": lambda tree: None,
+    "a number": lambda tree: 3,
+    "a dict": lambda tree: {},
+    "a table": lambda tree: pd.DataFrame({"beta": [1.0]}),
+    "a fit": lambda tree: fitted_model(SLEEP, "sleepstudy").ml(),
+    "the posterior alone": lambda tree: tree["posterior"],
+    "draws from the prior": lambda tree: fitted_model(SLEEP, "sleepstudy").prior_predictive(draws=2),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_no_posterior_is_refused(sleep, name):
+    lmm, tree = sleep
+    given = TREES[name](tree)
+    with pytest.raises(blm.DataError, match=r"without a group 'posterior'; .* lmm\.predict\(tree\)"):
+        lmm.predict(given)
+    with pytest.raises(blm.DataError, match=r"without a group 'posterior'; .* lmm\.sensitivity\(tree\)"):
+        lmm.sensitivity(given)
+
+
+def test_the_posterior_of_another_model_is_refused(sleep):
+    other = fitted_model("Yield ~ 1 + (1 | Batch)", "dyestuff")
+    with pytest.raises(blm.DataError, match=r"'beta' .* shape \(2,\) per draw; \(1,\) was expected"):
+        other.predict(sleep[1])
+    bare = sleep[1].isel(chain=0)
+    with pytest.raises(blm.DataError, match="no dim 'chain'"):
+        sleep[0].predict(bare)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"random_effects": "x"}, {"allow_new_groups": "x"}, {"random_seed": "a"}, {"random_seed": -1}],
+)
+def test_wrong_settings_are_refused(sleep, wrong):
+    lmm, tree = sleep
+    ((name, value),) = wrong.items()
+    with pytest.raises(blm.DescriptionError, match=f"{name}={value!r}; expected"):
+        lmm.predict(tree, **wrong)
+    if name != "random_seed":
+        with pytest.raises(blm.DescriptionError, match=f"{name}={value!r}; expected True or False"):
+            lmm.ml().predict(**wrong)
 
 
 def test_relatives_without_rows_are_predicted():

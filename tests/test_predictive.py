@@ -126,11 +126,15 @@ def test_flat_priors_are_named():
         lmm.prior_predictive()
 
 
-@pytest.mark.parametrize("wrong", [{"draws": 0}, {"draws": 2.5}, {"random_seed": -1}, {"random_seed": "one"}])
+@pytest.mark.parametrize(
+    "wrong", [{"draws": 0}, {"draws": 2.5}, {"random_seed": -1}, {"random_seed": "one"}, {"random_seed": True}]
+)
 def test_draws_and_seed_are_checked(wrong):
     (name,) = wrong
     with pytest.raises(DescriptionError, match=f"{name}=.*expected a whole number"):
         BY_NAME["tiny"].lmm().prior_predictive(**wrong)
+    with pytest.raises(DescriptionError, match=f"{name}=.*expected a whole number"):
+        BY_NAME["tiny"].lmm().implied_priors(**wrong)
 
 
 def test_arviz_draws_its_predictive_check():

@@ -205,6 +205,32 @@ def test_matrices_of_a_wrong_psi_are_refused():
         Structured(levels="slopes", residual="iid").lmm().R([0.3])
 
 
+@pytest.mark.parametrize(
+    ("theta", "message"),
+    [
+        ("abc", "theta is 'abc'; expected 3 numbers"),
+        (["a", "b"], "theta is .*; expected 3 numbers"),
+        ({}, "theta is {}; expected 3 numbers"),
+        (None, "has nan|expected 3 numbers|has 1 entries"),
+        ([1.0], r"theta has 1 entries; this model has 3: g\.Intercept, g\.x\.Intercept, g\.x\. Pass fit\.theta"),
+        ([1.0, np.nan, 1.0], r"theta has nan for g\.x\.Intercept; expected finite numbers"),
+        ([1.0, 0.0, np.inf], r"theta has inf for g\.x; expected finite numbers"),
+    ],
+)
+def test_matrices_of_a_wrong_theta_are_refused(theta, message):
+    lmm = blm.LMM("y ~ x + (1 + x | g)", DATA)
+    for make in (lmm.Lambda, lmm.G, lmm.V):
+        with pytest.raises(blm.DescriptionError, match=message):
+            make(theta)
+
+
+@pytest.mark.parametrize("psi", ["a", {}, [np.nan], [0.1, 0.2]])
+def test_what_is_no_psi_is_refused(psi):
+    lmm = Structured(levels="slopes", residual="ar1").lmm()
+    with pytest.raises(blm.DescriptionError, match=r"psi (is|has) .* expected|psi has 2 entries; .*1: rho.*fit\.psi"):
+        lmm.R(psi)
+
+
 def test_an_effect_of_relatives_beside_an_independent_one():
     """Animal and permanent environment: the same grouping twice, once with relatives without rows."""
     levels = (blm.Level(group="g"), blm.Level(group="g", covariance=KGX))
