@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bayeslmm.arguments import check_flag
 from bayeslmm.errors import DescriptionError, beside, did_you_mean
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ class KnownMatrix:
     source: str | Mapping[str, str] = ""
 
     def __post_init__(self):
+        check_flag("precision", self.precision)
+        if isinstance(self.labels, str) or not isinstance(self.labels, Iterable):
+            raise DescriptionError(f"labels={self.labels!r} of {self.name}; expected a list of them, one per row")
         labels = tuple(_label(label) for label in self.labels)
+        _check_same_labels(self.matrix, labels, self.name)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "matrix", _checked(self.matrix, labels, self.name))
 
@@ -235,6 +240,20 @@ def _label(value: object) -> str:
     if isinstance(value, tuple):
         return ":".join(map(_label, value))
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _check_same_labels(matrix: Any, labels: tuple[str, ...], name: str) -> None:
+    """Refuse a DataFrame whose own labels are others, or in another order; counted rows are no labels."""
+    if not (hasattr(matrix, "index") and hasattr(matrix, "columns")):
+        return
+    for what, axis in (("rows", matrix.index), ("columns", matrix.columns)):
+        own = tuple(_label(x) for x in axis)
+        if own not in (labels, tuple(map(str, range(len(own))))):
+            raise DescriptionError(
+                f"{name} has {what} labelled {', '.join(map(repr, own[:4]))} but labels= says "
+                f"{', '.join(map(repr, labels[:4]))}; expected the same in the same order. Write KnownMatrix.of(K) "
+                "for a DataFrame with its own labels, or matrix=K.to_numpy() to give it others"
+            )
 
 
 def _checked(matrix: Any, labels: tuple[str, ...], name: str) -> Any:

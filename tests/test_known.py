@@ -160,6 +160,31 @@ WRONG = {
 }
 
 
+ARGUMENTS = {
+    "labels that are a number": ({"labels": 3, "matrix": K}, ["labels=3", "a list of them, one per row"]),
+    "labels that are a text": ({"labels": "abc", "matrix": K}, ["labels='abc'", "a list of them"]),
+    "labels beside others": (
+        {"labels": LABELS, "matrix": frame(labels=["b", "a", "c"])},
+        ["rows labelled 'b', 'a', 'c' but labels= says 'a', 'b', 'c'", "KnownMatrix.of(K)", "K.to_numpy()"],
+    ),
+    "a precision that is no truth": (
+        {"labels": LABELS, "matrix": K, "precision": "x"},
+        ["precision='x'; expected True or False"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_wrong_arguments_are_said(name):
+    given, said = ARGUMENTS[name]
+    refused(lambda: KnownMatrix(**given), *said)
+
+
+def test_labels_may_stand_beside_a_table_that_has_the_same_or_none():
+    plain = KnownMatrix(labels=LABELS, matrix=K)
+    assert plain == KnownMatrix(labels=LABELS, matrix=frame()) == KnownMatrix(labels=LABELS, matrix=pd.DataFrame(K))
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_said(name):
     given, said = WRONG[name]
