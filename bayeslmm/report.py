@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -16,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import __version__
+from bayeslmm.arguments import check_path
 from bayeslmm.comparison import Comparison
+from bayeslmm.errors import DescriptionError
 from bayeslmm.residualwords import residual_words
 from bayeslmm.structure import known_covariance
 from bayeslmm.tables import HEADINGS, NUMBERS, estimates, left_out, sampling, shown_centres, shown_diagnostics
@@ -69,17 +72,37 @@ def write_report(
     -------
     Path
         Of the file written.
+
+    Raises
+    ------
+    DescriptionError
+        If the path is none, is a folder, or can't be written to.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = check_path(path, "report.html")
+    if path.is_dir():
+        raise DescriptionError(f"The report is a file and {path} a folder; write {str(path / 'report.html')!r}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     page = report_html(comparison, title=title, source=source, notes=notes, load=load)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(page, encoding="utf-8")
         os.replace(part, path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that can't be written to has no such file
+            part.unlink(missing_ok=True)
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> DescriptionError:
+    return DescriptionError(
+        f"The report can't be written to {path}: {error.strerror or error}. Give a path where you may write, "
+        "such as 'report.html'."
+    )
 
 
 def report_html(

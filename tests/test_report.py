@@ -243,10 +243,24 @@ def test_report_is_written_whole_or_not_at_all(comparisons, tmp_path, monkeypatc
         raise OSError("no space left")
 
     monkeypatch.setattr("bayeslmm.report.os.replace", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(blm.DescriptionError, match=r"can't be written to .*no space"):
         c.report(path, title="Third")
     assert "<title>Second</title>" in path.read_text(encoding="utf-8")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (None, "The path is None; expected a text or a pathlib.Path"),
+        (3, "The path is 3; expected"),
+        (".", r"and \. a folder; write 'report\.html'"),
+        ("pyproject.toml/report.html", "can't be written to pyproject.toml/report.html: .*Give a path"),
+    ],
+)
+def test_paths_that_are_none_are_refused(comparisons, path, message):
+    with pytest.raises(blm.DescriptionError, match=message):
+        comparisons["dyestuff2"].report(path)
 
 
 def test_report_without_random_effects_in_the_posterior_leaves_their_pictures_out(comparisons):
