@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayeslmm.arguments import check_model
+from bayeslmm.design import LevelDesign
 from bayeslmm.errors import DescriptionError
 from bayeslmm.symbolic import factorised, normal_logp, random_effects_draw, residual_draw
 
@@ -37,6 +40,11 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
     **kwargs
         As for any PyMC distribution: `observed`, `dims`.
 
+    Raises
+    ------
+    DescriptionError
+        Outside a `pm.Model`, or where sizes don't fit the model.
+
     Examples
     --------
     An asymptotic growth curve with a random intercept per subject::
@@ -47,7 +55,12 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
             mu = top * (1 - pt.exp(-rate * days))
             blm.MixedNormal("y", mu, sigma, [sigma_u2 / sigma], lmm, observed=reaction)
     """
+    check_model(lmm, "blm.MixedNormal('y', mu, sigma, factors, lmm, observed=lmm.y)")
+    _check_context()
     stats = lmm.statistics
+    _check_shape("mu", mu, (stats.design.n,), "the mean of every row")
+    _check_shape("sigma", sigma, (), "the residual SD")
+    _check_factors(factors, stats.design.levels)
     sizes = [level.r for level in stats.design.levels]
     factors = [
         pt.as_tensor_variable(lam).reshape((r, r))
@@ -79,3 +92,37 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
         name, mu, sigma, *factors, *psi, logp=logp, dist=dist, class_name="MixedNormal",
         signature=",".join(["(n)", "()", *["(r,s)"] * len(factors), *["()"] * len(psi)]) + "->(n)", **kwargs,
     )  # fmt: skip
+
+
+def _check_context() -> None:
+    try:
+        pm.modelcontext(None)
+    except TypeError:
+        raise DescriptionError(
+            "MixedNormal stands outside a model; expected one around it: with pm.Model(): blm.MixedNormal(...)."
+        ) from None
+
+
+def _check_factors(factors: Any, levels: Sequence[LevelDesign]) -> None:
+    listed = ", ".join(f"{level.r} x {level.r} for {level.name} ({level.label})" for level in levels) or "none"
+    if not isinstance(factors, Sequence | np.ndarray) or isinstance(factors, str) or len(factors) != len(levels):
+        came = f"{len(factors)}" if isinstance(factors, list | tuple) else f"a {type(factors).__name__}"
+        raise DescriptionError(f"factors: {came} came; expected a list of {len(levels)}, one per level: {listed}.")
+    for factor, level in zip(factors, levels, strict=True):
+        what = f"the relative factor of {level.label}"
+        if level.r > 1 or _tensor("factors", factor, what).ndim > 0:
+            _check_shape("factors", factor, (level.r, level.r), what)
+
+
+def _check_shape(name: str, value: Any, shape: tuple[int, ...], what: str) -> None:
+    """Refuse another number of dimensions, or sizes that are known and others."""
+    found = _tensor(name, value, what).type.shape
+    if len(found) != len(shape) or any(one not in (None, two) for one, two in zip(found, shape, strict=True)):
+        raise DescriptionError(f"{name} has the shape {found}; expected {shape}, {what}.")
+
+
+def _tensor(name: str, value: Any, what: str) -> Any:
+    try:
+        return pt.as_tensor_variable(value)
+    except (TypeError, ValueError, NotImplementedError):
+        raise DescriptionError(f"{name} is a {type(value).__name__}; expected numbers or a tensor, {what}.") from None

@@ -396,6 +396,33 @@ def test_a_nonlinear_mean_of_ones_own(theta):
     np.testing.assert_allclose(gradient, slopes, rtol=1e-5, atol=1e-6 * abs(gradient).max())
 
 
+ONES = np.ones(18)
+WRONG = {
+    "a formula": ({"lmm": "y ~ 1"}, "A str came as the model"),
+    "a short mean": ({"mu": np.ones(5)}, r"mu has the shape \(5,\); expected \(18,\), the mean of every row"),
+    "a constant mean": ({"mu": 0.0}, r"mu has the shape \(\); expected \(18,\)"),
+    "a mean of texts": ({"mu": "x"}, "mu is a str; expected numbers or a tensor"),
+    "an SD per row": ({"sigma": ONES}, r"sigma has the shape \(18,\); expected \(\), the residual SD"),
+    "one factor": ({"factors": [1.0]}, "1 came; expected a list of 2, one per level: 1 x 1 for u2 .*2 x 2 for u3"),
+    "a lone factor": ({"factors": 1.0}, "a float came; expected a list of 2"),
+    "a large factor": ({"factors": [np.eye(3), np.eye(2)]}, r"factors has the shape \(3, 3\); expected \(1, 1\)"),
+    "a scalar for two effects": ({"factors": [1.0, 1.0]}, r"factors has the shape \(\); expected \(2, 2\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_arguments_of_the_distribution_that_do_not_fit_are_refused(name):
+    arguments, message = WRONG[name]
+    right = {"mu": ONES, "sigma": 1.0, "factors": [1.0, np.eye(2)], "lmm": growth()[0]}
+    with pm.Model(), pytest.raises(DescriptionError, match=message):
+        MixedNormal("y", **right | arguments)
+
+
+def test_the_distribution_stands_in_a_model():
+    with pytest.raises(DescriptionError, match=r"outside a model; expected one around it: with pm\.Model\(\)"):
+        MixedNormal("y", ONES, 1.0, [1.0, np.eye(2)], growth()[0])
+
+
 def test_draws_of_the_distribution():
     _, _, model, _ = growth()
     fixed = pm.do(model, {"top": 2.0, "rate": 0.5, "sigma": 0.7, "tau": 0.9})
