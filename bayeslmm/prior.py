@@ -69,8 +69,11 @@ class Prior:
     name: str
     items: tuple[tuple[str, Any], ...]
 
-    def __init__(self, name: str, **params: Any):
+    def __init__(self, name: str, *unnamed: Any, **params: Any):
         family = _family(name)
+        if unnamed:
+            came = ", ".join(map(repr, unnamed))
+            raise PriorError(f"Parameters are given by keyword, but {came} came alone. Write {_call(name)}.")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "items", _checked(name, family, params))
 
@@ -303,6 +306,11 @@ def _example(name: str, form: int = 0) -> str:
     if name == "PenalizedComplexity":
         values["alpha"] = "0.05"
     return f"{name}({', '.join(f'{key}={values.get(key, "1")}' for key in FAMILIES[name].forms[form])})"
+
+
+def _call(name: str) -> str:
+    """The first example as Python that makes it."""
+    return _example(name).replace(f"{name}(", f'Prior("{name}", ', 1)
 
 
 def _family(name: Any) -> Family:

@@ -160,6 +160,8 @@ def test_what_is_no_prior_is_explained():
             as_prior(thing)
     with pytest.raises(PriorError, match="must be a number, but '2' came"):
         Prior("HalfNormal", sigma="2")
+    with pytest.raises(PriorError, match=r'by keyword, but 1 came alone\. Write Prior\("HalfNormal", sigma=1\)'):
+        Prior("HalfNormal", 1)
 
 
 def test_preliz_distributions_are_accepted():
