@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayeslmm.columns import Encoder, dependencies, learn, names_in
 from bayeslmm.errors import DataError
-from bayeslmm.frame import numbers, say_rows
+from bayeslmm.frame import check_size, numbers, say_rows
 from bayeslmm.grouping import Groups
 from bayeslmm.hierarchy import Level
 from bayeslmm.tokens import quote
@@ -27,6 +27,7 @@ def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
         y = numbers(frame[name], "the response")
     if text not in frame and quote(name) != text:
         y = learn(f"0 + {text}", frame)[1][:, 0]
+    check_size(f"the response {text!r}", y)
     if len(y) > 1 and (y == y[0]).all():
         raise DataError(
             f"The response {text!r} is {y[0]:g} in all {len(y)} rows; expected values that vary, because "
@@ -46,6 +47,8 @@ def check_fixed(X: np.ndarray, encoder: Encoder) -> None:
     bayeslmm.errors.DataError: Columns of X depend on each other: x = 2 Intercept. ...
     """
     n, p = X.shape
+    for name, column in zip(encoder.names, X.T, strict=True):
+        check_size(f"{name!r} in the fixed part", column)
     if p >= n:
         raise DataError(
             f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than "
@@ -89,6 +92,8 @@ def check_level(
     m, label, term = len(groups), level.label, f"({level})"
     if r == 0:
         raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
+    for name, column in zip(encoder.names, columns.T, strict=True):
+        check_size(f"{name!r} in {term}", column)
     if m == 1:
         raise DataError(
             f"{label} has one group only ({groups[0]!r}), so the variance between its groups can't be "

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayeslmm.errors import DataError, did_you_mean
 
+LARGEST = 1e100  # cubes can be computed too, and squares be summed over any number of rows
 KINDS = "a pandas, polars or pyarrow table, or a dict of columns"
 
 
@@ -174,6 +175,24 @@ def check_finite(name: str, column: pd.Series) -> None:
         )
 
 
+def check_size(what: str, values: np.ndarray) -> None:
+    """Refuse values whose sum of squares would over- or underflow: the largest has to lie between 1e-100 and 1e100.
+
+    Zeros alone are no matter of size.
+
+    Examples
+    --------
+    >>> check_size("y", np.array([0.0, 2.0]))
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > LARGEST or 0 < largest < 1 / LARGEST:
+        raise DataError(
+            f"The largest value of {what} is {largest:.3g} in size, too {'large' if largest > 1 else 'small'} to be "
+            f"squared and summed; expected it between {1 / LARGEST:g} and {LARGEST:g}. Rescale it: choose a unit "
+            "in which its values are of ordinary size."
+        )
+
+
 def say_rows(labels: pd.Index, mask: np.ndarray, limit: int = 5) -> str:
     """Name the first few rows that a mask marks.
 
@@ -307,15 +326,26 @@ def _plain(column: pd.Series) -> pd.Series:
         if kind == "i" and column.dtype.kind == "i":
             return pd.Series(column.to_numpy(dtype=np.int64), index=column.index, name=column.name, copy=False)
         big = max(abs(int(column.max())), abs(int(column.min()))) > np.iinfo(np.int64).max
-        return pd.Series(column.to_numpy(dtype=np.float64 if big else np.int64), column.index, name=column.name)
+        return pd.Series(_converted(column, np.float64 if big else np.int64), column.index, name=column.name)
     target = {"f": np.float64, "b": np.bool_, "c": np.complex128}.get(kind)
     if target is not None:
-        return pd.Series(column.to_numpy(dtype=target), index=column.index, name=column.name, copy=False)
+        return pd.Series(_converted(column, target), index=column.index, name=column.name, copy=False)
     if isinstance(column.dtype, pd.StringDtype) and column.dtype.na_value is not pd.NA:
         return column
     if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) and column.dtype.kind not in "mM":
         return pd.Series(column.tolist(), index=column.index, name=column.name)
     return column
+
+
+def _converted(column: pd.Series, kind: type) -> np.ndarray:
+    try:
+        return column.to_numpy(dtype=kind)
+    except OverflowError:
+        raise DataError(
+            f"Column {column.name!r} holds a whole number beyond {np.finfo(np.float64).max:.2g}, too large to compute "
+            "with; expected smaller ones. Rescale the column; or, if it only groups, make it text: "
+            f"data[{column.name!r}] = data[{column.name!r}].map(str)."
+        ) from None
 
 
 def count(number: int, noun: str) -> str:

@@ -12,6 +12,10 @@ from bayeslmm.known import LABEL_LIMIT, cholesky
 from bayeslmm.levels import Residual
 from bayeslmm.residual import ResidualDesign, ResidualParameter
 
+# Powers of ten of the weights: a number has about 15 digits; and SDs relative to sigma are sought from 1 on
+_WIDEST = 15
+_FARTHEST = 8
+
 
 def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     """Make R of the rows of a table; what doesn't fit is an error.
@@ -19,8 +23,8 @@ def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     Raises
     ------
     DataError
-        Weights that are not positive, strata with one row, duplicate or fractional times, groups without pairs, a
-        known matrix without some row's label.
+        Weights that are not positive, or too far from each other or from 1, strata with one row, duplicate or
+        fractional times, groups without pairs, a known matrix without some row's label.
     DescriptionError
         A known matrix that isn't positive definite.
     """
@@ -49,6 +53,20 @@ def _weights(name: str, frame: pd.DataFrame) -> np.ndarray:
         raise DataError(
             f"The weights {name!r} are zero or negative in {say_rows(frame.index, bad)}; expected positive precision "
             "weights (the variance of a row is sigma^2 / w). Leave out rows that shall not count."
+        )
+    digits = np.log10(w)
+    if np.ptp(digits) > _WIDEST:
+        raise DataError(
+            f"The weights {name!r} go from {w.min():.3g} to {w.max():.3g}; expected the largest to be at most "
+            f"1e{_WIDEST} times the smallest, because beside it the other rows vanish in rounding. Leave out rows that "
+            "shall not count, and give rows that are known well a smaller weight."
+        )
+    typical = float(np.median(digits))
+    if abs(typical) > _FARTHEST:
+        raise DataError(
+            f"The weights {name!r} are of the size {10**typical:.3g} (their median); expected it between "
+            f"1e-{_FARTHEST} and 1e{_FARTHEST}, so that sigma is of the size of the other SDs. Divide them by their "
+            "median: only the unit of sigma changes."
         )
     return w
 

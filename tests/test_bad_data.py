@@ -11,7 +11,8 @@ import pytest
 
 from bayeslmm.design import build_design
 from bayeslmm.errors import DataError
-from bayeslmm.hierarchy import Hierarchy
+from bayeslmm.hierarchy import Hierarchy, Residual
+from bayeslmm.lmm import LMM
 
 N = 24
 RNG = np.random.default_rng(0)
@@ -366,3 +367,65 @@ def test_the_constants_own_name_is_refused_for_a_column():
     data = {"y": [1.0, 2, 4, 5], "Intercept": [0.0, 1, 0, 1], "g": list("aabb")}
     with pytest.raises(DataError, match="rename it"):
         build_design(Hierarchy.from_formula("y ~ 1 + Intercept + (1 | g)"), data)
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("column", ["y", "x", "w"])
+class TestNumbersBeyondComputing:
+    """Sums of squares that over- or underflow, and integers that no float can hold."""
+
+    def residual(self, column):
+        return Residual(weights="w") if column == "w" else Residual()
+
+    def refused(self, column, data, message):
+        hierarchy = Hierarchy.from_formula("y ~ x + (1 | g)", residual=self.residual(column))
+        with pytest.raises(DataError, match=message):
+            build_design(hierarchy, data)
+
+    def test_an_integer_that_is_too_large(self, column):
+        data = GOOD.assign(w=1.0)
+        data[column] = pd.Series([HUGE, *range(1, N)], dtype=object)
+        self.refused(column, data, f"Column '{column}' holds a whole number beyond .*Rescale the column")
+
+    @pytest.mark.parametrize("factor", [1e300, 1e-300, 1e-120])
+    def test_a_unit_that_is_none(self, column, factor):
+        data = GOOD.assign(w=1.0)
+        data[column] = data[column] * factor
+        what = "The largest value of .*'{}'.* too (large|small) .*expected .*Rescale it"
+        if column == "w":
+            what = "The weights '{}' are of the size 1e.*expected .*Divide them by their median"
+        self.refused(column, data, what.format(column))
+
+
+def test_slopes_are_of_ordinary_size_too():
+    refused("y ~ 1 + (1 + x | g)", GOOD.assign(x=GOOD.x * 1e200), "'x' in (1 + x | g)", "too large", "Rescale it")
+
+
+def test_weights_lie_within_the_digits_of_a_number():
+    hierarchy = Hierarchy.from_formula("y ~ x + (1 | g)", residual=Residual(weights="w"))
+    with pytest.raises(DataError, match=r"'w' go from 1 to 1e\+30; expected the largest to be at most 1e15 times"):
+        build_design(hierarchy, GOOD.assign(w=[1e30] + [1.0] * (N - 1)))
+
+
+@pytest.mark.parametrize("factor", [1e-90, 1e90])
+def test_what_is_taken_is_fitted(factor):
+    """At the edge of what is taken: the fit is the same in other units."""
+    plain, scaled = (LMM("y ~ x + (1 | g)", GOOD.assign(y=GOOD.y * c, x=GOOD.x * c)).ml() for c in (1.0, factor))
+    np.testing.assert_allclose(scaled.fixef["x"], plain.fixef["x"], rtol=1e-6)
+    np.testing.assert_allclose(scaled.sigma / factor, plain.sigma, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-7, 1e7])
+def test_weights_have_a_unit_of_their_own(factor):
+    hierarchy = Hierarchy.from_formula("y ~ x + (1 | g)", residual=Residual(weights="w"))
+    w = np.linspace(1, 3, N)
+    plain, scaled = (LMM(hierarchy, GOOD.assign(w=c * w)).ml() for c in (1.0, factor))
+    np.testing.assert_allclose(scaled.fixef, plain.fixef, rtol=1e-6)
+    np.testing.assert_allclose(scaled.sigma / np.sqrt(factor), plain.sigma, rtol=1e-6)
+
+
+def test_weights_at_the_widest_are_fitted():
+    hierarchy = Hierarchy.from_formula("y ~ x + (1 | g)", residual=Residual(weights="w"))
+    assert np.isfinite(LMM(hierarchy, GOOD.assign(w=[1e15] + [1.0] * (N - 1))).ml().loglik)
