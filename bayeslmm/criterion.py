@@ -25,11 +25,19 @@ EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edg
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
 
+def units(stats: Statistics) -> list[float]:
+    """Per level, the SD relative to sigma that stands for one: the units of weights and of known covariances go out."""
+    weight = float(np.exp(np.mean(np.log(stats.design.residual.root_weights))))
+    spreads = [1.0 if lv.root is None else float(np.linalg.norm(lv.root)) / lv.m**0.5 for lv in stats.design.levels]
+    return [1.0 / (weight * spread) for spread in spreads]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
     """-2 log likelihood (or REML criterion) as a function of phi.
 
-    phi holds the free entries of the relative factors, on the kernels' basis, and then R's parameters on the real line.
+    phi holds the free entries of the relative factors, on the kernels' basis and in `units`, and then R's parameters
+    on the real line.
     """
 
     stats: Statistics
@@ -49,7 +57,8 @@ class Criterion:
     def spread(self) -> np.ndarray:
         """Linear map (n_lambda, n_theta) from the free entries to the kernels' lambda vector."""
         columns = []
-        for level, M, span in zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, strict=True):
+        parts = zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, units(self.stats), strict=True)
+        for level, M, span, unit in parts:
             for j in range(0 if level.known else level.r):
                 for i in range(j, level.r) if level.correlated else [j]:
                     entry = np.zeros((level.r, level.r))
@@ -58,7 +67,7 @@ class Criterion:
                     else:
                         entry[:, j] = M[:, j] / M[j, j]
                     column = np.zeros(self.stats.structure.n_lambda)
-                    column[span] = entry.ravel()
+                    column[span] = unit * entry.ravel()
                     columns.append(column)
         return np.array(columns).T.reshape(self.stats.structure.n_lambda, len(columns))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.criterion import EDGE, SINGULAR, Criterion, Optimum, minimise
+from bayeslmm.criterion import EDGE, SINGULAR, Criterion, Optimum, minimise, units
 from bayeslmm.design import Design
 from bayeslmm.errors import DataError
 from bayeslmm.factor import spread_variances
@@ -235,9 +235,12 @@ class LikelihoodFit:
     def boundary(self) -> tuple[str, ...]:
         """Parameters on the edge of their space: SDs that are zero, levels whose covariance is singular."""
         out = []
-        for level, lam, M in zip(self.design.levels, self.lambdas, self.stats.maps, strict=True):
+        for level, raw, M, unit in zip(
+            self.design.levels, self.lambdas, self.stats.maps, units(self.stats), strict=True
+        ):
             if level.known:
                 continue
+            lam = raw / unit
             size = np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M))
             zero = [sigma_label(level, e) for e in range(level.r) if size[e] < SINGULAR]
             out += zero

@@ -14,7 +14,7 @@ from bayeslmm.residual import ResidualDesign, ResidualParameter
 
 # Powers of ten of the weights: a number has about 15 digits; and SDs relative to sigma are sought from 1 on
 _WIDEST = 15
-_FARTHEST = 8
+_FARTHEST = 15
 
 
 def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:

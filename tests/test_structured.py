@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.linalg import block_diag
 from structured import CASES, DATA, KG, KGX, Structured, dense_K, dense_R, dense_V
@@ -256,3 +257,35 @@ def test_the_prior_of_an_SD_is_that_of_an_average_group():
     one, other = (blm.LMM("y ~ x + (1 | g)", DATA, covariance={"g": K}) for K in (KG, 100 * KG))
     widths = [lmm.priors.sd[0][0].params["sigma"] for lmm in (one, other)]
     assert widths[0] / widths[1] == pytest.approx(10, rel=0.01)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e-4, 1e4, 1e12])
+def test_the_unit_of_weights_means_nothing(factor):
+    """Variances are sigma^2 / w: with other units of w, sigma has other units and all else stays."""
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(8), 5)
+    data = pd.DataFrame({"x": rng.normal(size=40), "g": g, "w": rng.uniform(1, 3, 40)})
+    data["y"] = rng.normal(size=40) + 5 * rng.normal(size=8)[g] + data.x * rng.normal(size=8)[g]
+    one, other = (
+        blm.LMM("y ~ x + (x | g)", data.assign(w=data.w * c), residual=blm.Residual(weights="w")).ml()
+        for c in (1.0, factor)
+    )
+    assert (other.status.name, other.boundary) == (one.status.name, one.boundary)
+    assert other.loglik == pytest.approx(one.loglik, abs=1e-8)
+    assert other.sigma == pytest.approx(one.sigma * factor**0.5, rel=1e-5)
+    np.testing.assert_allclose(other.fixef, one.fixef, rtol=1e-4)
+    np.testing.assert_allclose(other.varcorr["sd_or_corr"][:3], one.varcorr["sd_or_corr"][:3], rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e-4, 1e4, 1e12])
+def test_the_unit_of_a_known_covariance_means_nothing(factor):
+    rng = np.random.default_rng(4)
+    labels = [f"s{k}" for k in range(12)]
+    root = rng.normal(size=(12, 12))
+    K = pd.DataFrame(root @ root.T + np.eye(12), index=labels, columns=labels)
+    data = pd.DataFrame({"y": rng.normal(size=36) + np.repeat(0.3 * root @ rng.normal(size=12), 3)})
+    data["s"] = np.repeat(labels, 3)
+    one, other = (blm.LMM("y ~ 1 + (1 | s)", data, covariance={"s": K * c}).ml() for c in (1.0, factor))
+    assert other.status.name == one.status.name == "converged"
+    assert other.loglik == pytest.approx(one.loglik, abs=1e-8)
+    np.testing.assert_allclose(other.b, one.b, rtol=1e-4, atol=1e-6)
