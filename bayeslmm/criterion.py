@@ -24,6 +24,7 @@ from bayeslmm.threads import one_blas_thread
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
 EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edge of what it can be
 PERFECT = 1e-6  # sigma over the least-squares residual's size, below which there is no residual left
+ENDLESS = 1e7  # a relative SD at which a likelihood that is still rising has no maximum
 GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
 CHEAP = 600  # random effects up to which whole searches are begun from several points
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
@@ -213,6 +214,21 @@ class Criterion:
         """Whether no residual is left at this sigma: none beside y, or none beside what least squares leaves."""
         y = self.stats.design.y
         return bool(sigma < PERFECT * self.stats.scale or self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0))
+
+    def endless(self) -> list[np.ndarray]:
+        """Points far out, for each level and for all: lower there than anywhere, and no residual is needed at all."""
+        out = []
+        at = 0
+        whole = np.zeros(self.diagonal.size)
+        for level in self.stats.design.levels:
+            count = 0 if level.known else level.r * (level.r + 1) // 2 if level.correlated else level.r
+            own = np.arange(at, at + count)
+            at += count
+            own = own[self.diagonal[own]]
+            alone = np.zeros(self.diagonal.size)
+            alone[own] = whole[own] = ENDLESS * self.reach[own]
+            out.append(alone)
+        return [*out, whole]
 
     def spread_starts(self) -> list[np.ndarray]:
         """Points spread over the relative SDs, on a scale of logarithms; correlations zero, R's parameters as at first.
@@ -422,7 +438,8 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     for k in np.argsort(values):
         if values[k] > (others[-1] if others else values[best]) + 0.05 and _settled(evaluate, found[k]):
             others.append(float(values[k]))
-    return found[best], tuple(others)
+    endless = [phi for phi in criterion.endless() if criterion.at(phi) < values[best] - 1e-3]
+    return endless[0] if endless else found[best], tuple(others)
 
 
 def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
