@@ -1,7 +1,7 @@
 """Run the notebooks and write them back as they are committed: ``python -m tests.write_notebooks [name ...]``.
 
-What a run leaves behind of its machine is left out: timestamps, versions in the metadata, and paths; of code that was not
-run to its end nothing is written.
+What a run leaves behind of its machine is left out: timestamps, versions, how the output was cut into pieces. Where a
+cell fails, nothing is written.
 """
 
 from __future__ import annotations
