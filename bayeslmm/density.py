@@ -9,9 +9,11 @@ functions take one Z, one u and one G; pass lists to have them put side by side.
 
 Notes
 -----
-The thread in which these formulas were first asked for has two slips: it writes the three-level residual
-without the third level (it is ``y - X beta - Z u2 - W u3``), and its marginal log-likelihood lacks a log in
-front of the determinant.
+The thread in which these formulas were first asked for [1]_ has two slips: it writes the three-level residual
+without the third level (it is ``y - X beta - Z u2 - W u3``), and the log-likelihood as a sum of densities,
+``sum_i p(y_i)``, without their logs.
+
+.. [1] https://stats.stackexchange.com/questions/386474/what-is-the-joint-density-function-of-a-three-level-mixed-effects-model
 """
 
 from __future__ import annotations

@@ -83,3 +83,15 @@ def test_the_piglets_of_a_litter_are_less_alike_than_strangers():
     intercept = blm.LMM("gain ~ 1 + birth + (1 | litter)", pd.read_csv(MODELS / "data" / "litters.csv")).reml()
     assert intercept.boundary == ("sigma_u2",)
     assert intercept.loglik == pytest.approx(-76.30947, abs=1e-5)
+
+
+def test_the_zero_between_schools_is_the_nested_models():
+    """README's headline: the same heights, the same number of parameters, classes nested or crossed."""
+    nested = model("heights")
+    crossed = blm.LMM("Height ~ 1 + (1 | school) + (1 | class)", pd.read_csv(MODELS / "data" / "heights.csv"))
+    assert nested.ml().singular
+    assert nested.ml().estimates()["sigma_u3"] == pytest.approx(0, abs=1e-6)
+    assert crossed.ml().estimates()["sigma_u2"] == pytest.approx(0.557, abs=5e-4)
+    assert nested.reml().npar == crossed.reml().npar == 4
+    assert nested.reml().loglik == pytest.approx(-8.908, abs=5e-4)
+    assert crossed.reml().loglik == pytest.approx(-4.501, abs=5e-4)

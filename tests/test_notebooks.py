@@ -11,11 +11,20 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.notebook_prose import seed_decided_numbers
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PRINTED = [  # REML's b in the thread, to the digits that its optimum is good for (about 4e-5)
     *[-0.9421207, -0.0119456, 0.9540663],
     *[-1.2863150, -0.6696624, -0.4058639, 0.3810632, 0.6372665, 1.3435117, -0.1097978, 0.1097978],
+]
+
+CONVENTIONS = frozenset({"95", "1.01", "0.7", "1,000"})  # an interval's level, R-hat's limit, k-hat's, a round number
+TERMS = [  # of the field: a student of regression has not met them
+    *["random effects", "fixed effects", "joint density", "marginal", "conditional", "likelihood", "ML", "REML"],
+    *["BLUP", "mode(?!l)", "nested", "singular", "profile", "crossed", "prior", "posterior", "chains", "R-hat", "ESS"],
+    *["Monte Carlo error", "NUTS", "divergence", "funnel", "non-centred", "k-hat"],
 ]
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -121,3 +130,60 @@ def test_the_joint_density_notebook_agrees_with_itself():
     assert number("log of slip 1's integral") == pytest.approx(
         number("log marginal without schools, sigma_u3 = 0:"), rel=1e-5
     )
+
+
+@each_notebook
+def test_prose_has_no_number_that_a_seed_decides(path):
+    assert seed_decided_numbers(read_notebook(path), text_of, CONVENTIONS) == []
+
+
+def cell(source: str, printed: str | None = None):
+    """A code cell with what it printed; without, a cell of prose."""
+    if printed is None:
+        return nbformat.v4.new_markdown_cell(source)
+    return nbformat.v4.new_code_cell(source, outputs=[nbformat.v4.new_output("stream", text=printed)])
+
+
+@pytest.mark.parametrize(
+    ("prose", "refused"),
+    [
+        ("The fit says 0.3199, that is 0.32, at the 0.05 of the code.", []),
+        ("The means differ by 3.6 errors.", ["3.6"]),
+        ("Its mean, doubled, is 1.4, and 11 draws diverged.", ["1.4", "11"]),
+        ("The sum, `7.77` in code, [here](https://x.org/12345), with $\\sigma_{u2}^{10}$, is 8.25.", ["8.25"]),
+        ("Two of 18 pupils; 95 % of 1,000 draws.", []),
+    ],
+)
+def test_the_check_of_prose_follows_the_seed_through_names(prose, refused):
+    cells = [
+        cell("level = 0.05\nprint(fit.sigma, 18)", "0.3199 18"),
+        cell("draws = lmm.sample(draws=1000, random_seed=3)\nprint(draws.mean())", "3.6"),
+        cell("twice = []\nfor x in draws:\n    twice.append(2 * x)", ""),
+        cell("twice[0] = 0\nprint(sum(twice), diverged)", "8.25 11"),
+        cell("m = np.mean(twice)", ""),
+        cell("print(m)", "1.4"),
+        cell("m = fit.sigma\nprint(m)", "0.3199"),
+        cell(prose),
+    ]
+    found = seed_decided_numbers(nbformat.v4.new_notebook(cells=cells), text_of, CONVENTIONS)
+    assert [line.partition(" in: ")[0] for line in found] == refused
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_word_of_the_field_is_explained_before_it_is_used(term):
+    """Its first place in the notebook is in bold, where it is explained."""
+    notebook = read_notebook(ROOT / "notebooks" / "joint_density.ipynb")
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    text = re.sub(r"`[^`]*`|\[[^]]*\]\([^)]*\)|^#.*", " ", prose, flags=re.MULTILINE)
+    first = re.search(rf"\b{term}", text).start()
+    explained = re.search(rf"\*\*[^*\n]*\b{term}[^*\n]*\*\*", text).start()
+    assert explained <= first, text[first - 80 : first + 80]
+
+
+def test_the_joint_density_notebook_links_the_thread_and_shows_both_models():
+    notebook = read_notebook(ROOT / "notebooks" / "joint_density.ipynb")
+    assert "https://stats.stackexchange.com/questions/386474/" in notebook.cells[0].source
+    table = next(text for text in map(text_of, outputs(notebook)) if "nested" in text and "log-likelihood" in text)
+    numbers = [float(x) for x in re.findall(r"-?\d+\.\d{3}", table)]
+    assert numbers[:4] == [-8.928, -8.908, -5.041, -4.501]  # nested ML, REML; crossed ML, REML
+    assert numbers[-4:] == [0, 0.320, 0.557, 0.656]  # the SD between schools
