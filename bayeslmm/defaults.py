@@ -51,7 +51,7 @@ def coefficient_defaults(design: Any, sd_y: float) -> list[tuple[Prior, str]]:
     X = np.asarray(design.X)
     means, spreads = X.mean(axis=0), [spread_of(x) for x in X.T]
     constant = _constant_in(X)
-    mean_y = float(np.mean(design.y))
+    mean_y = float(np.mean(design.net_y))
     wide = 2.5 * sd_y
     at_zero = hypot(wide, *(wide / s * m for c, m, s in zip(constant, means, spreads, strict=True) if c == 0))
     moved = " at the mean of the predictors, carried to where they are 0" if at_zero > wide * 1.0005 else ""

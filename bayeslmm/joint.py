@@ -40,6 +40,8 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
         y_data = pm.Data("y_data", design.y, dims="row")
         parameters = declare_parameters(design, priors)
         mean = design.X @ parameters.beta
+        if design.offset is not None:
+            mean = design.offset + mean
         scales = parameters.scale_factors()
         for level, factor in zip(design.levels, scales, strict=True):
             u = _effects(level, factor, centring[level.name])

@@ -170,11 +170,14 @@ def _hierarchy(path: Path, lines: Mapping, content: dict) -> Hierarchy:
 
 def _from_formula(path: Path, lines: Mapping, content: dict) -> Hierarchy:
     """Make the hierarchy from a formula and what it can't say, each blamed at its own line."""
-    from bayeslmm.formula import parse
+    from bayeslmm.formula import normal_offset, parse
     from bayeslmm.hierarchy import place_of
 
     with _blaming(path, lines, ("formula",)):
         terms = parse(content["formula"]).terms
+    offset = content.get("offset", "")
+    with _blaming(path, lines, ("offset",)):
+        normal_offset(offset)
     matrices: dict[str, dict[str, KnownMatrix]] = {"covariance": {}, "precision": {}}
     seen: dict[int, str] = {}
     for kind, found in matrices.items():
@@ -187,19 +190,21 @@ def _from_formula(path: Path, lines: Mapping, content: dict) -> Hierarchy:
             seen[term] = f"{kind}.{key}"
     residual = _residual(path, lines, content)
     with _blaming(path, lines, ("formula",)):
-        return Hierarchy.from_formula(content["formula"], residual=residual, **matrices)
+        return Hierarchy.from_formula(content["formula"], residual=residual, offset=offset, **matrices)
 
 
 def _explicit(path: Path, lines: Mapping, content: dict) -> Hierarchy:
     """Make the hierarchy from its parts, each blamed at its own line."""
-    from bayeslmm.formula import normal_form, normal_response
+    from bayeslmm.formula import normal_offset, normal_response, split_offset
 
     with _blaming(path, lines, ("response",)):
         normal_response(content["response"])
     with _blaming(path, lines, ("fixed",)):
-        normal_form(content.get("fixed", "1"))
+        split_offset(content.get("fixed", "1"))
+    with _blaming(path, lines, ("offset",)):
+        normal_offset(content.get("offset", ""))
     levels = [_level(path, lines, k, given) for k, given in enumerate(content.get("levels", []))]
-    parts: dict[str, Any] = {"response": content["response"], "fixed": content.get("fixed", "1")}
+    parts = {key: content[key] for key in ("response", "fixed", "offset") if key in content}
     residual = _residual(path, lines, content)
     if levels:
         with _blaming(path, lines, ("levels",)):
@@ -272,6 +277,7 @@ def _only_grouping(hierarchy: Hierarchy) -> list[str]:
 
     residual = hierarchy.residual
     used = [hierarchy.response, hierarchy.fixed, *(level.effects for level in hierarchy.levels)]
+    used += [f"offset({hierarchy.offset})"] if hierarchy.offset else []
     elsewhere = {column for text in used for column in columns_of(text)} | {residual.weights, residual.time}
     groups = [name for level in hierarchy.levels for name in level.group]
     groups += [*(residual.group or ()), *([residual.by] if residual.by else [])]

@@ -150,7 +150,7 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     3         sigma_u2       HalfStudentT(nu=3, sigma=1.83)  default
     """
     wanted = _read(design, given or {})
-    sd_y = spread_of(design.y)
+    sd_y = spread_of(design.net_y)
     rows: list[PriorRow] = []
 
     def settle(parameter: str, default: Prior, reason: str, given: str = "yours") -> Prior:
@@ -204,7 +204,7 @@ def _settle_shares(design: Any, wanted: Mapping[str, Any], settle: Callable[...,
         )
     if not (squares > 0).all():
         raise PriorError(f"The column of {names[int(np.argmin(squares))]} is zero in all rows: it has no share.")
-    total = settle("sigma_total", *total_deviation(spread_of(design.y)))
+    total = settle("sigma_total", *total_deviation(spread_of(design.net_y)))
     scales = np.sqrt(squares)
     counted = [name if abs(c - 1) < 1e-9 else f"{c:.3g} {name}" for name, c in zip(names, scales, strict=True)]
     split = settle(

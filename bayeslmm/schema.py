@@ -25,6 +25,7 @@ EXPECTED = {
     "formula": 'a text, such as formula = "y ~ 1 + x + (1 | group)"',
     "response": 'the name of a column, such as response = "y"',
     "fixed": 'a text, such as fixed = "1 + x"',
+    "offset": 'a text, such as offset = "log(n)"',
     "levels": 'tables, such as [[levels]] and below it group = "school"',
     "group": 'a text or a list of columns, such as group = "class:school" or ["class", "school"]',
     "effects": 'a text, such as effects = "1 + x"',
@@ -34,7 +35,7 @@ EXPECTED = {
     "structure": "one of " + ", ".join(f'"{name}" ({text})' for name, text in STRUCTURES.items()),
     "weights": 'the name of a column, such as weights = "n"',
     "by": 'the name of a column, such as by = "Sex"',
-    "time": 'the name of a column of whole numbers, such as time = "week"',
+    "time": 'the name of a column of times in equal steps, such as time = "week"',
     "covariance": _MATRIX,
     "precision": _MATRIX,
     "file": 'the path of a .mtx or .mtx.gz file (a CSV has its labels in itself: covariance = "kinship.csv")',
@@ -92,7 +93,7 @@ def _model() -> Any:
         weights=(str | None, _key("Column of weights w: the variance of a row is sigma^2 / w", "n")),
         by=(str | None, _key("Column of strata, each with its own SD", "Sex")),
         group=(str | list[str] | None, _key("Columns within whose groups rows are correlated", "Mare")),
-        time=(str | None, _key("Column of whole numbers: the times of an ar1", "week")),
+        time=(str | None, _key("Column of times of an ar1, in equal steps", "week")),
         covariance=(matrix | None, _key("The known matrix itself", "R.csv")),
     )
     by_level = dict[str, matrix] | None  # type: ignore[valid-type]
@@ -107,6 +108,7 @@ def _model() -> Any:
         formula=(str | None, _key("The model in lme4's notation", "Height ~ 1 + (1 | school/class)")),
         response=(str | None, _key("Response: a column, or a transform such as log(y)", "Height")),
         fixed=(str | None, _key("Right-hand side of the mean, 1 by default", "1 + x")),
+        offset=(str | None, _key("Part of the mean with the coefficient 1", "log(n)")),
         levels=(list[level] | None, _key("Levels in the order of u2, u3, ...")),  # type: ignore[valid-type]
         residual=(residual | None, _key("Structure of the residual covariance; independent rows by default")),
         covariance=(by_level, _key("Beside a formula: from a grouping or level to its matrix", {"animal": "A.csv"})),
