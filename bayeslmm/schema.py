@@ -17,6 +17,7 @@ _MATRIX = (
     'a path such as "kinship.csv", or {file = "A.mtx", labels = "A.txt"}, or'
     ' {labels = ["a", "b"], matrix = [[1.0, 0.5], [0.5, 1.0]]}'
 )
+MOST_MESSAGES = 20  # of what is wrong with one description
 EXPECTED = {
     "title": 'a text, such as title = "Heights of pupils"',
     "source": "a text that says where the data come from",
@@ -184,6 +185,10 @@ def check_shape(path: Path, lines: Mapping, content: dict) -> None:
             if item["type"] == "string_type" and isinstance(item["input"], dict) and item["loc"][0] == "priors":
                 continue  # the errors inside the table say more
             messages[_explain(path, lines, item)] = None
+            if len(messages) == MOST_MESSAGES:
+                break
+        if len(found) > MOST_MESSAGES:
+            messages[f"{path}: {len(found) - MOST_MESSAGES} more like these"] = None
         raise DescriptionError("\n".join(messages)) from None
 
 
@@ -193,11 +198,12 @@ def _explain(path: Path, lines: Mapping, item: Any) -> str:
     name = str(next(x for x in reversed(place) if isinstance(x, str)))
     if item["type"] == "extra_forbidden":
         table, known = _keys_around(place, str(item["loc"]))
-        return f"{at}: unknown key {name!r}; {table} has {', '.join(known)}.{did_you_mean(name, known)}"
+        return f"{at}: unknown key {_shown(name)}; {table} has {', '.join(known)}.{did_you_mean(name, known)}"
     if item["type"] == "missing":
         return f"{at}: {name!r} is missing here; expected {EXPECTED[name]}"
     hint = did_you_mean(str(item["input"]), STRUCTURES) if name == "structure" else ""
-    return f"{at}: {'.'.join(map(str, place))} is {_shown(item['input'])}; expected {_expected(place, name)}{hint}"
+    key = ".".join(_short(str(part)) for part in place)
+    return f"{at}: {key} is {_shown(item['input'])}; expected {_expected(place, name)}{hint}"
 
 
 def _keys_around(place: tuple, loc: str) -> tuple[str, tuple[str, ...]]:
@@ -224,6 +230,10 @@ def _expected(place: tuple, name: str) -> str:
     return EXPECTED.get(name) or EXPECTED[str(table)]
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _shown(value: object) -> str:
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _short(text)
