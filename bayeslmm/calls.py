@@ -252,7 +252,7 @@ def _read_number(cursor: Cursor, option: str) -> str:
 def _read_count(cursor: Cursor, option: str) -> str:
     token = cursor.token
     most = _LARGEST[option]
-    if token.kind != "number" or not token.text.isdecimal() or int(token.text) > most:
+    if token.kind != "number" or not token.text.isdecimal() or float(token.text) > most:
         cursor.fault(f"{option} is a whole number from 0 to {most}")
     return _number(cursor, cursor.take())
 
