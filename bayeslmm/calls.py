@@ -6,10 +6,8 @@ checked pieces, so that only calls of this list, columns, numbers and plain text
 
 from __future__ import annotations
 
-import keyword
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from bayeslmm.errors import did_you_mean
@@ -51,7 +49,7 @@ _CONTRASTS = {
     "Poly": None,
 }
 _NOT_A_CALL = {
-    "offset": "offset() is not supported: subtract it from the response, in a new column",
+    "offset": "an offset stands alone among the terms of the fixed part, as in y ~ x + offset(log(n)) + (1 | g)",
     "factor": "write C(x) for a factor",
     "as": "write C(x) for a factor",
     "s": "smooths are not supported; write bs(x, df=5) or cr(x, df=5, constraints='center')",
@@ -99,7 +97,6 @@ def read_call(cursor: Cursor, allowed: frozenset[str] | None = None) -> str:
         cursor.fault(f"`{name.text}` is not a function that a formula may call: {hint}", name)
     if allowed is not None and name.text not in allowed:
         cursor.fault(f"{name.text}() makes several columns and cannot stand here; expected one column", name)
-    cursor.functions.setdefault(name.text, name.at)
     opened = cursor.open()
     if cursor.at(")"):
         cursor.fault(f"{name.text}() is empty; write a column inside, as in {name.text}(x)")
@@ -112,6 +109,26 @@ def read_call(cursor: Cursor, allowed: frozenset[str] | None = None) -> str:
     arguments = [first.text, *_options(cursor, name)]
     cursor.close(opened)
     return f"{name.text}({', '.join(arguments)})"
+
+
+def read_offset(cursor: Cursor) -> str:
+    """Read ``offset(arithmetic)`` at the cursor and return what is inside."""
+    cursor.take()
+    opened = cursor.open()
+    if cursor.at(")"):
+        cursor.fault("offset() is empty; write a column inside, as in offset(log(n))")
+    inside = read_arithmetic(cursor)
+    cursor.close(opened)
+    return inside
+
+
+def read_arithmetic(cursor: Cursor) -> str:
+    """Read arithmetic over columns at the cursor and return its normalised text."""
+    start = cursor.token
+    inside = _sum(cursor)
+    if not inside.column:
+        cursor.fault("an offset needs a column, as in log(n)", start)
+    return inside.text
 
 
 def read_braces(cursor: Cursor) -> str:
@@ -186,19 +203,9 @@ def _single(cursor: Cursor) -> Value:
 
 
 def _column(cursor: Cursor, token: Token) -> str:
-    """Check a column inside a call, where Python's own grammar narrows what it may be called."""
-    name = token.text
-    if name in OPTIONS:
-        cursor.fault(f"{name!r} is a function here; write {name}(x), or rename a column of that name", token)
-    unreadable = (
-        keyword.iskeyword(name)
-        or re.search(r"[\"'(){}\[\]]", name)
-        or (name.isidentifier() and unicodedata.normalize("NFKC", name) != name)
-    )
-    if unreadable:
-        cursor.fault(f"the column {name!r} can be a term, but not stand inside a call; rename the column", token)
-    cursor.columns.setdefault(name, token.at)
-    return quote(name) if name.isidentifier() else f"`{name}`"
+    """Read a column inside a call, by whatever name."""
+    cursor.use(token)
+    return quote(token.text)
 
 
 def _number(cursor: Cursor, token: Token) -> str:
@@ -245,7 +252,7 @@ def _read_number(cursor: Cursor, option: str) -> str:
 def _read_count(cursor: Cursor, option: str) -> str:
     token = cursor.token
     most = _LARGEST[option]
-    if token.kind != "number" or not token.text.isdecimal() or int(token.text) > most:
+    if token.kind != "number" or not token.text.isdecimal() or float(token.text) > most:
         cursor.fault(f"{option} is a whole number from 0 to {most}")
     return _number(cursor, cursor.take())
 

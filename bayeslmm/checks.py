@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bayeslmm.columns import Encoder, dependencies, learn, names_in
+from bayeslmm.collinear import combinations, equation, proportional
+from bayeslmm.columns import Encoder, learn_number
 from bayeslmm.errors import DataError
-from bayeslmm.frame import check_size, numbers, say_rows
+from bayeslmm.frame import check_size, say_rows
 from bayeslmm.grouping import Groups
 from bayeslmm.hierarchy import Level
-from bayeslmm.tokens import quote
 
 
 def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
@@ -23,10 +23,7 @@ def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
     >>> read_response("log(y)", pd.DataFrame({"y": [1.0, np.e]}))
     array([0., 1.])
     """
-    for name in names_in(f"0 + {text}"):
-        y = numbers(frame[name], "the response")
-    if text not in frame and quote(name) != text:
-        y = learn(f"0 + {text}", frame)[1][:, 0]
+    y = learn_number(text, frame, "the response")[1]
     check_size(f"the response {text!r}", y)
     if len(y) > 1 and (y == y[0]).all():
         raise DataError(
@@ -36,36 +33,91 @@ def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
     return y
 
 
-def check_fixed(X: np.ndarray, encoder: Encoder) -> None:
-    """Refuse a fixed part whose columns are too many, or depend on each other.
+def read_offset(
+    text: str, frame: pd.DataFrame, response: str, y: np.ndarray
+) -> tuple[Encoder | None, np.ndarray | None]:
+    """Return the offset of each row and how it is made, None where the model has none; y minus it has to vary.
 
     Examples
     --------
-    >>> encoder, X = learn("1 + x", pd.DataFrame({"x": [2.0, 2.0, 2.0]}))
-    >>> check_fixed(X, encoder)
-    Traceback (most recent call last):
-    bayeslmm.errors.DataError: Columns of X depend on each other: x = 2 Intercept. ...
+    >>> read_offset("log(n)", pd.DataFrame({"n": [1.0, np.e]}), "y", np.array([1.0, 5.0]))[1]
+    array([0., 1.])
     """
-    n, p = X.shape
+    if not text:
+        return None, None
+    encoder, offset = learn_number(f"I({text})", frame, "the offset")
+    check_size(f"the offset {text!r}", offset)
+    rest = y - offset
+    if len(y) > 1 and np.ptp(rest) <= 1e-14 * max(np.abs(y).max(), np.abs(offset).max()):
+        raise DataError(
+            f"The response {response!r} minus the offset {text!r} is {rest[0]:g} in all {len(y)} rows; expected values "
+            "that vary, because there is nothing left to explain."
+        )
+    return encoder, offset
+
+
+def settle_fixed(X: np.ndarray, encoder: Encoder) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
+    """Leave out the columns of X that depend on those before them, as lme4 does, and say which.
+
+    Returns
+    -------
+    encoder : Encoder
+    X : numpy.ndarray
+    left_out : tuple of str
+        A sentence for each column.
+
+    Examples
+    --------
+    >>> from bayeslmm.columns import learn
+    >>> encoder, X = learn("1 + x", pd.DataFrame({"x": [2.0, 2.0, 2.0]}))
+    >>> settle_fixed(X, encoder)[2]
+    ('x is left out of the fixed part, because x = 2 Intercept in every row.',)
+    """
     for name, column in zip(encoder.names, X.T, strict=True):
         check_size(f"{name!r} in the fixed part", column)
+    found = combinations(X)
+    n, p = len(X), X.shape[1] - len(found)
     if p >= n:
+        more = "" if not found else f", {p} of them independent"
         raise DataError(
-            f"The fixed part {encoder.text!r} makes {p} columns from {n} rows; expected more rows than "
+            f"The fixed part {encoder.text!r} makes {X.shape[1]} columns from {n} rows{more}; expected more rows than "
             "columns. Take terms out of it."
         )
-    found = dependencies(X, encoder.names)
-    if found:
-        raise DataError(
-            f"Columns of X depend on each other: {'; '.join(found)}. Expected columns of which none is a "
-            "combination of the others. Take what makes "
-            f"{_quoted([equation.split(' = ')[0] for equation in found])} out of {encoder.text!r}"
-            + (
-                ", or write constraints='center' in cr() or cc()."
-                if "cr(" in encoder.text or "cc(" in encoder.text
-                else "."
-            )
-        )
+    spline = "cr(" in encoder.text or "cc(" in encoder.text
+    hint = " For a spline beside an intercept write constraints='center' in cr() or cc()." if spline else ""
+    encoder, X, said = _leave_out(encoder, X, found, "the fixed part")
+    return encoder, X, tuple(sentence + hint for sentence in said)
+
+
+def settle_effects(level: Level, columns: np.ndarray, encoder: Encoder) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
+    """Leave out effects that change nothing about what a level can say, and say which.
+
+    Correlated effects: columns that are a combination of those before them, since every covariance that they could
+    add is one of the others' already. Independent effects: columns that are zero or a multiple of another.
+
+    Examples
+    --------
+    >>> from bayeslmm.columns import learn
+    >>> encoder, columns = learn("1 + x", pd.DataFrame({"x": [0.0, 0.0]}))
+    >>> settle_effects(Level(group="g", effects="1 + x"), columns, encoder)[2]
+    ('x is left out of (1 + x | g), because x = 0 in every row.',)
+    """
+    found = combinations(columns) if level.correlated else proportional(columns)
+    return _leave_out(encoder, columns, found, f"({level})")
+
+
+def _leave_out(
+    encoder: Encoder, matrix: np.ndarray, found: dict[int, np.ndarray], place: str
+) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
+    if not found:
+        return encoder, matrix, ()
+    fewer = encoder.without(found)
+    kept = [j for j in range(matrix.shape[1]) if j not in found]
+    said = tuple(
+        f"{name} is left out of {place}, because {equation(fewer.names, name, coefficients)} in every row."
+        for name, coefficients in fewer.left_out.items()
+    )
+    return fewer, np.ascontiguousarray(matrix[:, kept]), said
 
 
 def check_level(
@@ -83,6 +135,7 @@ def check_level(
 
     Examples
     --------
+    >>> from bayeslmm.columns import learn
     >>> encoder, columns = learn("1", pd.DataFrame(index=range(3)))
     >>> check_level(Level(group="g"), ["a"], np.zeros(3, int), columns, encoder)
     Traceback (most recent call last):
@@ -105,13 +158,6 @@ def check_level(
             f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in {term} "
             "can't be told from the residual; expected several rows in some groups. Leave the term out, or "
             "group by less."
-        )
-    found = dependencies(columns, encoder.names)
-    if found:
-        raise DataError(
-            f"The effects of {term} depend on each other: {'; '.join(found)}. Expected columns of which "
-            "none is a combination of the others. Take what makes "
-            f"{_quoted([equation.split(' = ')[0] for equation in found])} out of it."
         )
     if like_e and level.correlated and m * r >= n:
         raise DataError(
@@ -151,7 +197,3 @@ def unknown_groups(
         f"({say_rows(frame.index, fresh[found.index])}); expected some of {some}. To predict for new "
         "groups, write allow_new_groups=True."
     )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))

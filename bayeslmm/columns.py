@@ -1,21 +1,25 @@
-"""One side of a formula as a matrix: named columns, an encoding that is remembered, a check of its rank."""
+"""One side of a formula as a matrix: named columns, and an encoding that is remembered."""
 
 from __future__ import annotations
 
+import keyword
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.calls import transforms
+from bayeslmm.calls import OPTIONS, transforms
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.formula import columns_of
+from bayeslmm.formula import columns_of, rename_columns
 from bayeslmm.frame import check_one_type, holds_dates, looks_like_numbers, numbers, say_rows
+from bayeslmm.tokens import quote
 
 INTERCEPT = "Intercept"
 _NAME = re.compile(r"[^\W\d]\w*")
+_PLAIN = re.compile(r"[A-Za-z]\w*", re.ASCII)  # what Python reads as it stands
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,12 +36,36 @@ class Encoder:
         "numbers" or "categories" for each column of the data that is used.
     spec : formulaic.ModelSpec or None
         None where all columns are the intercept or plain numbers, which needs no formulaic.
+    aliases : dict of str to str
+        What formulaic calls a column whose name it could not read.
+    written : tuple of str
+        Names of all columns that the text makes, those left out included; empty where none is.
+    left_out : dict of str to array
+        Per column that was left out its coefficients on those in `names`, of which it is a combination.
     """
 
     text: str
     names: tuple[str, ...]
     kinds: dict[str, str]
     spec: Any = None
+    aliases: dict[str, str] = field(default_factory=dict)
+    written: tuple[str, ...] = ()
+    left_out: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def without(self, combinations: dict[int, np.ndarray]) -> Self:
+        """Leave columns out, each given with its coefficients on the columns that stay.
+
+        Examples
+        --------
+        >>> encoder, _ = learn("1 + x + z", pd.DataFrame({"x": [1.0, 2, 4], "z": [2.0, 4, 8]}))
+        >>> encoder.without({2: np.array([0.0, 2.0])}).matrix(pd.DataFrame({"x": [5.0], "z": [10.0]}))
+        array([[1., 5.]])
+        """
+        if not combinations:
+            return self
+        names = tuple(name for j, name in enumerate(self.names) if j not in combinations)
+        left_out = {self.names[j]: coefficients for j, coefficients in combinations.items()}
+        return replace(self, names=names, written=self.names, left_out=left_out)
 
     @property
     def terms(self) -> tuple[tuple[int, frozenset[str]], ...]:
@@ -51,15 +79,20 @@ class Encoder:
         """
         if self.spec is None:
             return tuple((j, frozenset({name} - {INTERCEPT})) for j, name in enumerate(self.names))
-        of = {
-            self.spec.column_names[j]: (number, frozenset(map(str, self.spec.term_variables[term])) & set(self.kinds))
-            for number, (term, columns) in enumerate(self.spec.term_indices.items())
-            for j in columns
-        }
+        every, real = self.written or self.names, {alias: name for name, alias in self.aliases.items()}
+        of = {}
+        for number, (term, columns) in enumerate(self.spec.term_indices.items()):
+            variables = {real.get(name, name) for name in map(str, self.spec.term_variables[term])}
+            of |= dict.fromkeys((every[j] for j in columns), (number, frozenset(variables & set(self.kinds))))
         return tuple(of[name] for name in self.names)
 
     def matrix(self, frame: pd.DataFrame) -> np.ndarray:
         """Make the matrix for rows of data that are encoded as the first ones were.
+
+        Raises
+        ------
+        DataError
+            Where a row needs a column that was left out: its combination of the others doesn't hold there.
 
         Examples
         --------
@@ -74,9 +107,59 @@ class Encoder:
                 raise DataError(
                     f"Column {name!r} holds numbers; expected categories, as in the data that the model was built on."
                 )
+        every = self.written or self.names
         if self.spec is None:
-            return _plain_matrix(self.names, frame)
-        return _check(_materialise(self.spec, self.text, frame, self.kinds), self.names, frame)
+            whole = _plain_matrix(every, frame)
+        else:
+            whole = _check(_materialise(self.spec, self.text, frame, self.kinds, self.aliases), every, frame)
+        return self._kept(whole, frame) if self.left_out else whole
+
+    def _kept(self, whole: np.ndarray, frame: pd.DataFrame) -> np.ndarray:
+        place = {name: j for j, name in enumerate(self.written)}
+        kept = np.ascontiguousarray(whole[:, [place[name] for name in self.names]])
+        for name, coefficients in self.left_out.items():
+            column = whole[:, place[name]]
+            size = np.abs(column) + np.abs(kept) @ np.abs(coefficients)
+            needed = np.abs(column - kept @ coefficients) > 1e-7 * size
+            if needed.any():
+                raise DataError(
+                    f"Nothing can be said of {say_rows(frame.index, needed)}: {name!r} was left out of {self.text!r}, "
+                    f"because the data of the model can't tell it from the other columns, and matters there. Expected "
+                    "rows such as those of the model; leave others out."
+                )
+        return kept
+
+
+def learn_number(text: str, frame: pd.DataFrame, role: str) -> tuple[Encoder, np.ndarray]:
+    """Evaluate a column of numbers, or a transform such as "log(y)" or "I(a - b)", and remember how.
+
+    Examples
+    --------
+    >>> learn_number("log(y)", pd.DataFrame({"y": [1.0, np.e]}), "the response")[1]
+    array([0., 1.])
+    """
+    used = columns_of(text)
+    values = _all_numbers(used, frame, role)
+    if len(used) == 1 and quote(used[0]) == text:
+        return Encoder(text=text, names=used, kinds={used[0]: "numbers"}), values[used[0]].to_numpy()
+    encoder, matrix = learn(f"0 + {text}", values)
+    return encoder, matrix[:, 0]
+
+
+def number_of(encoder: Encoder, frame: pd.DataFrame, role: str) -> np.ndarray:
+    """Evaluate for other rows what `learn_number` has learned.
+
+    Examples
+    --------
+    >>> encoder, _ = learn_number("center(n)", pd.DataFrame({"n": [1.0, 3.0]}), "the offset")
+    >>> number_of(encoder, pd.DataFrame({"n": [5]}), "the offset")
+    array([3.])
+    """
+    return encoder.matrix(_all_numbers(tuple(encoder.kinds), frame, role))[:, 0]
+
+
+def _all_numbers(used: Sequence[str], frame: pd.DataFrame, role: str) -> pd.DataFrame:
+    return pd.DataFrame({name: numbers(frame[name], role) for name in used}, index=frame.index)
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -142,64 +225,6 @@ def text_hints(encoder: Encoder, frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def dependencies(matrix: np.ndarray, names: tuple[str, ...]) -> list[str]:
-    """Return one equation for each column that is a combination of the columns before it.
-
-    Examples
-    --------
-    >>> x = np.arange(4.0)
-    >>> dependencies(np.column_stack([np.ones(4), x, 3 + 2 * x]), ("Intercept", "x", "z"))
-    ['z = 3 Intercept + 2 x']
-    """
-    n, p = matrix.shape
-    if p == 0:
-        return []
-    largest = np.abs(matrix).max(axis=0)
-    scaled = matrix / np.where(largest > 0, largest, 1.0)
-    ones = np.flatnonzero((scaled == 1.0).all(axis=0))[:1]
-    if ones.size:
-        others = np.arange(p) != ones[0]
-        scaled = scaled - np.where(others, scaled.mean(axis=0), 0.0)
-    norms = np.sqrt(np.einsum("ij,ij->j", scaled, scaled) / n)
-    eps = np.finfo(float).eps
-    flat = norms < 16 * eps
-    if not flat.any():
-        unit = scaled / norms
-        if np.linalg.eigvalsh(unit.T @ unit / n)[0] > 1e-8:
-            return []
-    # slow and sure: Gram-Schmidt, twice, so that the later column is the one named
-    tolerance = np.maximum(1e-9, 100 * eps / np.where(flat, 1.0, norms))
-    order = [*ones.tolist(), *(j for j in range(p) if j not in ones)]
-    basis = np.empty((n, 0))
-    kept: list[int] = []
-    found: dict[int, str] = {}
-    for j in order:
-        rest = scaled[:, j] / (np.sqrt(n) * (1.0 if flat[j] else norms[j]))
-        for _ in range(2):
-            rest = rest - basis @ (basis.T @ rest)
-        size = np.linalg.norm(rest)
-        if flat[j] or size < tolerance[j]:
-            found[j] = _equation(matrix, names, kept, j)
-        else:
-            basis = np.column_stack([basis, rest / size])
-            kept.append(j)
-    return [found[j] for j in sorted(found)]
-
-
-def _equation(matrix: np.ndarray, names: tuple[str, ...], kept: list[int], j: int) -> str:
-    if not matrix[:, j].any():
-        return f"{names[j]} = 0"
-    scale = np.linalg.norm(matrix[:, kept], axis=0)
-    weights = np.linalg.lstsq(matrix[:, kept] / scale, matrix[:, j], rcond=None)[0]
-    matter = np.abs(weights) > 1e-7 * np.linalg.norm(matrix[:, j])
-    said = ""
-    for k, weight in zip(np.array(kept)[matter], (weights / scale)[matter], strict=True):
-        sign = (" - " if weight < 0 else " + ") if said else ("-" if weight < 0 else "")
-        factor = f"{abs(weight):.4g}"
-        said += f"{sign}{'' if factor == '1' else factor + ' '}{names[k]}"
-    return f"{names[j]} = {said}"
-
-
 def _plain_terms(text: str) -> tuple[str, ...] | None:
     """Names of the columns when the text is a sum of 0 or 1 and plain names, else None."""
     terms = [term.strip() for term in text.split("+")]
@@ -223,20 +248,61 @@ def _learn_with_formulaic(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.n
     used = tuple(columns_of(text))  # refuses everything off the allow-list before formulaic sees it
     from formulaic import Formula, ModelSpec
 
-    formula = Formula(text)
-    looked_up = {str(factor.expr) for term in formula for factor in term.factors if factor.expr in used}
-    kinds = {name: _kind(frame[name], plainly=name in looked_up) for name in used}
+    aliases = _aliases(used)
+    formula = Formula(rename_columns(text, aliases))
+    looked_up = {str(factor.expr) for term in formula for factor in term.factors}
+    kinds = {name: _kind(frame[name], plainly=aliases.get(name, name) in looked_up) for name in used}
     spec = ModelSpec(formula=formula, output="numpy", na_action="ignore")
-    matrix, spec = _materialise(spec, text, frame, kinds, both=True)
-    names = tuple(spec.column_names)
+    matrix, spec = _materialise(spec, text, frame, kinds, aliases, both=True)
+    names = tuple(_counted_from_one(_named(name, aliases)) for name in spec.column_names)
     for expression, (kind, state) in spec.encoder_state.items():
         if str(kind.value) == "categorical" and len(state["categories"]) < 2:
             only = next(iter(state["categories"]), None)
             raise DataError(
-                f"{expression} has one category only ({str(only)!r}), so nothing can be said of its effect; "
-                f"expected two or more. Leave it out of {text!r}."
+                f"{_named(expression, aliases)} has one category only ({str(only)!r}), so nothing can be said of its "
+                f"effect; expected two or more. Leave it out of {text!r}."
             )
-    return Encoder(text=text, names=names, kinds=kinds, spec=spec), _check(matrix, names, frame)
+    encoder = Encoder(text=text, names=names, kinds=kinds, spec=spec, aliases=aliases)
+    return encoder, _check(matrix, names, frame)
+
+
+def _aliases(used: Sequence[str]) -> dict[str, str]:
+    """Names for the columns that formulaic, whose calls are Python's, couldn't read or would take for something else.
+
+    Examples
+    --------
+    >>> _aliases(("x", "lambda", "body mass"))
+    {'lambda': 'column_0', 'body mass': 'column_1'}
+    """
+    from formulaic.transforms import TRANSFORMS
+
+    taken = {*OPTIONS, *TRANSFORMS, *transforms(), "True", "False", "None"}
+    hard = [name for name in used if not _PLAIN.fullmatch(name) or keyword.iskeyword(name) or name in taken]
+    free = (alias for k in range(len(used) + len(hard)) if (alias := f"column_{k}") not in used)
+    return dict(zip(hard, free, strict=False))
+
+
+def _named(text: str, aliases: dict[str, str]) -> str:
+    """The name of a column of the matrix with those of the data: plain as a factor, quoted inside a call."""
+    for name, alias in aliases.items():
+        text = re.sub(rf"(?:^|(?<=:)){alias}\b", name, text)
+        text = re.sub(rf"\b{alias}\b", quote(name), text)
+    return text
+
+
+def _counted_from_one(name: str) -> str:
+    """Columns of a raw polynomial counted by their power, as those of an orthogonal one are.
+
+    Examples
+    --------
+    >>> _counted_from_one("poly(x, 2, raw=True)[0]:z"), _counted_from_one("poly(x, 2)[1]")
+    ('poly(x, 2, raw=True)[1]:z', 'poly(x, 2)[1]')
+    """
+
+    def one_more(found: re.Match[str]) -> str:
+        return f"{found[1]}[{int(found[2]) + 1}]"
+
+    return re.sub(r"(poly\([^\[\]]*(?:raw=True|, True)[^\[\]]*\))\[([0-9]+)\]", one_more, name)
 
 
 def _kind(column: pd.Series, *, plainly: bool) -> str:
@@ -250,7 +316,9 @@ def _kind(column: pd.Series, *, plainly: bool) -> str:
     return "categories"
 
 
-def _materialise(spec: Any, text: str, frame: pd.DataFrame, kinds: dict[str, str], both: bool = False) -> Any:
+def _materialise(
+    spec: Any, text: str, frame: pd.DataFrame, kinds: dict[str, str], aliases: dict[str, str], both: bool = False
+) -> Any:
     import warnings
 
     from formulaic.errors import DataMismatchWarning
@@ -264,17 +332,19 @@ def _materialise(spec: Any, text: str, frame: pd.DataFrame, kinds: dict[str, str
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", DataMismatchWarning)
-            result = spec.get_model_matrix(used, context=transforms())
+            result = spec.get_model_matrix(used.rename(columns=aliases), context=transforms())
     except DataMismatchWarning as warning:
-        raise _unknown_category(spec, frame, str(warning)) from None
+        raise _unknown_category(spec, frame, str(warning), aliases) from None
     except Exception as error:
-        raise DescriptionError(f"{text!r} cannot be computed from the data: {error}") from error
+        reason = _named(str(error), aliases)
+        raise DescriptionError(f"{text!r} cannot be computed from the data: {reason}") from error
     matrix = np.ascontiguousarray(np.asarray(result), dtype=np.float64)
     return (matrix, result.model_spec) if both else matrix
 
 
-def _unknown_category(spec: Any, frame: pd.DataFrame, message: str) -> DataError:
-    for expression, (kind, state) in spec.encoder_state.items():
+def _unknown_category(spec: Any, frame: pd.DataFrame, message: str, aliases: dict[str, str]) -> DataError:
+    for written, (kind, state) in spec.encoder_state.items():
+        expression = _named(written, aliases)
         if str(kind.value) != "categorical" or expression not in frame:
             continue
         known = list(state["categories"])

@@ -212,7 +212,7 @@ class Criterion:
 
     def perfect(self, sigma: float) -> bool:
         """Whether no residual is left at this sigma: none beside y, or none beside what least squares leaves."""
-        y = self.stats.design.y
+        y = self.stats.design.net_y
         return bool(sigma < PERFECT * self.stats.scale or self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0))
 
     def endless(self) -> list[np.ndarray]:

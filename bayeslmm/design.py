@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm import structure
-from bayeslmm.checks import check_fixed, check_level, read_response, unknown_groups
-from bayeslmm.columns import INTERCEPT, Encoder, learn, names_in, text_hints
+from bayeslmm.checks import check_level, read_offset, read_response, settle_effects, settle_fixed, unknown_groups
+from bayeslmm.columns import INTERCEPT, Encoder, learn, names_in, number_of, text_hints
 from bayeslmm.errors import DataError
+from bayeslmm.formula import columns_of
 from bayeslmm.frame import take
 from bayeslmm.grouping import Groups, find_groups
 from bayeslmm.hierarchy import Hierarchy, Level
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
 __all__ = ["Design", "LevelDesign", "NewRows", "build_design", "relation", "used_columns"]
+
+_SAID = 5  # columns left out that a warning names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,6 +185,7 @@ class NewRows(_Rows):
         With the groups of the design; a row of a new group has index -1, and zeros in Z.
     rows : pandas.Index
     dropped : int
+    offset : numpy.ndarray or None
     new_groups : tuple of tuple of str
         Per level, the labels of groups that the design doesn't have.
     new_index : tuple of numpy.ndarray
@@ -191,6 +196,7 @@ class NewRows(_Rows):
     levels: tuple[LevelDesign, ...]
     rows: pd.Index
     dropped: int = 0
+    offset: np.ndarray | None = None
     new_groups: tuple[tuple[str, ...], ...] = ()
     new_index: tuple[np.ndarray, ...] = ()
 
@@ -203,7 +209,7 @@ class Design(_Rows):
     ----------
     hierarchy : Hierarchy
     y : numpy.ndarray
-        (n,) float64.
+        (n,) float64, as it was given: its offset is in it.
     X : numpy.ndarray
         (n, p) float64, C-contiguous.
     coef : tuple of str
@@ -216,6 +222,10 @@ class Design(_Rows):
         Labels of the rows used.
     dropped : int
         How many rows were left out because a value was missing.
+    offset : numpy.ndarray or None
+        The part of the mean whose coefficient is 1, (n,).
+    left_out : tuple of str
+        A sentence for each column of X or Z that was left out, because it depends on others.
     hints : tuple of str
         What is allowed but deserves a second look.
     """
@@ -228,7 +238,10 @@ class Design(_Rows):
     residual: ResidualDesign
     rows: pd.Index
     dropped: int = 0
+    offset: np.ndarray | None = None
+    left_out: tuple[str, ...] = ()
     encoders: tuple[Encoder, ...] = field(default=(), repr=False)
+    offset_encoder: Encoder | None = field(default=None, repr=False)
     text_hints: tuple[str, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
@@ -244,6 +257,11 @@ class Design(_Rows):
     def level_terms(self, k: int) -> tuple[tuple[int, frozenset[str]], ...]:
         """The same for the effects of level k."""
         return self.encoders[1 + k].terms
+
+    @cached_property
+    def net_y(self) -> np.ndarray:
+        """The response without the offset: what X beta + Z u + e are made for."""
+        return self.y if self.offset is None else self.y - self.offset
 
     @cached_property
     def hints(self) -> tuple[str, ...]:
@@ -263,12 +281,16 @@ class Design(_Rows):
         """
         return structure.describe(self)
 
-    def new(self, data: Any, allow_new_groups: bool = False, missing: str = "error") -> NewRows:
+    def new(
+        self, data: Any, allow_new_groups: bool = False, missing: str = "error", random_effects: bool = True
+    ) -> NewRows:
         """Encode new rows as these ones were: the same columns of X and Z, no response needed.
 
         Parameters
         ----------
         data : DataFrame, Table or Mapping
+        random_effects : bool
+            False needs no grouping columns and makes no levels.
         allow_new_groups : bool
             Give rows of unknown groups the index -1 instead of raising an error.
         missing : {"error", "drop"}
@@ -280,9 +302,10 @@ class Design(_Rows):
         >>> design.new({"g": ["b", "c"]}, allow_new_groups=True).levels[0].index
         array([ 1, -1])
         """
-        frame, dropped = take(data, used_columns(self.hierarchy, response=False), missing)
+        names = used_columns(self.hierarchy, response=False, random_effects=random_effects)
+        frame, dropped = take(data, names, missing)
         levels, unknown, where = [], [], []
-        for level, encoder in zip(self.levels, self.encoders[1:], strict=True):
+        for level, encoder in zip(self.levels, self.encoders[1:], strict=True) if random_effects else ():
             found = find_groups([frame[name] for name in level.level.group])
             known = {key: group for group, key in enumerate(level.keys)}
             codes = np.array([known.get(key, -1) for key in found.keys], dtype=np.int64)
@@ -309,6 +332,7 @@ class Design(_Rows):
             levels=tuple(levels),
             rows=frame.index,
             dropped=dropped,
+            offset=number_of(self.offset_encoder, frame, "the offset") if self.offset_encoder else None,
             new_groups=tuple(unknown),
             new_index=tuple(where),
         )
@@ -344,13 +368,16 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         )
     frame, dropped = take(data, used_columns(hierarchy), missing)
     y = read_response(hierarchy.response, frame)
+    offset_encoder, offset = read_offset(hierarchy.offset, frame, hierarchy.response, y)
     fixed, X = learn(hierarchy.fixed, frame)
-    check_fixed(X, fixed)
+    fixed, X, left_out = settle_fixed(X, fixed)
     residual = build_residual(hierarchy.residual, frame)
     encoders = [fixed]
     levels: list[LevelDesign] = []
     for name, level in zip(hierarchy.names, hierarchy.levels, strict=True):
         encoder, columns = learn(level.effects, frame)
+        encoder, columns, said = settle_effects(level, columns, encoder)
+        left_out += said
         found = find_groups([frame[column] for column in level.group])
         check_level(level, found.labels, found.index, columns, encoder, residual.tells_rows_apart)
         groups, keys, root = _with_relatives(level, found, len(encoder.names))
@@ -372,6 +399,9 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
             )
         )
         encoders.append(encoder)
+    if left_out:
+        more = f" {len(left_out) - _SAID} more: see describe()." if len(left_out) > _SAID else ""
+        warnings.warn(" ".join(left_out[:_SAID]) + more, UserWarning, stacklevel=3)
     return Design(
         hierarchy=hierarchy,
         y=y,
@@ -381,6 +411,9 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         residual=residual,
         rows=frame.index,
         dropped=dropped,
+        offset=offset,
+        offset_encoder=offset_encoder,
+        left_out=left_out,
         encoders=tuple(encoders),
         text_hints=tuple(hint for encoder in encoders for hint in text_hints(encoder, frame)),
     )
@@ -415,7 +448,7 @@ def _with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, 
     return groups, (*found.keys, *keys), level.matrix.root(groups)
 
 
-def used_columns(hierarchy: Hierarchy, response: bool = True) -> tuple[str, ...]:
+def used_columns(hierarchy: Hierarchy, response: bool = True, random_effects: bool = True) -> tuple[str, ...]:
     """Return the columns of the data that a hierarchy uses, each once.
 
     Examples
@@ -423,9 +456,10 @@ def used_columns(hierarchy: Hierarchy, response: bool = True) -> tuple[str, ...]
     >>> used_columns(Hierarchy(response="y", fixed="1 + x", levels=(Level(group="a:b", effects="1 + x"),)))
     ('y', 'x', 'a', 'b')
     """
-    names = list(names_in(f"0 + {hierarchy.response}")) if response else []
+    names = list(columns_of(hierarchy.response)) if response else []
     names += names_in(hierarchy.fixed)
-    for level in hierarchy.levels:
+    names += columns_of(f"offset({hierarchy.offset})") if hierarchy.offset else ()
+    for level in hierarchy.levels if random_effects else ():
         names += [*names_in(level.effects), *level.group]
     if response:
         names += hierarchy.residual.columns

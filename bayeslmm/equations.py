@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import check_flag
-from bayeslmm.columns import dependencies
+from bayeslmm.collinear import dependencies
 from bayeslmm.errors import DataError, PriorError
 from bayeslmm.henderson import Known, Solution, solve
 from bayeslmm.matrices import Covariance, Given, dense, order_rows, places_of, read_covariance, read_matrix, read_vector

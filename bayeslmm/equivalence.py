@@ -364,14 +364,19 @@ def _check_same_data(a: Design, b: Design) -> None:
 
 
 def _outside(own: Design, other: Design) -> tuple[str, ...]:
-    """Columns of X that are no combination of the other model's."""
-    if not own.p:
+    """Columns of X, or an offset, that are no combination of the other model's columns."""
+    columns, names = own.X, own.coef
+    apart = (other.net_y - own.net_y)[:, None]  # what the offsets differ by
+    if np.abs(apart).max() > 1e-12 * np.abs(own.y).max():
+        columns = np.column_stack([columns, apart])
+        names = (*names, f"offset({own.hierarchy.offset or other.hierarchy.offset})")
+    if not columns.shape[1]:
         return ()
-    scaled = own.X / np.linalg.norm(own.X, axis=0)
+    scaled = columns / np.linalg.norm(columns, axis=0)
     basis = np.linalg.qr(other.X / np.linalg.norm(other.X, axis=0))[0]
     rest = scaled - basis @ (basis.T @ scaled)
     rest -= basis @ (basis.T @ rest)
-    return tuple(name for name, size in zip(own.coef, np.linalg.norm(rest, axis=0), strict=True) if size > 1e-9)
+    return tuple(name for name, size in zip(names, np.linalg.norm(rest, axis=0), strict=True) if size > 1e-9)
 
 
 def _relation(forth: bool, back: bool) -> Relation:

@@ -43,6 +43,8 @@ def did_you_mean(word: str, known) -> str:
     """
     from difflib import get_close_matches
 
+    if len(word) > 100:  # no slip of the pen, and slow to compare
+        return ""
     names = [str(name) for name in known]
     folded = {name.casefold(): name for name in names}
     close = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
@@ -52,6 +54,9 @@ def did_you_mean(word: str, known) -> str:
 def beside(path: Path) -> str:
     """Suggest a file of a similar name in the same folder."""
     folder = path.parent
-    if not folder.is_dir():
-        return f": there is no folder {folder}."
+    try:
+        if not folder.is_dir():
+            return f": there is no folder {folder}." if len(str(folder)) < 120 else "."
+    except (OSError, ValueError):
+        return "."
     return "." + did_you_mean(path.name, [file.name for file in folder.iterdir() if file.is_file()])

@@ -9,11 +9,12 @@ Nothing of a formula is ever run here. What comes back is written anew from chec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bayeslmm.calls import INSIDE, read_braces, read_call
+from bayeslmm.calls import INSIDE, read_arithmetic, read_braces, read_call
 from bayeslmm.errors import DescriptionError
-from bayeslmm.grammar import Bar, Term, finish, normalise, read_column, read_grouping, read_sum
+from bayeslmm.grammar import Bar, Offset, Part, Sum, Term, finish, normalise, read_column, read_grouping, read_sum
 from bayeslmm.tokens import Cursor, quote
 
 
@@ -34,6 +35,7 @@ class Formula:
     fixed: str
     terms: tuple[GroupTerm, ...]
     columns: tuple[str, ...]
+    offset: str = ""
 
 
 def parse(text: str) -> Formula:
@@ -63,9 +65,8 @@ def parse(text: str) -> Formula:
         cursor.fault("nothing follows the `~`; write 1 for a mean alone, as in y ~ 1 + (1 | group)")
     items = read_sum(cursor)
     finish(cursor)
-    for name, at in cursor.columns.items():
-        if name in left:
-            cursor.fault(f"the response {name!r} stands on the right side too; remove it here", at)
+    _check_response(cursor, response, items)
+    items, offset = _take_offsets(cursor, items)
     fixed, _ = normalise(cursor, [pair for pair in items if not isinstance(pair[1], Bar)])
     terms = []
     for sign, item in items:
@@ -74,7 +75,82 @@ def parse(text: str) -> Formula:
                 cursor.fault("a group term cannot be subtracted; leave it out, or join it with `+`", item.at)
             terms += [GroupTerm(group=group, effects=item.effects, correlated=item.correlated) for group in item.groups]
     columns = tuple({**left, **cursor.columns})
-    return Formula(response=response, fixed=fixed, terms=tuple(terms), columns=columns)
+    return Formula(response=response, fixed=fixed, terms=tuple(terms), columns=columns, offset=offset)
+
+
+def _check_response(cursor: Cursor, response: str, items: Sum) -> None:
+    """Refuse the response as a term of its own mean; in another term its columns may stand."""
+    name = response.strip("`")
+    for _, item in items:
+        if isinstance(item, Part):
+            found = frozenset([response]) in item.terms
+        elif isinstance(item, Bar):
+            found = any(quote(column) == response for group in item.groups for column in group)
+            found = found or frozenset([response]) in terms_of(item.effects)
+        else:
+            found = isinstance(item, Offset) and item.text == response
+        if found:
+            at = cursor.columns.get(name, item.at)
+            cursor.fault(f"the response {name!r} stands on the right side too; remove it here", at)
+
+
+def _take_offsets(cursor: Cursor, items: Sum) -> tuple[Sum, str]:
+    """The items without offsets, and the sum of these."""
+    offsets = []
+    for sign, item in items:
+        if isinstance(item, Offset):
+            if sign == "-":
+                cursor.fault("an offset cannot be subtracted; write offset(-x), or leave it out", item.at)
+            offsets.append(item.text)
+    return [pair for pair in items if not isinstance(pair[1], Offset)], " + ".join(offsets)
+
+
+def split_offset(text: str) -> tuple[str, str]:
+    """Return the normal form of a right-hand side without group terms, and its offset apart.
+
+    Examples
+    --------
+    >>> split_offset("x + offset(log(n))"), split_offset("x")
+    (('1 + x', 'log(n)'), ('1 + x', ''))
+    """
+    fixed, _, offset = _right_side(text, offsets=True)
+    return fixed, offset
+
+
+def normal_offset(text: str) -> str:
+    """Return the normal form of an offset: arithmetic over columns.
+
+    Examples
+    --------
+    >>> normal_offset("log( n )-2")
+    'log(n) - 2'
+    """
+    cursor = Cursor(text)
+    if cursor.token.kind == "end":
+        return ""
+    inside = read_arithmetic(cursor)
+    if cursor.token.kind != "end":
+        cursor.stray("expected an operator such as `+`")
+    return inside
+
+
+def rename_columns(text: str, new: Mapping[str, str]) -> str:
+    """Write one side of a formula, in its normal form, with other names for some columns.
+
+    Examples
+    --------
+    >>> rename_columns("1 + log(`lambda`):x", {"lambda": "c0"})
+    '1 + log(c0):x'
+    """
+    cursor = Cursor(text)
+    read_sum(cursor)
+    finish(cursor)
+    written, end = [], 0
+    for token in sorted(cursor.uses, key=lambda token: token.at):
+        if token.text in new:
+            written += [text[end : token.at], new[token.text]]
+            end = token.at + len(token.text) + (2 if text[token.at] == "`" else 0)
+    return "".join([*written, text[end:]])
 
 
 def normal_form(text: str) -> str:
@@ -152,7 +228,7 @@ def group_columns(text: str) -> tuple[str, ...]:
     return groups[0]
 
 
-def write(response: str, fixed: str, terms) -> str:
+def write(response: str, fixed: str, terms, offset: str = "") -> str:
     """Write a formula from its normal parts; `terms` have group, effects and correlated.
 
     Examples
@@ -161,19 +237,22 @@ def write(response: str, fixed: str, terms) -> str:
     'y ~ 1 + x + (1 | a:b)'
     """
     bars = [f"({term.effects} {'|' if term.correlated else '||'} {':'.join(map(quote, term.group))})" for term in terms]
-    return f"{response} ~ {' + '.join([fixed, *bars])}"
+    offsets = [f"offset({offset})"] if offset else []
+    return f"{response} ~ {' + '.join([fixed, *offsets, *bars])}"
 
 
-def _right_side(text: str) -> tuple[str, tuple[Term, ...]]:
+def _right_side(text: str, offsets: bool = False) -> tuple[str, tuple[Term, ...], str]:
     cursor = Cursor(text)
     if cursor.token.kind == "end":
-        return "1", (frozenset(),)
-    items = read_sum(cursor)
+        return "1", (frozenset(),), ""
+    items, offset = read_sum(cursor), ""
     finish(cursor)
     for _, item in items:
         if isinstance(item, Bar):
             cursor.fault("a group term cannot stand here; make it a level of its own", item.at)
-    return normalise(cursor, items)
+    if offsets:
+        items, offset = _take_offsets(cursor, items)
+    return (*normalise(cursor, items), offset)
 
 
 def _response(cursor: Cursor) -> str:

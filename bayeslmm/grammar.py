@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from bayeslmm.calls import read_braces, read_call
+from bayeslmm.calls import read_braces, read_call, read_offset
 from bayeslmm.tokens import Cursor, Token, quote
 
 MOST_TERMS = 500
 """Terms that a formula may expand to."""
+
+MOST_COLUMNS = 50
+"""Columns that a grouping may have."""
 
 Term = frozenset[str]
 """A product of factors, such as ``x:z``; the empty one is the intercept."""
@@ -47,21 +50,22 @@ class Bar:
     at: int
 
 
-Item = Part | Number | Bar
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """A part of the mean with the coefficient 1: the arithmetic inside ``offset()``."""
+
+    text: str
+    at: int
+
+
+Item = Part | Number | Bar | Offset
 Sum = list[tuple[str, Item]]
 
 
 def finish(cursor: Cursor) -> None:
     """Expect the end of the formula."""
-    _check_functions(cursor)
     if cursor.token.kind != "end":
         cursor.stray("expected an operator such as `+`")
-
-
-def _check_functions(cursor: Cursor) -> None:
-    for name, at in cursor.functions.items():
-        if name in cursor.columns:
-            cursor.fault(f"{name!r} is both a column and a function here; rename the column", at)
 
 
 def normalise(cursor: Cursor, items: Sum) -> tuple[str, tuple[Term, ...]]:
@@ -70,6 +74,12 @@ def normalise(cursor: Cursor, items: Sum) -> tuple[str, tuple[Term, ...]]:
     terms: dict[Term, None] = {}
     written: set[Term] = set()
     for sign, item in items:
+        if isinstance(item, Offset):
+            cursor.fault(
+                "an offset belongs to the fixed part alone; write it outside of this, as in"
+                " y ~ x + offset(log(n)) + (1 | g)",
+                item.at,
+            )
         if isinstance(item, Number):
             if item.value not in ("0", "1"):
                 cursor.fault("as a term a number is 0 or 1, for no intercept or an intercept", item.at)
@@ -123,6 +133,8 @@ def _part(cursor: Cursor, item: Item | Sum, at: int) -> Part:
         return item
     if isinstance(item, Bar):
         cursor.fault("a group term stands alone; join it to the rest with `+`", item.at)
+    if isinstance(item, Offset):
+        cursor.fault("an offset stands alone; join it to the rest with `+`", item.at)
     if isinstance(item, Number):
         cursor.fault("a number cannot be combined with a term; for arithmetic write I(...), as in I(2 * x)", item.at)
     for _, inner in item:
@@ -196,6 +208,8 @@ def _primary(cursor: Cursor) -> Item | Sum:
         return Number(token.text, token.at)
     if token.kind == "name":
         if cursor.after.kind == "op" and cursor.after.text == "(":
+            if token.text == "offset":
+                return Offset(read_offset(cursor), token.at)
             text = read_call(cursor)
             return Part(text, 4, (frozenset([text]),), token.at)
         return read_column(cursor)
@@ -216,7 +230,7 @@ def read_column(cursor: Cursor) -> Part:
         cursor.fault("a column whose name is 1 can't be told from the intercept; rename it", token)
     if token.text == "as" and cursor.at("."):
         cursor.fault("as.factor() and its like are not read; write C(x) for a factor", token)
-    cursor.columns.setdefault(token.text, token.at)
+    cursor.use(token)
     text = quote(token.text)
     return Part(text, 4, (frozenset([text]),), token.at)
 
@@ -258,17 +272,19 @@ def read_grouping(cursor: Cursor) -> tuple[tuple[str, ...], ...]:
     parts = [_crossing(cursor)]
     while cursor.accept("/"):
         parts.append(_crossing(cursor))
-    names = [token.text for part in parts for token in part]
-    for part in parts:
-        for token in part:
-            if names.count(token.text) > 1:
-                cursor.fault(f"the column {token.text!r} stands twice in one grouping; remove one", token)
+    seen: set[str] = set()
+    for token in [token for part in parts for token in part]:
+        if token.text in seen:
+            cursor.fault(f"the column {token.text!r} stands twice in one grouping; remove one", token)
+        if len(seen) == MOST_COLUMNS:
+            cursor.fault(f"more than {MOST_COLUMNS} columns are in one grouping; write it with fewer", token)
+        seen.add(token.text)
     groups = []
     for depth in range(len(parts), 0, -1):
         group = tuple(token.text for part in reversed(parts[:depth]) for token in part)
         groups.append(group)
-    for name in groups[0]:
-        cursor.columns.setdefault(name, next(t.at for part in parts for t in part if t.text == name))
+    for token in [token for part in parts[::-1] for token in part]:
+        cursor.use(token)
     return tuple(groups)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 from bayeslmm import formula as language
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.levels import Level, Residual, expect_text, take_parts
+from bayeslmm.tokens import quote
 from bayeslmm.tomltext import toml_value
 
 
@@ -23,6 +24,8 @@ class Hierarchy:
         A numeric column, or a transform of one such as "log(y)".
     fixed : str
         The mean, as on the right of a formula without its bars: "1 + x * z".
+    offset : str
+        A part of the mean with the coefficient 1: "log(n)"; "" where there is none.
     levels : tuple of Level
         In the order of u2, u3, ...: the rows are level 1.
     residual : Residual
@@ -41,6 +44,7 @@ class Hierarchy:
     fixed: str = "1"
     levels: tuple[Level, ...] = ()
     residual: Residual = field(default_factory=Residual)
+    offset: str = ""
 
     def __post_init__(self):
         expect_text("response", self.response, "the name of a column, such as 'Height'")
@@ -48,7 +52,11 @@ class Hierarchy:
         if not isinstance(self.residual, Residual):
             raise DescriptionError(f"residual is a Residual, such as Residual(); got {self.residual!r}")
         object.__setattr__(self, "response", language.normal_response(self.response))
-        object.__setattr__(self, "fixed", language.normal_form(self.fixed))
+        expect_text("offset", self.offset, "'log(n)'")
+        fixed, offset = language.split_offset(self.fixed)
+        offsets = [text for text in (offset, language.normal_offset(self.offset)) if text]
+        object.__setattr__(self, "fixed", fixed)
+        object.__setattr__(self, "offset", " + ".join(offsets))
         object.__setattr__(self, "levels", _levels(self.levels, self.residual))
         _check_response(self)
         _check_overlap(self)
@@ -66,7 +74,7 @@ class Hierarchy:
     @property
     def formula(self) -> str:
         """The hierarchy as an lme4 formula."""
-        return language.write(self.response, self.fixed, self.levels)
+        return language.write(self.response, self.fixed, self.levels, self.offset)
 
     def to_formula(self) -> str:
         """Return the hierarchy as an lme4 formula.
@@ -86,6 +94,7 @@ class Hierarchy:
         residual: Residual | None = None,
         covariance: Mapping[str, Any] | None = None,
         precision: Mapping[str, Any] | None = None,
+        offset: str = "",
     ) -> Self:
         """Read a formula as lme4 reads it: ``(x || g)`` is one level with independent effects.
 
@@ -96,6 +105,8 @@ class Hierarchy:
             What a formula can't say of R.
         covariance, precision : mapping, optional
             From a grouping ("animal") or a level's name ("u2") to its known matrix; see `Level`.
+        offset : str
+            A part of the mean with the coefficient 1, beside what ``offset()`` in the formula says.
 
         Examples
         --------
@@ -111,7 +122,11 @@ class Hierarchy:
             Level(group=term.group, effects=term.effects, correlated=term.correlated, **matrix)
             for term, matrix in zip(parts.terms, matrices, strict=True)
         )
-        return cls(response=parts.response, fixed=parts.fixed, levels=levels, residual=residual or Residual())
+        expect_text("offset", offset, "'log(n)'")
+        offsets = " + ".join(text for text in (parts.offset, language.normal_offset(offset)) if text)
+        return cls(
+            response=parts.response, fixed=parts.fixed, levels=levels, residual=residual or Residual(), offset=offsets
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain keyword arguments, ready for JSON.
@@ -127,6 +142,7 @@ class Hierarchy:
         return {
             "response": self.response,
             "fixed": self.fixed,
+            **({"offset": self.offset} if self.offset else {}),
             "levels": [level.to_dict() for level in self.levels],
             "residual": self.residual.to_dict(),
         }
@@ -157,7 +173,8 @@ class Hierarchy:
         correlated = false
         <BLANKLINE>
         """
-        tables = [("", {"response": self.response, "fixed": self.fixed})]
+        offset = {"offset": self.offset} if self.offset else {}
+        tables = [("", {"response": self.response, "fixed": self.fixed, **offset})]
         tables += [("[[levels]]", level.to_dict()) for level in self.levels]
         tables += [] if self.residual.plain else [("[residual]", self.residual.to_dict())]
         return "\n".join(map(_table, tables))
@@ -201,17 +218,21 @@ def _levels(given: object, residual: Residual) -> tuple[Level, ...]:
 
 
 def _check_response(hierarchy: Hierarchy) -> None:
-    response = set(language.columns_of(hierarchy.response))
-    places = [("the fixed part", language.columns_of(hierarchy.fixed)), ("the residual", hierarchy.residual.columns)]
+    """Refuse the response as a term of its own model; in another term its columns may stand, as in a change score."""
+
+    def terms(text: str) -> set[str]:
+        return {next(iter(term)) for term in language.terms_of(text) if len(term) == 1}
+
+    places = [("the fixed part", terms(hierarchy.fixed)), ("the offset", {hierarchy.offset})]
+    places.append(("the residual", set(map(quote, hierarchy.residual.columns))))
     for level in hierarchy.levels:
-        places.append((f"the level {level.label!r}", (*level.group, *language.columns_of(level.effects))))
-    for place, columns in places:
-        for column in columns:
-            if column in response:
-                raise DescriptionError(
-                    f"the response {column!r} stands in {place} too; remove it there: a response is not"
-                    " explained by itself"
-                )
+        places.append((f"the level {level.label!r}", {*map(quote, level.group), *terms(level.effects)}))
+    for place, found in places:
+        if hierarchy.response in found:
+            raise DescriptionError(
+                f"the response {hierarchy.response.strip('`')!r} stands in {place} too; remove it there: a response is"
+                " not explained by itself"
+            )
 
 
 def _check_overlap(hierarchy: Hierarchy) -> None:

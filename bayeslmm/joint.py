@@ -40,6 +40,8 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
         y_data = pm.Data("y_data", design.y, dims="row")
         parameters = declare_parameters(design, priors)
         mean = design.X @ parameters.beta
+        if design.offset is not None:
+            mean = design.offset + mean
         for level, stated, W in zip(design.levels, parameters.stated, parameters.maps, strict=True):
             u = _effects(level, stated, W, centring[level.name])
             rows = u[level.index]

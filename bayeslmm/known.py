@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bayeslmm.arguments import check_flag
-from bayeslmm.errors import DescriptionError, beside, did_you_mean
+from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.files import read_bytes, read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -321,20 +322,15 @@ def _bytes(path: Path) -> bytes:
     import gzip
     import zlib
 
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except FileNotFoundError:
-        raise DescriptionError(f"there is no file {path}{beside(path)}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DescriptionError(f"{path}: cannot be read: {error}") from None
 
 
 def _text(path: Path) -> str:
-    try:
-        return _bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DescriptionError(f"{path}: not a text in UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
+    return read_text(path, content=_bytes(path))
 
 
 def _csv(path: Path) -> tuple[list[str], list[list[float]]]:

@@ -184,8 +184,11 @@ class LikelihoodFit:
 
     @property
     def fitted(self) -> pd.Series:
-        """X beta + Z b, the fitted values with the random effects."""
-        return pd.Series(self.design.X @ self.beta + self.design.Z @ self.modes, index=self.design.rows, name="fitted")
+        """X beta + Z b, the fitted values with the random effects, and with the offset where there is one."""
+        values = self.design.X @ self.beta + self.design.Z @ self.modes
+        if self.design.offset is not None:
+            values = values + self.design.offset
+        return pd.Series(values, index=self.design.rows, name="fitted")
 
     @property
     def residuals(self) -> pd.Series:
@@ -195,14 +198,14 @@ class LikelihoodFit:
     def predict(
         self, data: Any = None, *, random_effects: bool = True, allow_new_groups: bool = False, missing: str = "error"
     ) -> pd.Series:
-        """Predict the mean of new rows: X beta + Z b, with the conditional modes b.
+        """Predict the mean of new rows: X beta + Z b, with the conditional modes b, and the offset of the new rows.
 
         Parameters
         ----------
         data : frame or mapping of columns, optional
             No response needed; the fit's own rows where it is left out.
         random_effects : bool
-            False leaves them out: X beta alone, lme4's ``re.form = NA``.
+            False leaves them out: X beta alone, lme4's ``re.form = NA``; new rows need no grouping columns then.
         allow_new_groups : bool
             Whether groups that the fit hasn't seen are taken at zero, their expectation, instead of an error.
         missing : {"error", "drop"}

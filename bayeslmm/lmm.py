@@ -41,6 +41,9 @@ class LMM:
         Beside a formula: what it can't say of R.
     covariance, precision : mapping, optional
         Beside a formula: from a grouping ("animal") or a level ("u2") to its known matrix.
+    offset : str
+        Beside a formula: a part of the mean with the coefficient 1, such as "log(n)"; the same as a term
+        ``offset(log(n))``.
 
     Raises
     ------
@@ -65,13 +68,16 @@ class LMM:
         residual: Residual | None = None,
         covariance: Mapping[str, Any] | None = None,
         precision: Mapping[str, Any] | None = None,
+        offset: str = "",
     ):
         if isinstance(hierarchy, str):
-            hierarchy = Hierarchy.from_formula(hierarchy, residual=residual, covariance=covariance, precision=precision)
-        elif not (residual is None and covariance is None and precision is None):
+            hierarchy = Hierarchy.from_formula(
+                hierarchy, residual=residual, covariance=covariance, precision=precision, offset=offset
+            )
+        elif not (residual is None and covariance is None and precision is None and offset == ""):
             raise DescriptionError(
-                "residual=, covariance= and precision= stand beside a formula only; a Hierarchy has them as its parts, "
-                "such as Level(group='animal', covariance=K)."
+                "residual=, covariance=, precision= and offset= stand beside a formula only; a Hierarchy has them as "
+                "its parts, such as Level(group='animal', covariance=K)."
             )
         if not isinstance(hierarchy, Hierarchy):
             raise DescriptionError(
@@ -223,9 +229,10 @@ class LMM:
         data : frame or mapping of columns, optional
             No response needed; the model's own rows where it is left out.
         kind : {"mean", "response"}
-            X beta + Z u, or a new response with its residual (for independent residuals of one variance).
+            X beta + Z u and the offset, or a new response with its residual (for independent residuals of one
+            variance).
         random_effects : bool
-            False leaves them out: X beta alone.
+            False leaves them out: X beta alone; new rows need no grouping columns then.
         allow_new_groups : bool
             Whether groups that the model hasn't seen get effects drawn from the population instead of an error.
         missing : {"error", "drop"}
@@ -242,7 +249,7 @@ class LMM:
 
     @property
     def y(self) -> pd.Series:
-        """The response, labelled by row."""
+        """The response as it was given, its offset included, labelled by row."""
         return pd.Series(self.design.y, index=self.design.rows, name=self.hierarchy.response)
 
     @property

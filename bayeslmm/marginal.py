@@ -37,7 +37,8 @@ def build_marginal(stats: Statistics, priors: Priors) -> pm.Model:
 def _law(stats: Statistics):
     """Log density of y, and a symbolic draw, as functions of (beta, sigma, lambda_2, ..., psi_1, ...)."""
     design = stats.design
-    fitted = stats.Q @ stats.gamma
+    offset = np.zeros(()) if design.offset is None else design.offset
+    fitted = stats.Q @ stats.gamma + offset
     k = len(design.levels)
 
     def logp(value, beta, sigma, *rest):
@@ -48,7 +49,7 @@ def _law(stats: Statistics):
 
     def dist(beta, sigma, *rest):
         factors, psi = rest[:k], rest[k:-1]
-        mean = design.X @ beta + random_effects_draw(stats, factors, sigma)
+        mean = offset + design.X @ beta + random_effects_draw(stats, factors, sigma)
         return mean + residual_draw(design.residual, sigma, psi)
 
     return logp, dist

@@ -26,7 +26,7 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
     name : str
         Name of the variable; call it within a `pm.Model`.
     mu : (n,) tensor
-        The mean of every row.
+        The whole mean of every row: an offset of `lmm` isn't added to it.
     sigma : scalar tensor
         Residual standard deviation.
     factors : sequence of (r, r) tensors

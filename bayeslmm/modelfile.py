@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bayeslmm.arguments import check_path
 from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, beside
+from bayeslmm.files import ordinary, read_text, show_path
 from bayeslmm.hierarchy import Hierarchy
 from bayeslmm.known import KnownMatrix
 from bayeslmm.levels import Level, Residual, group_columns
 from bayeslmm.priors import Prior
 from bayeslmm.schema import EXPECTED, check_shape
 from bayeslmm.tokens import check_name
-from bayeslmm.tomltext import key_lines, malformed, where
+from bayeslmm.tomltext import key_lines, load, where
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,24 +64,13 @@ class ModelFile:
     def read(cls, path: str | Path) -> ModelFile:
         """Read a description file; every error names the file and the line."""
         path = check_path(path, "models/heights.toml")
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
-            raise DescriptionError(f"there is no description file {path}{beside(path)}") from None
-        except UnicodeDecodeError as error:
-            raise DescriptionError(f"{path}: not a text in UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
-        except OSError as error:
-            raise DescriptionError(f"{path}: cannot be read as a file: {error.strerror}") from None
-        return cls.parse(text, path)
+        return cls.parse(read_text(path, "description file").replace("\r\n", "\n").replace("\r", "\n"), path)
 
     @classmethod
     def parse(cls, text: str, path: str | Path = "description.toml") -> ModelFile:
         """Read the text of a description file; `path` is where it says it comes from."""
         path = Path(path)
-        try:
-            content = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise DescriptionError(malformed(path, text, error)) from None
+        content = load(path, text)
         lines = key_lines(text)
         check_shape(path, lines, content)
         hierarchy = _hierarchy(path, lines, content)
@@ -98,9 +87,9 @@ class ModelFile:
 
         if self.data is None:
             raise DataError(f'{self.path} names no data; add a line such as data = "data/heights.csv"')
-        if not self.data.is_file():
+        if not ordinary(self.data):
             raise DataError(
-                f"{self.path}: the data file {self.data} does not exist{beside(self.data)}"
+                f"{self.path}: the data file {show_path(self.data)} does not exist, or is no file{beside(self.data)}"
                 " A path is relative to the folder of the description."
             )
         compression: Any = "gzip" if self.data.suffix == ".gz" else None
@@ -170,11 +159,14 @@ def _hierarchy(path: Path, lines: Mapping, content: dict) -> Hierarchy:
 
 def _from_formula(path: Path, lines: Mapping, content: dict) -> Hierarchy:
     """Make the hierarchy from a formula and what it can't say, each blamed at its own line."""
-    from bayeslmm.formula import parse
+    from bayeslmm.formula import normal_offset, parse
     from bayeslmm.hierarchy import place_of
 
     with _blaming(path, lines, ("formula",)):
         terms = parse(content["formula"]).terms
+    offset = content.get("offset", "")
+    with _blaming(path, lines, ("offset",)):
+        normal_offset(offset)
     matrices: dict[str, dict[str, KnownMatrix]] = {"covariance": {}, "precision": {}}
     seen: dict[int, str] = {}
     for kind, found in matrices.items():
@@ -187,19 +179,21 @@ def _from_formula(path: Path, lines: Mapping, content: dict) -> Hierarchy:
             seen[term] = f"{kind}.{key}"
     residual = _residual(path, lines, content)
     with _blaming(path, lines, ("formula",)):
-        return Hierarchy.from_formula(content["formula"], residual=residual, **matrices)
+        return Hierarchy.from_formula(content["formula"], residual=residual, offset=offset, **matrices)
 
 
 def _explicit(path: Path, lines: Mapping, content: dict) -> Hierarchy:
     """Make the hierarchy from its parts, each blamed at its own line."""
-    from bayeslmm.formula import normal_form, normal_response
+    from bayeslmm.formula import normal_offset, normal_response, split_offset
 
     with _blaming(path, lines, ("response",)):
         normal_response(content["response"])
     with _blaming(path, lines, ("fixed",)):
-        normal_form(content.get("fixed", "1"))
+        split_offset(content.get("fixed", "1"))
+    with _blaming(path, lines, ("offset",)):
+        normal_offset(content.get("offset", ""))
     levels = [_level(path, lines, k, given) for k, given in enumerate(content.get("levels", []))]
-    parts: dict[str, Any] = {"response": content["response"], "fixed": content.get("fixed", "1")}
+    parts = {key: content[key] for key in ("response", "fixed", "offset") if key in content}
     residual = _residual(path, lines, content)
     if levels:
         with _blaming(path, lines, ("levels",)):
@@ -272,6 +266,7 @@ def _only_grouping(hierarchy: Hierarchy) -> list[str]:
 
     residual = hierarchy.residual
     used = [hierarchy.response, hierarchy.fixed, *(level.effects for level in hierarchy.levels)]
+    used += [f"offset({hierarchy.offset})"] if hierarchy.offset else []
     elsewhere = {column for text in used for column in columns_of(text)} | {residual.weights, residual.time}
     groups = [name for level in hierarchy.levels for name in level.group]
     groups += [*(residual.group or ()), *([residual.by] if residual.by else [])]

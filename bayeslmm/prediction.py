@@ -18,18 +18,24 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def rows_of(design: Design, data: Any, allow_new_groups: bool, missing: str) -> Design | NewRows:
-    """The design's own rows where `data` is None, else new ones encoded alike."""
+def rows_of(
+    design: Design, data: Any, allow_new_groups: bool, missing: str, random_effects: bool = True
+) -> Design | NewRows:
+    """The design's own rows where `data` is None, else new ones encoded alike, without groups where none are used."""
     check_flag("allow_new_groups", allow_new_groups)
-    return design if data is None else design.new(data, allow_new_groups=allow_new_groups, missing=missing)
+    if data is None:
+        return design
+    return design.new(data, allow_new_groups=allow_new_groups, missing=missing, random_effects=random_effects)
 
 
 def expected(rows: Design | NewRows, beta: np.ndarray, effects: Mapping[str, np.ndarray]) -> np.ndarray:
-    """X beta + sum Z_k u_k (..., n), for beta (..., p) and effects (..., m, r) by level name.
+    """Offset + X beta + sum Z_k u_k (..., n), for beta (..., p) and effects (..., m, r) by level name.
 
     A row of a group that the model hasn't seen gets nothing from that level: its effects have mean zero.
     """
     total = beta @ rows.X.T
+    if rows.offset is not None:
+        total = total + rows.offset
     for level in rows.levels:
         if level.name in effects:
             u = effects[level.name][..., np.maximum(level.index, 0), :]
@@ -40,7 +46,7 @@ def expected(rows: Design | NewRows, beta: np.ndarray, effects: Mapping[str, np.
 def predict_fit(fit: Any, data: Any, random_effects: bool, allow_new_groups: bool, missing: str) -> pd.Series:
     """Predicted means of a likelihood fit; see `LikelihoodFit.predict`."""
     check_flag("random_effects", random_effects)
-    rows = rows_of(fit.design, data, allow_new_groups, missing)
+    rows = rows_of(fit.design, data, allow_new_groups, missing, random_effects)
     effects, at = {}, 0
     for level in fit.design.levels:
         effects[level.name] = fit.modes[at : at + level.q].reshape(level.m, level.r)
@@ -75,7 +81,7 @@ def predict_posterior(
             f"Responses of new rows are drawn for independent residuals of one variance; here they are"
             f" {design.hierarchy.residual}. Write kind='mean', or pm.sample_posterior_predictive on lmm.marginal()."
         )
-    rows = rows_of(design, data, allow_new_groups, missing)
+    rows = rows_of(design, data, allow_new_groups, missing, random_effects)
     rng = np.random.default_rng(random_seed)
     posterior = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
     beta, sigma = posterior["beta"].to_numpy(), posterior["sigma"].to_numpy()

@@ -131,8 +131,10 @@ def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.G
 
 
 def draw_response(design: Design, values: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Y = X beta + Z u + e (draws, n)."""
+    """Y = offset + X beta + Z u + e (draws, n)."""
     y = values["beta"] @ design.X.T
+    if design.offset is not None:
+        y = y + design.offset
     for level in design.levels:
         u = values[level.name].reshape(*values[level.name].shape[:2], level.r)
         for e in range(level.r):

@@ -172,7 +172,7 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     3         sigma_u2       HalfStudentT(nu=3, sigma=1.83)  default
     """
     wanted = _read(design, given or {})
-    sd_y = spread_of(design.y)
+    sd_y = spread_of(design.net_y)
     rows: list[PriorRow] = []
 
     def settle(parameter: str, default: Prior, reason: str, given: str = "yours") -> Prior:
@@ -188,7 +188,7 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     beta = tuple(
         settle(f"beta[{name}]", *default)
         for name, default in zip(
-            design.coef, coefficient_defaults(design.coef, stated, full, design.y, sd_y), strict=True
+            design.coef, coefficient_defaults(design.coef, stated, full, design.net_y, sd_y), strict=True
         )
     )
     shares = _settle_shares(design, wanted, settle) if {"sigma_total", "shares"} & set(wanted) else None
@@ -262,7 +262,7 @@ def _settle_shares(design: Any, wanted: Mapping[str, Any], settle: Callable[...,
         )
     if not (squares > 0).all():
         raise PriorError(f"The column of {names[int(np.argmin(squares))]} is zero in all rows: it has no share.")
-    total = settle("sigma_total", *total_deviation(spread_of(design.y)))
+    total = settle("sigma_total", *total_deviation(spread_of(design.net_y)))
     scales = np.sqrt(squares)
     counted = [name if abs(c - 1) < 1e-9 else f"{c:.3g} {name}" for name, c in zip(names, scales, strict=True)]
     split = settle(

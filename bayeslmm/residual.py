@@ -102,7 +102,7 @@ class ResidualDesign:
         Rows of different blocks are independent.
     place : (n,) int array
         Time of each row within its block, for "ar1", in steps.
-    step : int
+    step : float
         What of the column of times one step is: the largest number that divides all differences within blocks.
     matrix : (n, n) array, or None
         R itself, where it is known.
@@ -116,7 +116,7 @@ class ResidualDesign:
     root_weights: np.ndarray = field(default_factory=lambda: np.ones(0))
     block: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     place: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    step: int = 1
+    step: float = 1.0
     matrix: np.ndarray | None = None
 
     @property

@@ -49,7 +49,7 @@ def short_name(made: ResidualDesign) -> str:
     residual = made.residual
     within = f" within {':'.join(residual.group)}" if residual.group else ""
     if residual.structure == "ar1":
-        steps = f" in steps of {made.step}" if made.step > 1 else ""
+        steps = f" in steps of {made.step:.4g}" if made.step != 1 else ""
         return f"AR(1){within} {f'by {residual.time}{steps}' if residual.time else 'in the order of the rows'}"
     if residual.structure == "cs":
         return f"one correlation{within}"
@@ -84,7 +84,7 @@ def with_estimates(made: ResidualDesign, psi: Sequence[float] | np.ndarray) -> s
 
 def _per_unit(made: ResidualDesign, rho: float) -> str:
     """The correlation of rows one unit of time apart, where a step is several: nlme's Phi."""
-    return f" ({rho ** (1 / made.step):.3f} for 1)" if made.step > 1 and rho > 0 else ""
+    return f" ({rho ** (1 / made.step):.3f} for 1)" if made.step != 1 and rho > 0 else ""
 
 
 def _sizes(made: ResidualDesign) -> str:
@@ -178,9 +178,11 @@ def _left_out(design: Design) -> str:
 
 def _steps(made: ResidualDesign) -> str:
     """Times whose differences are all multiples of a number."""
-    if made.step < 2:
+    if made.step == 1:
         return ""
+    whole = made.step >= 2 and float(made.step).is_integer()
+    power = f"{made.step:.0f}th root" if whole else f"power {1 / made.step:.4g}"
     return (
-        f"All times of {made.residual.time} in a series are multiples of {made.step} apart: rho is the correlation of "
-        f"rows {made.step} apart; that of rows one apart (nlme's Phi) is its {made.step}th root."
+        f"All times of {made.residual.time} in a series are multiples of {made.step:.4g} apart: rho is the correlation "
+        f"of rows {made.step:.4g} apart; that of rows one apart (nlme's Phi) is its {power}."
     )

@@ -15,6 +15,9 @@ from bayeslmm.residual import ResidualDesign, ResidualParameter
 # Powers of ten of the weights: a number has about 15 digits; and SDs relative to sigma are sought from 1 on
 _WIDEST = 15
 _FARTHEST = 15
+# Times: by how much of a step they may be off, and how many steps the smallest gap may have
+_UNEVEN = 0.02
+_FINEST = 100
 
 
 def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
@@ -32,11 +35,11 @@ def build_residual(residual: Residual, frame: pd.DataFrame) -> ResidualDesign:
     root_weights = np.sqrt(_weights(residual.weights, frame)) if residual.weights else np.ones(n)
     strata, stratum = _strata(residual.by, frame)
     block, place = np.arange(n), np.zeros(n, dtype=np.int64)
-    matrix, step = None, 1
+    matrix, step = None, 1.0
     if residual.structure in ("ar1", "cs"):
         groups = find_groups([frame[name] for name in residual.group]) if residual.group else None
         block = np.zeros(n, dtype=np.int64) if groups is None else groups.index
-        place, step = _in_steps(block, _times(residual, frame, block))
+        place, step = _places(residual, frame, block)
     if residual.structure == "known":
         matrix = _known(residual, frame)
         block = _components(matrix)
@@ -89,30 +92,24 @@ def _strata(name: str | None, frame: pd.DataFrame) -> tuple[tuple[str, ...], np.
     return groups.labels, groups.index
 
 
-def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.ndarray:
+def _places(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> tuple[np.ndarray, float]:
+    """Place of each row within its block, in steps, and how long a step is."""
     if residual.structure == "cs":
-        return np.zeros(len(block), dtype=np.int64)
+        return np.zeros(len(block), dtype=np.int64), 1.0
     if residual.time is None:
         order = np.argsort(block, kind="stable")
         starts = np.searchsorted(block[order], block[order], side="left")
         place = np.empty(len(block), dtype=np.int64)
         place[order] = np.arange(len(block)) - starts
-        return place
+        return place, 1.0
     t = numbers(frame[residual.time], "the time")
-    part = t != np.round(t)
-    if part.any():
-        raise DataError(
-            f"The time {residual.time!r} isn't a whole number in {say_rows(frame.index, part)}; an AR(1) needs integer "
-            "times. Count steps instead, such as (t - t.min()) / step."
-        )
     huge = abs(t) > 2.0**53
     if huge.any():
         raise DataError(
             f"The time {residual.time!r} is too large in {say_rows(frame.index, huge)} to be told from the next; "
             "expected small whole numbers. Count steps from the first time."
         )
-    where = pd.DataFrame({"block": block, "t": t})
-    twice = where.duplicated(keep=False).to_numpy()
+    gaps, twice = _gaps(block, t)
     if twice.any():
         unit = f" of the same {':'.join(residual.group)}" if residual.group else ""
         remedy = "" if residual.group else " Name the series with group=..., if times start anew."
@@ -120,25 +117,53 @@ def _times(residual: Residual, frame: pd.DataFrame, block: np.ndarray) -> np.nda
             f"The time {residual.time!r} occurs twice in rows{unit}: {say_rows(frame.index, twice)}; an AR(1) "
             f"needs one row per time.{remedy}"
         )
-    return t.astype(np.int64)
+    whole = (t == np.round(t)).all()
+    step = float(np.gcd.reduce(gaps.astype(np.int64))) if whole else _step(gaps)
+    first = np.full(block.max(initial=0) + 1, np.inf)
+    np.minimum.at(first, block, t)
+    steps = (t - first[block]) / (step or 1.0)
+    place = np.round(steps)
+    uneven = abs(steps - place) > _UNEVEN
+    if not whole and (step == 0 or uneven.any()):
+        where = f" in {say_rows(frame.index, uneven)}" if step else ""
+        raise DataError(
+            f"The time {residual.time!r} isn't in equal steps{where}; an AR(1) needs times that are a whole number of "
+            "steps apart, up to rounding. Count steps instead, such as round((t - t.min()) / step)."
+        )
+    return place.astype(np.int64), step or 1.0
 
 
-def _in_steps(block: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, int]:
-    """Times from the first one of each series on, in steps: the largest number that divides all their differences.
+def _gaps(block: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Times between neighbours of a series, and which rows have a time that another row of theirs has as well."""
+    order = np.lexsort((t, block))
+    gaps = np.diff(t[order])[np.diff(block[order]) == 0]
+    inner = np.flatnonzero(np.diff(block[order]) == 0)
+    alike = inner[gaps <= 64 * np.finfo(float).eps * np.abs(t).max(initial=0.0)]
+    twice = np.zeros(len(t), dtype=bool)
+    twice[order[alike]] = twice[order[alike + 1]] = True
+    return gaps, twice
 
-    Rho belongs to a step, so that it doesn't depend on the unit of time, and its sign can be told.
+
+def _step(gaps: np.ndarray) -> float:
+    """The largest step that all gaps are whole multiples of, up to rounding: Euclid's algorithm; 0 where none is.
 
     Examples
     --------
-    >>> place, step = _in_steps(np.array([0, 0, 0, 1]), np.array([2000, 2004, 2010, 1999]))
-    >>> place.tolist(), step
-    ([0, 2, 5, 0], 2)
+    >>> months = 2000 + np.array([1, 2, 4, 7]) / 12
+    >>> round(12 * _step(np.diff(months)), 9), _step(np.array([1.0, 1.5, 0.7312]))
+    (1.0, 0.0)
     """
-    first = np.full(block.max(initial=0) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, block, time)
-    since = time - first[block]
-    step = max(int(np.gcd.reduce(since)), 1)
-    return since // step, step
+    if not gaps.size:
+        return 1.0
+    step = smallest = float(gaps.min())
+    while step * _FINEST > smallest:
+        times = np.maximum(np.round(gaps / step), 1.0)
+        fitted = float(gaps.sum() / times.sum())
+        rest = abs(gaps - fitted * times)
+        if rest.max() <= _UNEVEN * fitted:
+            return round(fitted) if abs(fitted - round(fitted)) < 1e-9 * fitted else fitted
+        step = float(rest[rest > _UNEVEN * fitted].min())
+    return 0.0
 
 
 def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
@@ -180,12 +205,12 @@ def _components(matrix: np.ndarray) -> np.ndarray:
     return np.asarray(connected_components(csr_array(matrix != 0), directed=False)[1], dtype=np.int64)
 
 
-def _apart(residual: Residual, step: int) -> str:
-    return "one step of time" if step == 1 else f"one step of time ({step} of {residual.time})"
+def _apart(residual: Residual, step: float) -> str:
+    return "one step of time" if step == 1 else f"one step of time ({step:.4g} of {residual.time})"
 
 
 def _parameters(
-    residual: Residual, strata: tuple[str, ...], block: np.ndarray, step: int
+    residual: Residual, strata: tuple[str, ...], block: np.ndarray, step: float
 ) -> tuple[ResidualParameter, ...]:
     out = []
     if residual.structure in ("ar1", "cs"):

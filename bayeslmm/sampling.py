@@ -331,8 +331,8 @@ def _tree(design: Design, values: dict[str, np.ndarray], stats: dict[str, np.nda
 
 
 def _residuals(design: Design, values: dict[str, np.ndarray]) -> np.ndarray:
-    """E = y - X beta - sum Z_k u_k, (chain, draw, row)."""
-    e = design.y - values["beta"] @ design.X.T
+    """E = y - offset - X beta - sum Z_k u_k, (chain, draw, row)."""
+    e = design.net_y - values["beta"] @ design.X.T
     for level in design.levels:
         u = values[level.name][:, :, level.index]
         e -= u * level.columns[:, 0] if level.r == 1 else (u * level.columns).sum(axis=-1)

@@ -17,6 +17,7 @@ _MATRIX = (
     'a path such as "kinship.csv", or {file = "A.mtx", labels = "A.txt"}, or'
     ' {labels = ["a", "b"], matrix = [[1.0, 0.5], [0.5, 1.0]]}'
 )
+MOST_MESSAGES = 20  # of what is wrong with one description
 EXPECTED = {
     "title": 'a text, such as title = "Heights of pupils"',
     "source": "a text that says where the data come from",
@@ -25,6 +26,7 @@ EXPECTED = {
     "formula": 'a text, such as formula = "y ~ 1 + x + (1 | group)"',
     "response": 'the name of a column, such as response = "y"',
     "fixed": 'a text, such as fixed = "1 + x"',
+    "offset": 'a text, such as offset = "log(n)"',
     "levels": 'tables, such as [[levels]] and below it group = "school"',
     "group": 'a text or a list of columns, such as group = "class:school" or ["class", "school"]',
     "effects": 'a text, such as effects = "1 + x"',
@@ -34,7 +36,7 @@ EXPECTED = {
     "structure": "one of " + ", ".join(f'"{name}" ({text})' for name, text in STRUCTURES.items()),
     "weights": 'the name of a column, such as weights = "n"',
     "by": 'the name of a column, such as by = "Sex"',
-    "time": 'the name of a column of whole numbers, such as time = "week"',
+    "time": 'the name of a column of times in equal steps, such as time = "week"',
     "covariance": _MATRIX,
     "precision": _MATRIX,
     "file": 'the path of a .mtx or .mtx.gz file (a CSV has its labels in itself: covariance = "kinship.csv")',
@@ -92,7 +94,7 @@ def _model() -> Any:
         weights=(str | None, _key("Column of weights w: the variance of a row is sigma^2 / w", "n")),
         by=(str | None, _key("Column of strata, each with its own SD", "Sex")),
         group=(str | list[str] | None, _key("Columns within whose groups rows are correlated", "Mare")),
-        time=(str | None, _key("Column of whole numbers: the times of an ar1", "week")),
+        time=(str | None, _key("Column of times of an ar1, in equal steps", "week")),
         covariance=(matrix | None, _key("The known matrix itself", "R.csv")),
     )
     by_level = dict[str, matrix] | None  # type: ignore[valid-type]
@@ -107,6 +109,7 @@ def _model() -> Any:
         formula=(str | None, _key("The model in lme4's notation", "Height ~ 1 + (1 | school/class)")),
         response=(str | None, _key("Response: a column, or a transform such as log(y)", "Height")),
         fixed=(str | None, _key("Right-hand side of the mean, 1 by default", "1 + x")),
+        offset=(str | None, _key("Part of the mean with the coefficient 1", "log(n)")),
         levels=(list[level] | None, _key("Levels in the order of u2, u3, ...")),  # type: ignore[valid-type]
         residual=(residual | None, _key("Structure of the residual covariance; independent rows by default")),
         covariance=(by_level, _key("Beside a formula: from a grouping or level to its matrix", {"animal": "A.csv"})),
@@ -182,6 +185,10 @@ def check_shape(path: Path, lines: Mapping, content: dict) -> None:
             if item["type"] == "string_type" and isinstance(item["input"], dict) and item["loc"][0] == "priors":
                 continue  # the errors inside the table say more
             messages[_explain(path, lines, item)] = None
+            if len(messages) == MOST_MESSAGES:
+                break
+        if len(found) > MOST_MESSAGES:
+            messages[f"{path}: {len(found) - MOST_MESSAGES} more like these"] = None
         raise DescriptionError("\n".join(messages)) from None
 
 
@@ -191,11 +198,12 @@ def _explain(path: Path, lines: Mapping, item: Any) -> str:
     name = str(next(x for x in reversed(place) if isinstance(x, str)))
     if item["type"] == "extra_forbidden":
         table, known = _keys_around(place, str(item["loc"]))
-        return f"{at}: unknown key {name!r}; {table} has {', '.join(known)}.{did_you_mean(name, known)}"
+        return f"{at}: unknown key {_shown(name)}; {table} has {', '.join(known)}.{did_you_mean(name, known)}"
     if item["type"] == "missing":
         return f"{at}: {name!r} is missing here; expected {EXPECTED[name]}"
     hint = did_you_mean(str(item["input"]), STRUCTURES) if name == "structure" else ""
-    return f"{at}: {'.'.join(map(str, place))} is {_shown(item['input'])}; expected {_expected(place, name)}{hint}"
+    key = ".".join(_short(str(part)) for part in place)
+    return f"{at}: {key} is {_shown(item['input'])}; expected {_expected(place, name)}{hint}"
 
 
 def _keys_around(place: tuple, loc: str) -> tuple[str, tuple[str, ...]]:
@@ -222,6 +230,10 @@ def _expected(place: tuple, name: str) -> str:
     return EXPECTED.get(name) or EXPECTED[str(table)]
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _shown(value: object) -> str:
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _short(text)

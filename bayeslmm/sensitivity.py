@@ -224,7 +224,7 @@ def _log_det_R(design: Design, psi: np.ndarray) -> np.ndarray:
 
 def conditional_log_likelihood(design: Design, values: Values) -> np.ndarray:
     """Compute log p(y | beta, u, sigma, ...): of each row (N, n), or of all together (N,) where rows are correlated."""
-    e = design.y - values["beta"] @ design.X.T
+    e = design.net_y - values["beta"] @ design.X.T
     for level in design.levels:
         u = values[level.name].reshape(len(e), level.m, level.r)
         for k in range(level.r):

@@ -128,7 +128,7 @@ def build_statistics(design: Design) -> Statistics:
     check_tail(levels, plan)
     maps = tuple(effect_map(level) for level in levels)
     better = tuple(np.ascontiguousarray(better_columns(level, M)) for level, M in zip(levels, maps, strict=True))
-    basis = make_basis(design.X, design.y, levels)
+    basis = make_basis(design.X, design.net_y, levels)
     W = basis.W
     if residual.fixed:
         applies: list[Apply] = [_apply_fixed(design)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.formula import columns_of
 from bayeslmm.frame import count
 from bayeslmm.grouping import spread
 from bayeslmm.residualwords import residual_hints, residual_words
@@ -66,6 +67,9 @@ def describe(design: Design) -> str:
         lines.append(f"{count(design.dropped, 'row')} with missing values left out.")
     names = ", ".join(design.coef[:12]) + (", ..." if design.p > 12 else "")
     lines.append(f"Fixed part: {count(design.p, 'column')}" + (f" ({names})." if names else "."))
+    if design.offset is not None:
+        lines.append(f"Offset: {design.hierarchy.offset}, a part of the mean whose coefficient is 1.")
+    lines += list(design.left_out)
     for level in design.levels:
         filled = level.Z.nnz
         share = f"{100 * filled / (level.Z.shape[0] * level.q):.3g}"
@@ -93,7 +97,7 @@ def hints(design: Design) -> list[str]:
     >>> hints(build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]}))[0]
     'g has only 2 groups: the data barely inform the variance between them, so its prior matters.'
     """
-    found = []
+    found = _of_response(design)
     for level in design.levels:
         if _seen(level) < 5 and not level.known:
             found.append(
@@ -141,6 +145,17 @@ def _tied_to_zero(design: Design) -> list[str]:
                         f"correlation estimated, or subtract a value within the range from {name}."
                     )
     return list(dict.fromkeys(found))
+
+
+def _of_response(design: Design) -> list[str]:
+    """Ask whether a response of one column is meant to be explained by that column."""
+    hierarchy = design.hierarchy
+    own = set(columns_of(hierarchy.response))
+    texts = [hierarchy.fixed, *(level.effects for level in hierarchy.levels)]
+    if len(own) > 1 or not own & {name for text in texts for name in columns_of(text)}:
+        return []
+    name = next(iter(own))
+    return [f"The response {hierarchy.response} is explained by {name}, of which it is made. Is that meant?"]
 
 
 def _splits_groups(level: LevelDesign) -> bool:

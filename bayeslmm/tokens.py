@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass
 from typing import NoReturn
@@ -18,32 +19,13 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+)
       | (?P<quoted>`[^`]*`)
       | (?P<string>"[^"]*"|'[^']*')
-      | (?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)
+      | (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
       | (?P<word>[^\W\d]\w*)
       | (?P<op>\|\||\*\*|[-+*/:^()|~,=.\[\]{}])
     """,
     re.VERBOSE,
 )
 _UNCLOSED = {"`": "a column name in backticks", '"': "a text in quotes", "'": "a text in quotes"}
-_CODE_WORDS = frozenset(
-    (
-        "lambda",
-        "import",
-        "from",
-        "def",
-        "del",
-        "exec",
-        "eval",
-        "return",
-        "yield",
-        "await",
-        "async",
-        "global",
-        "nonlocal",
-        "assert",
-        "raise",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +76,8 @@ def tokenize(text: str) -> list[Token]:
                 fault(text, at, f"{_UNCLOSED[sign]} starts here and never ends; close it with {sign}")
             if sign == "%":
                 fault(text, at, "operators such as %in% are not read; write a / b or a:b instead")
+            if sign.isdigit():
+                fault(text, at, f"the digit {sign!r} is of another script; write numbers with 0 to 9")
             fault(text, at, f"the character {sign!r} has no place in a formula")
         kind, word = str(found.lastgroup), found.group()
         if kind == "quoted":
@@ -101,8 +85,6 @@ def tokenize(text: str) -> list[Token]:
             check_name(name, text, at)
             tokens.append(Token("name", name, at))
         elif kind == "word":
-            if word in _CODE_WORDS:
-                fault(text, at, f"`{word}` is code, and a formula runs none; put a column so named in backticks")
             if word.startswith("__"):
                 fault(text, at, f"{word!r} is a name inside Python, not a column; a formula runs no code")
             tokens.append(Token("name", word, at))
@@ -143,8 +125,7 @@ def quote(name: str) -> str:
     >>> quote("Days"), quote("body mass")
     ('Days', '`body mass`')
     """
-    plain = re.fullmatch(r"[^\W\d]\w*", name) and name not in _CODE_WORDS
-    return name if plain else f"`{name}`"
+    return name if re.fullmatch(r"[^\W\d]\w*", name) else f"`{name}`"
 
 
 class Cursor:
@@ -156,7 +137,12 @@ class Cursor:
         self.place = 0
         self.depth = 0
         self.columns: dict[str, int] = {}
-        self.functions: dict[str, int] = {}
+        self.uses: list[Token] = []
+
+    def use(self, token: Token) -> None:
+        """Note that a token names a column."""
+        self.columns.setdefault(token.text, token.at)
+        self.uses.append(token)
 
     @property
     def token(self) -> Token:
@@ -227,4 +213,7 @@ class Cursor:
             self.fault(hints[token.text])
         if token.kind == "string":
             self.fault(f"a text in quotes is no term: {expected}; put a column name in backticks")
+        before = self.tokens[self.place - 1] if self.place else token
+        if before.kind == "name" and keyword.iskeyword(before.text):
+            expected += f" after the column {before.text!r} (a formula runs no code)"
         self.fault(f"{expected}, found {token.text!r}")

@@ -4,10 +4,54 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from bayeslmm.errors import DescriptionError
+
+MOST_KEYS = 10_000
+_KEY = re.compile(r"""^[ \t]*+(?:\[\[?[\w"'. -]++\]|[\w"'. -]++=)""", re.MULTILINE)
+_DEEP_KEY = re.compile(r"""^[ \t[]*+(?:(?:"[^"\n]*"|'[^'\n]*'|[\w-]++)[ \t]*+\.[ \t]*+){50}""", re.MULTILINE)
+
+
+def load(path: Path, text: str) -> dict[str, Any]:
+    """Read a TOML text; whatever is wrong with it is a DescriptionError with the file and the line.
+
+    Examples
+    --------
+    >>> load(Path("a.toml"), 'title = "a"')
+    {'title': 'a'}
+    """
+    if sum(1 for _ in _KEY.finditer(text)) > MOST_KEYS:
+        raise DescriptionError(f"{path}: more than {MOST_KEYS:,} keys and tables; a description has a few dozen")
+    if deep := _DEEP_KEY.search(text):
+        line = text.count("\n", 0, deep.end()) + 1
+        raise DescriptionError(f"{path}, line {line}: a key of more than 50 parts; a description has none of these")
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DescriptionError(malformed(path, text, error)) from None
+    except RecursionError:
+        raise DescriptionError(
+            f"{path}: brackets are nested too deep; a description has at most two in each other"
+        ) from None
+    except ValueError:  # Python reads no whole number of more digits
+        raise DescriptionError(f"{path}: a number has more than 4,300 digits; write a shorter one") from None
+    if _largest(content) > sys.float_info.max:
+        raise DescriptionError(f"{path}: a whole number has more than 308 digits; write a shorter one")
+    return content
+
+
+def _largest(value: Any) -> int:
+    """The largest whole number in what TOML holds; how deep that is `load` has seen."""
+    if isinstance(value, Mapping):
+        return max(map(_largest, value.values()), default=0)
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, int) else 0
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
@@ -70,8 +114,11 @@ def malformed(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     line = int(place[1]) if place and place[1] else max(1, len(text.rstrip().splitlines()))
     column = int(place[2]) if place and place[2] else None
     reason = message[: place.start()] if place else message
-    shown = (text.splitlines() or [""])[min(line, len(text.splitlines()) or 1) - 1]
-    caret = f"\n    {' ' * (column - 1)}^" if column else ""
+    lines = text.splitlines() or [""]
+    shown = lines[min(line, len(lines)) - 1]
+    start = max(0, (column or 1) - 90)
+    shown = shown[start : start + 110]
+    caret = f"\n    {' ' * (column - 1 - start)}^" if column else ""
     at = f"line {line}, column {column}" if column else f"line {line} (end of the file)"
     return (
         f"{path}, {at}: malformed TOML: {reason}. A line has the form key = value, a text stands in quotes"

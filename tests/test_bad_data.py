@@ -305,27 +305,31 @@ class TestWhatCannotBeEstimated:
         data = GOOD.assign(k=np.repeat(range(8), 3))
         refused("y ~ 1 + (0 + f || k)", data, "(0 + f || k) occurs in exactly one row", "residual")
 
-    def test_columns_that_depend_on_each_other(self):
+    @pytest.mark.parametrize(
+        ("fixed", "kept", "said"),
+        [
+            ("x + twice", "x", ["twice = 2 x"]),
+            ("x + shifted", "x", ["shifted = 3 Intercept - x"]),
+            ("one + x", "x", ["one = Intercept"]),
+            ("x + nil", "x", ["nil = 0"]),
+            ("0 + x + twice", "x", ["twice = 2 x"]),
+            ("0 + x + one + shifted", "x one", ["shifted = -x + 3 one"]),
+            ("x + twice + shifted", "x", ["twice = 2 x", "shifted = 3 Intercept - x"]),
+            ("f + same", "f[T.v] f[T.w]", ["same[T.b] = f[T.v]", "same[T.c] = f[T.w]"]),
+            ("f * k", "f[T.v] f[T.w] k[T.q] f[T.v]:k[T.q]", ["f[T.w]:k[T.q] = k[T.q] - f[T.v]:k[T.q]"]),
+        ],
+    )
+    def test_the_later_of_columns_that_depend_on_each_other_is_left_out_and_said(self, fixed, kept, said):
         data = GOOD.assign(twice=2 * GOOD["x"], shifted=3 - GOOD["x"], one=1.0, nil=0)
-        refused("y ~ x + twice + (1 | g)", data, "twice = 2 x", "Take what makes 'twice' out of '1 + x + twice'")
-        refused("y ~ x + shifted + (1 | g)", data, "shifted = 3 Intercept - x")
-        refused("y ~ one + x + (1 | g)", data, "one = Intercept.")
-        refused("y ~ x + nil + (1 | g)", data, "nil = 0")
-        refused("y ~ 0 + x + twice + (1 | g)", data, "twice = 2 x")
-        refused(
-            "y ~ x + twice + shifted + (1 | g)",
-            data,
-            "twice = 2 x; shifted = 3 Intercept - x",
-            "'twice', 'shifted'",
-        )
-
-    def test_two_factors_that_say_the_same(self):
-        data = GOOD.assign(same=GOOD["f"].map({"u": "a", "v": "b", "w": "c"}))
-        refused("y ~ f + same + (1 | g)", data, "same[T.b] = f[T.v]; same[T.c] = f[T.w]")
-
-    def test_an_empty_cell_of_an_interaction(self):
-        data = GOOD.assign(k=np.where(GOOD["f"] == "u", "p", np.resize(["p", "q"], N)))
-        refused("y ~ f * k + (1 | g)", data, "f[T.w]:k[T.q] = k[T.q] - f[T.v]:k[T.q]", "1 + f * k")
+        data["same"] = GOOD["f"].map({"u": "a", "v": "b", "w": "c"})
+        data["k"] = np.where(GOOD["f"] == "u", "p", np.resize(["p", "q"], N))
+        with pytest.warns(UserWarning, match="is left out of the fixed part") as caught:
+            d = accepted(f"y ~ {fixed} + (1 | g)", data)
+        assert len(caught) == 1
+        assert d.coef == (*(["Intercept"] if "0 +" not in fixed else []), *kept.split())
+        assert d.X.shape == (N, len(d.coef))
+        assert [sentence.split("because ")[1] for sentence in d.left_out] == [f"{e} in every row." for e in said]
+        assert all(sentence in str(caught[0].message) and sentence in d.describe() for sentence in d.left_out)
 
     @pytest.mark.parametrize(("shift", "scale"), [(1e6, 1.0), (0.0, 1e-9), (0.0, 1e9), (2000.0, 1.0), (1e6, 1e-2)])
     def test_a_far_or_a_tiny_column_is_not_mistaken_for_a_dependent_one(self, shift, scale):
@@ -340,14 +344,36 @@ class TestWhatCannotBeEstimated:
         data = GOOD.assign(k=[f"k{i}" for i in range(N)])
         refused("y ~ k + (1 | g)", data, "24 columns from 24 rows", "more rows than columns")
 
-    def test_effects_that_depend_on_each_other(self):
-        refused(
-            "y ~ 1 + (1 + k | g)",
-            GOOD.assign(k=5.0),
-            "effects of (1 + k | g)",
-            "k = 5 Intercept",
-            "Take what makes 'k' out",
-        )
+    @pytest.mark.parametrize(
+        ("effects", "kept", "said"),
+        [
+            ("1 + k |", "Intercept", "k = 5 Intercept"),
+            ("1 + x + twice |", "Intercept x", "twice = 2 x"),
+            ("0 + nil + x |", "x", "nil = 0"),
+            ("1 + k ||", "Intercept", "k = 5 Intercept"),
+            ("1 + nil ||", "Intercept", "nil = 0"),
+        ],
+    )
+    def test_effects_that_add_nothing_are_left_out_and_said(self, effects, kept, said):
+        data = GOOD.assign(k=5.0, twice=2 * GOOD["x"], nil=0)
+        with pytest.warns(UserWarning, match="is left out of") as caught:
+            d = accepted(f"y ~ 1 + ({effects} g)", data)
+        assert d.levels[0].effects == tuple(kept.split())
+        assert f"is left out of ({effects} g), because {said} in every row." in str(caught[0].message)
+        assert d.new(data.iloc[:3]).levels[0].columns.shape == (3, len(kept.split()))
+
+    def test_a_sum_of_independent_effects_says_something_of_its_own(self):
+        d = accepted("y ~ 1 + (0 + x + z + both || g)", GOOD.assign(z=GOOD["x"] ** 2, both=GOOD["x"] + GOOD["x"] ** 2))
+        assert d.levels[0].r == 3
+
+    def test_a_level_of_which_nothing_is_left(self):
+        with pytest.raises(DataError, match="has no effects"):
+            accepted("y ~ 1 + (0 + nil | g)", GOOD.assign(nil=0))
+
+    def test_more_columns_than_rows_of_which_enough_depend(self):
+        data = GOOD.assign(**{f"c{j}": GOOD["x"] * j for j in range(1, 40)})
+        with pytest.warns(UserWarning, match="34 more: see describe"):
+            assert accepted("y ~ " + " + ".join(f"c{j}" for j in range(1, 40)) + " + x + (1 | g)", data).p == 2
 
     def test_every_error_comes_before_the_slow_imports(self):
         import subprocess

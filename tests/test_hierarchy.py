@@ -206,10 +206,29 @@ def test_an_effect_varies_once_between_the_same_groups(formula):
 def test_the_response_stands_on_one_side():
     level = Level(group="g")
     refused("'y' stands in the fixed part too", lambda: Hierarchy(response="y", fixed="x + y", levels=(level,)))
-    refused("'y' stands in the fixed part too", lambda: Hierarchy(response="log(y)", fixed="y", levels=(level,)))
+    refused("'y' stands in the offset too", lambda: Hierarchy(response="y", offset="y", levels=(level,)))
     refused("'g' stands in the level 'g' too", lambda: Hierarchy(response="g", levels=(level,)))
     slope = Level(group="g", effects="log(y)")
-    refused("'y' stands in the level 'g' too", lambda: Hierarchy(response="y", levels=(slope,)))
+    refused("'log(y)' stands in the level 'g' too", lambda: Hierarchy(response="log(y)", levels=(slope,)))
+    assert Hierarchy(response="I(post - pre)", fixed="pre", levels=(level,)).columns == ("post", "pre", "g")
+    assert Hierarchy(response="y", levels=(slope,)).columns == ("y", "g")
+
+
+def test_an_offset_is_said_in_a_formula_a_keyword_or_a_fixed_part():
+    said = Hierarchy.from_formula("y ~ x + offset(log(n)) + (1 | g)")
+    assert said.offset == "log(n)"
+    level = Level(group="g")
+    assert Hierarchy(response="y", fixed="x", offset="log( n )", levels=(level,)) == said
+    assert Hierarchy(response="y", fixed="x + offset(log(n))", levels=(level,)) == said
+    assert Hierarchy.from_formula("y ~ x + (1 | g)", offset="log(n)") == said
+    assert Hierarchy.from_formula(said.formula) == Hierarchy.from_dict(said.to_dict()) == said
+    assert said.formula == "y ~ 1 + x + offset(log(n)) + (1 | g)"
+    assert 'offset = "log(n)"' in said.to_toml()
+    both = Hierarchy.from_formula("y ~ offset(a) + (1 | g)", offset="b")
+    assert both.offset == "a + b"
+    assert "n" in said.columns
+    refused("offset is a text", lambda: Hierarchy(response="y", offset=3, levels=(level,)))
+    refused("an offset needs a column", lambda: Hierarchy(response="y", offset="2", levels=(level,)))
 
 
 @pytest.mark.parametrize(

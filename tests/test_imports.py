@@ -16,10 +16,21 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "arguments", "progress", "threads", "descent", "tokens", "calls", "grammar", "formula"),
+    *("errors", "files", "arguments", "progress", "threads", "descent", "tokens", "calls", "grammar", "formula"),
     *("tomltext", "known", "levels", "hierarchy"),
     *("distributions", "prior", "anchors", "defaults", "deviations", "priors", "schema", "modelfile"),
-    *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "rows", "design"),
+    *(
+        "frame",
+        "grouping",
+        "collinear",
+        "columns",
+        "checks",
+        "residualwords",
+        "structure",
+        "residual",
+        "rows",
+        "design",
+    ),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
     *("criterion", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),

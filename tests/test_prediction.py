@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from structured import Structured
 
 import bayeslmm as blm
 
+TABLES = Path(__file__).parent / "data"
 SLEEP = "Reaction ~ 1 + Days + (1 + Days | Subject)"
 
 
@@ -42,6 +45,44 @@ def test_new_groups_are_an_error_or_at_their_expectation():
         fit.predict(data)
     expected = fit.fixef.iloc[0] + 3 * fit.fixef.iloc[1]
     np.testing.assert_allclose(fit.predict(data, allow_new_groups=True), expected)
+
+
+def test_without_random_effects_no_grouping_column_is_needed(sleep):
+    lmm, tree = sleep
+    fit, new = lmm.reml(), {"Days": [0, 9]}
+    expected = fit.fixef.iloc[0] + np.array([0, 9]) * fit.fixef.iloc[1]
+    np.testing.assert_allclose(fit.predict(new, random_effects=False), expected)
+    beta = tree["posterior"]["beta"].to_numpy()
+    drawn = lmm.predict(tree, new, random_effects=False)
+    np.testing.assert_allclose(drawn, beta @ np.array([[1.0, 1.0], [0.0, 9.0]]))
+    assert lmm.predict(tree, new, random_effects=False, kind="response", random_seed=1).shape == drawn.shape
+    for predict in (fit.predict, lambda data: lmm.predict(tree, data)):
+        with pytest.raises(blm.DataError, match="no column 'Subject'"):
+            predict(new)
+
+
+def empty_cell():
+    """A factorial design without one combination; lme4 1.1-31: ML -218.1424, the dependent column dropped."""
+    with pytest.warns(UserWarning, match=r"v\[T.Z\]:n\[T.s\] is left out of the fixed part"):
+        return blm.LMM("y ~ v*n + (1 | block)", pd.read_csv(TABLES / "empty_cell.csv"))
+
+
+def test_an_empty_cell_is_fitted_and_predicted_around():
+    lmm = empty_cell()
+    fit = lmm.ml()
+    assert fit.loglik == pytest.approx(-218.1424, abs=5e-5)
+    assert lmm.design.p == 11
+    data = pd.read_csv(TABLES / "empty_cell.csv")
+    np.testing.assert_allclose(fit.predict(data), fit.fitted, rtol=1e-10)
+    new = pd.DataFrame({"v": ["X", "Z", "Z"], "n": ["s", "r", "p"], "block": 1})
+    assert fit.predict(new.iloc[:2], random_effects=False).shape == (2,)
+    with pytest.raises(blm.DataError, match=r"Nothing can be said of row 2: 'v\[T.Z\]:n\[T.s\]' was left out"):
+        fit.predict(new)
+
+
+def test_a_change_score_may_be_explained_by_where_it_started():
+    fit = blm.LMM("I(post-pre) ~ pre + (1 | id)", pd.read_csv(TABLES / "change.csv")).ml()
+    assert fit.loglik == pytest.approx(-100.0564, abs=5e-5)  # lme4 1.1-31
 
 
 def test_a_posterior_predicts_means_and_responses(sleep):

@@ -373,7 +373,7 @@ def model(X=BOTH, coef=("Intercept", "Days"), levels=None, y=Y):
     )
     residual = ResidualDesign(residual=Residual(), n=len(y))
     return SimpleNamespace(
-        y=y, X=X, coef=coef, levels=levels, n=len(y), p=X.shape[1], residual=residual,
+        y=y, net_y=y, X=X, coef=coef, levels=levels, n=len(y), p=X.shape[1], residual=residual,
         terms=terms(coef), level_terms=lambda k: terms(levels[k].effects),
     )  # fmt: skip
 

@@ -259,16 +259,52 @@ def test_strata_have_two_rows_or_more():
     refused(build(structure="strata", by="S"), "no column 'S'", "Did you mean 's'?")
 
 
-def test_times_are_whole_numbers_once_per_group():
+def test_times_are_in_equal_steps_once_per_group():
     ar1 = {"structure": "ar1", "group": "g", "time": "t"}
     refused(build({"t": [1, 1, 1, 3, 2, 2]}, **ar1), "occurs twice in rows of the same g", "rows 0, 1, 4 and 5")
-    refused(build({"t": [1, 2.5, 1, 3, 1, 2]}, **ar1), "isn't a whole number in row 1", "(t - t.min()) / step")
+    refused(build({"t": [1, 2.4137, 1, 3, 1, 2]}, **ar1), "isn't in equal steps", "round((t - t.min()) / step)")
+    refused(build({"t": [1, 1 + 1e-15, 1, 3, 1, 2]}, **ar1), "occurs twice in rows of the same g", "rows 0 and 1")
     refused(build(structure="ar1", time="t"), "occurs twice", "Name the series with group=")
     dates = pd.to_datetime(["2024-01-01", "2024-01-02"] * 3)
     refused(build({"t": dates}, **ar1), "The time 't' holds dates", "days since the first date")
     refused(build({"t": list("121212")}, **ar1), "text that looks like numbers", "pd.to_numeric")
     refused(build({"t": [1, None, 1, 3, 1, 2]}, **ar1), "1 missing value: 't'")
     refused(build({"t": [1, 1e300, 1, 3, 1, 2]}, **ar1), "'t'", "row 1", "too large")
+
+
+MONTHS = np.array([3, 0, 1, 2, 7, 5, 12, 13, 36, 240])
+
+
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [
+        (2000 + MONTHS / 12, 1 / 12),
+        (np.round(2000 + MONTHS / 12, 4), 1 / 12),
+        ((2000 + MONTHS / 12).astype(np.float32), 1 / 12),
+        (0.1 * MONTHS, 0.1),
+        (1e-9 * MONTHS, 1e-9),
+        (0.5 + MONTHS, 1),
+        (7 * MONTHS, 7),
+        (MONTHS / 52.1775 - 3, 1 / 52.1775),
+        (MONTHS * np.pi * 1e8, np.pi * 1e8),
+    ],
+)
+def test_times_count_steps_up_to_rounding(times, step):
+    frame = pd.DataFrame({"t": times, "g": 1})
+    made = build_residual(Residual(structure="ar1", group="g", time="t"), frame)
+    assert made.place.tolist() == MONTHS.tolist()
+    assert made.step == pytest.approx(step, rel=1e-4)
+    whole = build_residual(Residual(structure="ar1", group="g", time="t"), frame.assign(t=MONTHS))
+    assert (whole.place == made.place).all()
+
+
+def test_a_step_may_be_less_than_any_gap():
+    """Euclid's algorithm: gaps of 2 and 3 steps; and whole numbers are exact, however uneven they look."""
+    frame = pd.DataFrame({"t": 0.1 * np.array([0, 2, 5, 9, 12]), "g": 1})
+    made = build_residual(Residual(structure="ar1", group="g", time="t"), frame)
+    assert made.place.tolist() == [0, 2, 5, 9, 12]
+    made = build_residual(Residual(structure="ar1", group="g", time="t"), frame.assign(t=[0, 1000, 2001, 3001, 4001]))
+    assert (made.place.tolist(), made.step) == ([0, 1000, 2001, 3001, 4001], 1)
 
 
 @pytest.mark.parametrize("structure", ["ar1", "cs"])

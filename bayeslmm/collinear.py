@@ -1,0 +1,121 @@
+"""Columns of a matrix that depend on those before them, and in words how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def dependencies(matrix: np.ndarray, names: tuple[str, ...]) -> list[str]:
+    """Return one equation for each column that is a combination of the columns before it.
+
+    Examples
+    --------
+    >>> x = np.arange(4.0)
+    >>> dependencies(np.column_stack([np.ones(4), x, 3 + 2 * x]), ("Intercept", "x", "z"))
+    ['z = 3 Intercept + 2 x']
+    """
+    found = combinations(matrix)
+    kept = [name for j, name in enumerate(names) if j not in found]
+    return [equation(kept, names[j], coefficients) for j, coefficients in found.items()]
+
+
+def combinations(matrix: np.ndarray) -> dict[int, np.ndarray]:
+    """Find the columns that are combinations of those before them, each with its coefficients on those that are none.
+
+    As in R, and so in lme4, it is the later column that counts as dependent.
+
+    Examples
+    --------
+    >>> x = np.arange(4.0)
+    >>> {j: c.round(9).tolist() for j, c in combinations(np.column_stack([np.ones(4), x, 3 + 2 * x])).items()}
+    {2: [3.0, 2.0]}
+    """
+    kept = _independent(matrix)
+    return {j: _coefficients(matrix, kept, j) for j in range(matrix.shape[1]) if j not in set(kept)}
+
+
+def proportional(matrix: np.ndarray) -> dict[int, np.ndarray]:
+    """Find the columns that are zero, or a multiple of one before them, as `combinations` does.
+
+    Examples
+    --------
+    >>> {j: c.tolist() for j, c in proportional(np.array([[1.0, 2, 0, 3], [1, 2, 0, 4]])).items()}
+    {1: [2.0, 0.0], 2: [0.0, 0.0]}
+    """
+    kept: list[int] = []
+    multiples: dict[int, tuple[int, float]] = {}
+    for j, column in enumerate(matrix.T):
+        if not column.any():
+            multiples[j] = (-1, 0.0)
+            continue
+        for k in kept:
+            factor = float(matrix[:, k] @ column) / float(matrix[:, k] @ matrix[:, k])
+            if np.abs(column - factor * matrix[:, k]).max() <= 1e-12 * np.abs(column).max():
+                multiples[j] = (k, factor)
+                break
+        else:
+            kept.append(j)
+    return {j: np.array([factor if k == of else 0.0 for k in kept]) for j, (of, factor) in multiples.items()}
+
+
+def _independent(matrix: np.ndarray) -> list[int]:
+    """The columns that are no combination of the columns before them."""
+    n, p = matrix.shape
+    if p == 0:
+        return []
+    largest = np.abs(matrix).max(axis=0)
+    scaled = matrix / np.where(largest > 0, largest, 1.0)
+    ones = np.flatnonzero((scaled[:, :1] == 1.0).all(axis=0))
+    if ones.size:
+        others = np.arange(p) != ones[0]
+        scaled = scaled - np.where(others, scaled.mean(axis=0), 0.0)
+    norms = np.sqrt(np.einsum("ij,ij->j", scaled, scaled) / n)
+    eps = np.finfo(float).eps
+    flat = norms < 16 * eps
+    if not flat.any():
+        unit = scaled / norms
+        if np.linalg.eigvalsh(unit.T @ unit / n)[0] > 1e-8:
+            return list(range(p))
+    # slow and sure: Gram-Schmidt, twice, so that the later column is the one named
+    tolerance = np.maximum(1e-9, 100 * eps / np.where(flat, 1.0, norms))
+    basis = np.empty((n, 0))
+    kept: list[int] = []
+    for j in range(p):
+        rest = scaled[:, j] / (np.sqrt(n) * (1.0 if flat[j] else norms[j]))
+        for _ in range(2):
+            rest = rest - basis @ (basis.T @ rest)
+        size = np.linalg.norm(rest)
+        if not flat[j] and size >= tolerance[j]:
+            basis = np.column_stack([basis, rest / size])
+            kept.append(j)
+    return kept
+
+
+def _coefficients(matrix: np.ndarray, kept: list[int], j: int) -> np.ndarray:
+    """Coefficients of column j on the kept ones, those that don't matter zero."""
+    if not matrix[:, j].any():
+        return np.zeros(len(kept))
+    scale = np.linalg.norm(matrix[:, kept], axis=0)
+    weights = np.linalg.lstsq(matrix[:, kept] / scale, matrix[:, j], rcond=None)[0]
+    matter = np.abs(weights) > 1e-7 * np.linalg.norm(matrix[:, j])
+    return np.where(matter, weights, 0.0) / scale
+
+
+def equation(names: Sequence[str], name: str, coefficients: np.ndarray) -> str:
+    """Say what a column is a combination of; `names` are those that the coefficients belong to.
+
+    Examples
+    --------
+    >>> equation(("Intercept", "x"), "z", np.array([3.0, -1.0])), equation(("x",), "z", np.array([0.0]))
+    ('z = 3 Intercept - x', 'z = 0')
+    """
+    said = ""
+    for other, weight in zip(names, coefficients, strict=True):
+        if weight == 0:
+            continue
+        sign = (" - " if weight < 0 else " + ") if said else ("-" if weight < 0 else "")
+        factor = f"{abs(weight):.4g}"
+        said += f"{sign}{'' if factor == '1' else factor + ' '}{other}"
+    return f"{name} = {said or '0'}"
