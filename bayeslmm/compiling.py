@@ -20,6 +20,11 @@ def njit(function):
         return numba.njit(**OPTIONS)(function)
 
 
+def inner(function):
+    """Compile for the kernels alone: no entry from Python, which takes longer to compile than a small function."""
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+
+
 def inlined(function):
     """Compile into the caller: for a function with many arrays, whose references cost more to count than its work."""
     return numba.njit(inline="always", **OPTIONS)(function)
