@@ -17,6 +17,7 @@ from bayeslmm.hierarchy import Hierarchy, Residual
 from bayeslmm.likelihood import LikelihoodFit, fit_likelihood, theta_labels
 from bayeslmm.priors import Priors, resolve_priors
 from bayeslmm.statistics import Statistics, build_statistics
+from bayeslmm.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -79,7 +80,8 @@ class LMM:
                 "such as LMM('y ~ 1 + x + (1 | group)', data)."
             )
         self.hierarchy = hierarchy
-        self.design: Design = build_design(hierarchy, data, missing=missing)
+        with one_blas_thread():
+            self.design: Design = build_design(hierarchy, data, missing=missing)
         self._given_priors = priors
         if priors:
             _ = self.priors  # a wrong one is an error now, not later
@@ -114,12 +116,14 @@ class LMM:
     @cached_property
     def priors(self) -> Priors:
         """The prior of every parameter; `lmm.priors.table()` prints them with the defaults' reasons."""
-        return resolve_priors(self.design, self._given_priors)
+        with one_blas_thread():
+            return resolve_priors(self.design, self._given_priors)
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Cross-products of [Z X y], made once."""
-        return build_statistics(self.design)
+        """Cross-products of [Z X y], made once; the same numbers on any number of cores."""
+        with one_blas_thread():
+            return build_statistics(self.design)
 
     # likelihood ------------------------------------------------------------------------------------------------
 
