@@ -12,7 +12,7 @@ import pandas as pd
 from bayeslmm import structure
 from bayeslmm.checks import check_fixed, check_level, read_response, unknown_groups
 from bayeslmm.columns import INTERCEPT, Encoder, learn, names_in, text_hints
-from bayeslmm.errors import DataError
+from bayeslmm.errors import DataError, visible
 from bayeslmm.frame import take
 from bayeslmm.grouping import Groups, find_groups
 from bayeslmm.hierarchy import Hierarchy, Level
@@ -234,7 +234,7 @@ class Design(_Rows):
     def __repr__(self) -> str:
         parts = [f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels]
         parts += [] if self.residual.plain else [f"e: {self.hierarchy.residual}"]
-        return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})"
+        return visible(f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})")
 
     @cached_property
     def hints(self) -> tuple[str, ...]:
@@ -252,7 +252,7 @@ class Design(_Rows):
         Fixed part: 1 column (Intercept).
         u2, one per g: Intercept. Z is 4 x 2 with 4 non-zeros (50 %).
         """
-        return structure.describe(self)
+        return visible(structure.describe(self))
 
     def new(self, data: Any, allow_new_groups: bool = False, missing: str = "error") -> NewRows:
         """Encode new rows as these ones were: the same columns of X and Z, no response needed.

@@ -20,7 +20,7 @@ ORDER = [
     *("tomltext", "known", "levels", "hierarchy"),
     *("distributions", "prior", "defaults", "deviations", "priors", "schema", "modelfile"),
     *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "rows", "design"),
-    *("parameters", "basis", "plan", "blocks", "statistics"),
+    *("parameters", "basis", "plan", "memory", "blocks", "statistics"),
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
     *("criterion", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
