@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.compiling import njit
+from bayeslmm.compiling import inner
 from bayeslmm.elimination import (
     C_ANCESTORS,
     C_BLOCK,
@@ -48,7 +48,7 @@ from bayeslmm.tail import (
 )
 
 
-@njit
+@inner
 def _add_product(C, columns, first, Z, out):
     """Add Z C to out, for the columns of C listed from `first` on: C is symmetric, an entry is read once."""
     r, n = Z.shape
@@ -64,7 +64,7 @@ def _add_product(C, columns, first, Z, out):
             out[i, m] += x
 
 
-@njit
+@inner
 def _products_of_group(a, Tbar, C, G, KC, KX, own, banc, bT, columns, zzbar, ztbar):
     """Cotangent of one group's own products, of those with its ancestors, and of those with its tail columns.
 
@@ -99,7 +99,7 @@ def _products_of_group(a, Tbar, C, G, KC, KX, own, banc, bT, columns, zzbar, ztb
             ztbar[i, j] = 2.0 * x
 
 
-@njit
+@inner
 def backward(
     chain,
     tail,
@@ -320,7 +320,7 @@ def backward(
                 grad[lo + i * r + j] += 2.0 * x
 
 
-@njit
+@inner
 def draw(chain, tail, parent, order, lists, columns, lam, Bt, Bz, F, SW, Lt, v, sigma, z, b):
     """Turn standard normal z (q) into b (q) ~ p(b | W v = Zb + e, lambda, sigma): mode for sigma = 0."""
     s = chain.shape[0]

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 import bayeslmm
-from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, SamplingError
+from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, SamplingError, visible
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return FAILED
         except BayesLMMError as error:
             return _say(str(error), INTERRUPTED if interrupts else FAILED)
+        except MemoryError:
+            return _say("Memory ran out. Use fewer rows or draws, or raise the limit (ulimit -v).", FAILED)
         except OSError as error:
             return _say(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
 
@@ -200,11 +202,11 @@ def compare(
     model = _load(file, source)
     out = _writable(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
     if not quiet:  # the comparison itself says the formula and the hierarchy in words
-        print("\n".join([*_title(model), *_notes(model)]), end="\n\n", flush=True)
+        _print("\n".join([*_title(model), *_notes(model)]), end="\n\n", flush=True)
     result = compare_variants(model.lmm, random_effects=random_effects, **sampling.settings(quiet))
     result.report(out, **model.about)  # before a reader of the output can break the pipe
-    print(result)
-    print(f"\nReport: {out}")
+    _print(result)
+    _print(f"\nReport: {out}")
 
 
 def check(
@@ -227,9 +229,9 @@ def check(
     explained = model.lmm.explain()
     if quiet:
         return
-    print(_description(model))
-    print(f"\nPriors (in units of {model.lmm.hierarchy.response}):\n{_priors(model.lmm)}")
-    print(f"\n{explained}")
+    _print(_description(model))
+    _print(f"\nPriors (in units of {model.lmm.hierarchy.response}):\n{_priors(model.lmm)}")
+    _print(f"\n{explained}")
 
 
 def fit(
@@ -263,19 +265,19 @@ def fit(
     suffix, kind = (".json", "ML and REML are saved as JSON") if point else (".nc", "Draws are saved as NetCDF")
     out = _writable(out or Path(f"{model.stem}-{variant}{suffix}"), {suffix}, kind)
     if not quiet:
-        print(_description(model), end="\n\n", flush=True)
+        _print(_description(model), end="\n\n", flush=True)
     if point:
         found = model.lmm.ml() if variant == "ml" else model.lmm.reml()
         print(found)
         if random_effects:
             for name, frame in found.ranef.items():
-                print(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
+                _print(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
         _save(out, lambda part: part.write_text(_json(found), "utf-8"))
     else:
         tree = _sample(model.lmm, variant, out, sampling.settings(quiet))
-        print(_posterior(model.lmm, variant, tree, random_effects))
+        _print(_posterior(model.lmm, variant, tree, random_effects))
         _save(out, tree.to_netcdf)
-    print(f"\nSaved: {out}")
+    _print(f"\nSaved: {out}")
 
 
 def schema() -> None:
@@ -389,7 +391,7 @@ def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.D
         if error.clean is not None:
             partial = out.with_name(f"{out.stem}-partial{out.suffix}")
             _save(partial, error.clean.to_netcdf)
-            print(f"The clean part of the run is saved: {partial}", file=sys.stderr)
+            _print(f"The clean part of the run is saved: {partial}", file=sys.stderr)
         raise
 
 
@@ -467,5 +469,10 @@ def _plain(error: Exception) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"bayeslmm: {message}", file=sys.stderr)
+    _print(f"bayeslmm: {message}", file=sys.stderr)
     return code
+
+
+def _print(text: object, **options: Any) -> None:
+    """Print what may hold labels from a file, without what a terminal would obey."""
+    print(visible(str(text)), **options)

@@ -24,7 +24,7 @@ from bayeslmm.draws import (
     seconds_of,
     summary,
 )
-from bayeslmm.errors import DescriptionError
+from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.words import ESS_LIMIT, RHAT_LIMIT, decimals, findings, fixed, paragraphs
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class Comparison:
     def __str__(self) -> str:
         from bayeslmm.tables import terminal_text
 
-        return terminal_text(self)
+        return visible(terminal_text(self))
 
     def __repr__(self) -> str:
         return str(self)

@@ -7,6 +7,7 @@ from typing import Any
 import numba
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+NO_ENTRY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def njit(function):
@@ -18,6 +19,11 @@ def njit(function):
         return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # numba found nowhere to write
         return numba.njit(**OPTIONS)(function)
+
+
+def inner(function):
+    """Compile for the kernels alone: no entry from Python, which takes longer to compile than a small function."""
+    return numba.njit(**OPTIONS, **NO_ENTRY)(function)
 
 
 def inlined(function):

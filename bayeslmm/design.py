@@ -13,7 +13,7 @@ import pandas as pd
 from bayeslmm import structure
 from bayeslmm.checks import check_level, read_offset, read_response, settle_effects, settle_fixed, unknown_groups
 from bayeslmm.columns import INTERCEPT, Encoder, learn, names_in, number_of, text_hints
-from bayeslmm.errors import DataError
+from bayeslmm.errors import DataError, visible
 from bayeslmm.formula import columns_of
 from bayeslmm.frame import take
 from bayeslmm.grouping import Groups, find_groups
@@ -247,7 +247,7 @@ class Design(_Rows):
     def __repr__(self) -> str:
         parts = [f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels]
         parts += [] if self.residual.plain else [f"e: {self.hierarchy.residual}"]
-        return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})"
+        return visible(f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})")
 
     @property
     def terms(self) -> tuple[tuple[int, frozenset[str]], ...]:
@@ -279,7 +279,7 @@ class Design(_Rows):
         Fixed part: 1 column (Intercept).
         u2, one per g: Intercept. Z is 4 x 2 with 4 non-zeros (50 %).
         """
-        return structure.describe(self)
+        return visible(structure.describe(self))
 
     def new(
         self, data: Any, allow_new_groups: bool = False, missing: str = "error", random_effects: bool = True

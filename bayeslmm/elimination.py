@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.compiling import inlined, njit
+from bayeslmm.compiling import inlined, inner
 from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, tail_forward
 
 # Columns of the table `chain`, one row per level of the nested chain, leaf first.
@@ -52,7 +52,7 @@ from bayeslmm.tail import T_COLUMN, T_EFFECTS, T_GROUPS, T_Z, tail_forward
 (GROUP, ROOT, SQUARE, LOWER, SOLVED, KEPT, WHITE, WHITER) = range(8)
 
 
-@njit
+@inner
 def _semidefinite_cholesky(work, r):
     """Upper R with R'R = A, the first r columns of G; a pivot that rounding made of zero leaves a zero row."""
     for k in range(r):
@@ -71,7 +71,7 @@ def _semidefinite_cholesky(work, r):
                 work[ROOT, k, c] = x / root
 
 
-@njit
+@inner
 def _cholesky(work, r):
     """Lower L with L L' = E, for a positive definite E, r x r."""
     for i in range(r):
@@ -86,7 +86,7 @@ def _cholesky(work, r):
                 work[LOWER, j, i] = 0.0
 
 
-@njit
+@inner
 def _eliminate(work, lam, lo, r, F, block):
     """Factor one group's small matrices, r x r each.
 
@@ -162,7 +162,7 @@ def _eliminate(work, lam, lo, r, F, block):
     return logdet
 
 
-@njit
+@inner
 def _eliminate_block(work, lam, lo, r, nb, At, block, Bt, bo, F):
     """Eliminate one group of r > 1 effects whose own rows are G = [A | B], B with nb columns.
 
@@ -256,7 +256,7 @@ def _couple_tail(chain, level, g, parent, lists, columns, maps, work, F, block, 
             Bz[base + a * nz + k] = Vt[a, k]
 
 
-@njit
+@inner
 def b_offsets(chain, d):
     """Where each chain level's B~ begins in the flat array, and the array's length."""
     s = chain.shape[0]
@@ -266,7 +266,7 @@ def b_offsets(chain, d):
     return offsets
 
 
-@njit
+@inner
 def forward(
     chain,
     tail,
@@ -313,14 +313,16 @@ def forward(
             T[a, b] = 0.0 if drop else WtW[a, b]
     if tail is not None and nt > 0:
         for i in range(S.shape[0]):
-            S[i, i:] = zz_tail[i, i:]
+            for j in range(i, S.shape[0]):
+                S[i, j] = zz_tail[i, j]
         for t in range(nt):
             rows = tail[t, T_GROUPS] * tail[t, T_EFFECTS]
             for row in range(rows):
                 for w in range(d):
                     SW[tail[t, T_COLUMN] + row, w] = ZtW[tail[t, T_Z] + row, w]
     if s > 0:
-        Bz[:] = zt
+        for k in range(zt.shape[0]):
+            Bz[k] = zt[k]
 
     widest = 0
     largest = 1

@@ -1,10 +1,28 @@
 """What can go wrong, in four kinds; every message says what came, what was expected, what to write."""
 
+import re
 from pathlib import Path
+
+# What a terminal obeys instead of showing it: control characters but newline and tab, and marks that turn text round.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""Show characters that a terminal would obey, such as those that a label from a data file may have.
+
+    Examples
+    --------
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class BayesLMMError(Exception):
     """Base of every error that bayeslmm raises on purpose."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(visible(message) if isinstance(message, str) else message)
 
 
 class DescriptionError(BayesLMMError, ValueError):
@@ -31,6 +49,10 @@ class SamplingError(BayesLMMError, RuntimeError):
     def __init__(self, message: str, clean=None):
         super().__init__(message)
         self.clean = clean
+
+
+class OutOfMemoryError(BayesLMMError, MemoryError):
+    """There is less memory than the model needs."""
 
 
 def did_you_mean(word: str, known) -> str:

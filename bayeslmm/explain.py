@@ -7,6 +7,7 @@ from textwrap import wrap
 
 import numpy as np
 
+from bayeslmm import memory
 from bayeslmm.design import LevelDesign
 from bayeslmm.plan import TAIL_LIMIT, nested_in
 from bayeslmm.statistics import Statistics
@@ -122,6 +123,8 @@ def explain_plan(stats: Statistics) -> str:
         lines += [*_chain(stats), *_tail(stats, cost), factor]
         lines.append(f"Cost: about {_flops(cost.value)} for the value, {_flops(cost.gradient)} with the gradient.")
     lines.append(f"Memory: {_bytes(cost.statistics)} of statistics, {_bytes(cost.work)} of work space.")
+    if sum(memory.needed(design).values()) > memory.LARGE:
+        lines.append(f"At the peak, while they are made: {memory.in_words(design)}.")
     return "\n".join("\n".join(wrap(line, 110, subsequent_indent="     ")) for line in lines)
 
 

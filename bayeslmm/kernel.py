@@ -10,7 +10,7 @@ import numpy as np
 
 from bayeslmm.backsolve import backward, draw
 from bayeslmm.blocks import Structure
-from bayeslmm.compiling import njit
+from bayeslmm.compiling import inner, njit
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
 from bayeslmm.progress import first_use
 
@@ -21,7 +21,7 @@ NO_PULLBACK = (_MATRIX, 0.0, np.zeros(0, np.int64), _MATRIX, _VECTOR, _VECTOR, _
 NO_MASK = np.zeros((0, 0), np.bool_)
 
 
-@njit
+@inner
 def _sum_terms(c, terms, out):
     """Out = sum_t c_t terms_t, each flat."""
     out[:] = 0.0
@@ -30,7 +30,7 @@ def _sum_terms(c, terms, out):
             out[j] += c[t] * terms[t, j]
 
 
-@njit
+@inner
 def _same(A, i):
     """Whether row i of A is that before it."""
     same = i > 0
@@ -52,7 +52,9 @@ def _walk(tail, tables, winspan, products, parts, ready, lams, logdets, Ts, term
         k = min(i, slots - 1)
         if not ready and slots == 1 and _same(lams, i) and (coefs.shape[0] == 0 or _same(coefs, i)):
             logdets[i] = logdets[i - 1]
-            Ts[i] = Ts[i - 1]
+            for row in range(Ts.shape[1]):  # an assignment of slices compiles a message about their shapes
+                for column in range(Ts.shape[2]):
+                    Ts[i, row, column] = Ts[i - 1, row, column]
         elif not ready:
             if coefs.shape[0] > 0:
                 _sum_terms(coefs[i], zzs, zz)

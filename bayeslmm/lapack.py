@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import get_cython_function_address
 
-from bayeslmm.compiling import njit
+from bayeslmm.compiling import inner
 
 # 64 bits serve LAPACKs with integers of either size: one of 32 bits reads the lower half, which comes first.
 _CHAR, _INT, _DOUBLE = types.CPointer(types.uint8), types.CPointer(types.int64), types.CPointer(types.float64)
@@ -30,7 +30,7 @@ _dpotrf = _routine("dpotrf", _CHAR, _INT, _DOUBLE, _INT, _INT)  # uplo, n, a, ld
 _dpotri = _routine("dpotri", _CHAR, _INT, _DOUBLE, _INT, _INT)
 
 
-@njit
+@inner
 def cholesky(A):
     """Replace the upper triangle of A by that of U with U'U = A; False where A isn't positive definite."""
     uplo = np.array([ord("L")], np.uint8)
@@ -41,7 +41,7 @@ def cholesky(A):
     return info[0] == 0
 
 
-@njit
+@inner
 def inverse(U):
     """Replace the upper triangle U of a Cholesky factor by that of (U'U)^-1."""
     uplo = np.array([ord("L")], np.uint8)

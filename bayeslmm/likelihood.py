@@ -13,7 +13,7 @@ import pandas as pd
 
 from bayeslmm.criterion import EDGE, SINGULAR, Criterion, Optimum, minimise, units
 from bayeslmm.design import Design
-from bayeslmm.errors import DataError
+from bayeslmm.errors import DataError, visible
 from bayeslmm.factor import spread_variances
 from bayeslmm.parameters import corr_label, sigma_label
 from bayeslmm.statistics import Statistics
@@ -44,7 +44,8 @@ class RandomEffects(Mapping):
         return len(self.frames)
 
     def __repr__(self) -> str:
-        return "\n\n".join(f"{name}, one per {self.labels[name]}\n{frame}" for name, frame in self.frames.items())
+        frames = (f"{name}, one per {self.labels[name]}\n{frame}" for name, frame in self.frames.items())
+        return visible("\n\n".join(frames))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +334,7 @@ class LikelihoodFit:
     def __repr__(self) -> str:
         from bayeslmm.show import fit_text
 
-        return fit_text(self)
+        return visible(fit_text(self))
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"

@@ -12,11 +12,13 @@ import pandas as pd
 
 from bayeslmm.arguments import check_centered, check_flag, check_list
 from bayeslmm.design import Design, build_design
-from bayeslmm.errors import DescriptionError
+from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.hierarchy import Hierarchy, Residual
 from bayeslmm.likelihood import LikelihoodFit, fit_likelihood, theta_labels
+from bayeslmm.memory import enough_memory, say_if_large
 from bayeslmm.priors import Priors, resolve_priors
 from bayeslmm.statistics import Statistics, build_statistics
+from bayeslmm.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -85,7 +87,8 @@ class LMM:
                 "such as LMM('y ~ 1 + x + (1 | group)', data)."
             )
         self.hierarchy = hierarchy
-        self.design: Design = build_design(hierarchy, data, missing=missing)
+        with enough_memory(doing="Reading the data"), one_blas_thread():
+            self.design: Design = build_design(hierarchy, data, missing=missing)
         self._given_priors = priors
         if priors:
             _ = self.priors  # a wrong one is an error now, not later
@@ -102,30 +105,33 @@ class LMM:
     def __repr__(self) -> str:
         said = [f", known covariance of {level.label}" for level in self.design.levels if level.root is not None]
         said += [] if self.hierarchy.residual.plain else [f", residual {self.hierarchy.residual}"]
-        return f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{''.join(said)})"
+        return visible(f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{''.join(said)})")
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"
 
     def describe(self) -> str:
         """Say in words what the hierarchy is, with its counts and the shape and fill of Z."""
-        return self.design.describe()
+        return visible(self.design.describe())
 
     def explain(self) -> str:
         """Say what the factorisation will do: blocks, sizes, cost and fill."""
         from bayeslmm.explain import explain_plan
 
-        return explain_plan(self.statistics)
+        return visible(explain_plan(self.statistics))
 
     @cached_property
     def priors(self) -> Priors:
         """The prior of every parameter; `lmm.priors.table()` prints them with the defaults' reasons."""
-        return resolve_priors(self.design, self._given_priors)
+        with one_blas_thread():
+            return resolve_priors(self.design, self._given_priors)
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Cross-products of [Z X y], made once."""
-        return build_statistics(self.design)
+        """Cross-products of [Z X y], made once; the same numbers on any number of cores."""
+        say_if_large(self.design)
+        with enough_memory(self.design), one_blas_thread():
+            return build_statistics(self.design)
 
     # likelihood ------------------------------------------------------------------------------------------------
 
@@ -139,7 +145,8 @@ class LMM:
 
     def _fit(self, reml: bool) -> LikelihoodFit:
         if reml not in self._fits:
-            self._fits[reml] = fit_likelihood(self.statistics, reml)
+            with enough_memory(self.design):
+                self._fits[reml] = fit_likelihood(self.statistics, reml)
         return self._fits[reml]
 
     # before the data -------------------------------------------------------------------------------------------
@@ -193,10 +200,11 @@ class LMM:
         from bayeslmm.sampling import sample
 
         check_flag("log_densities", log_densities)
-        tree = sample(
-            self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
-            centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
-        )  # fmt: skip
+        with enough_memory(self.design, "Sampling"):
+            tree = sample(
+                self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
+                centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
+            )  # fmt: skip
         if not log_densities:
             return tree
         from bayeslmm.sensitivity import add_log_densities

@@ -19,7 +19,7 @@ from bayeslmm.defaults import (
     total_deviation,
 )
 from bayeslmm.deviations import IndependentSDs, VarianceShares, mean_square, sd_names, tied_mean_square
-from bayeslmm.errors import PriorError, did_you_mean
+from bayeslmm.errors import PriorError, did_you_mean, visible
 from bayeslmm.prior import Prior, as_prior
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Priors:
     def __repr__(self) -> str:
         rows = [(row.parameter, str(row.prior), f"{row.source}: {row.reason}") for row in self.reasons]
         wide = [max((len(row[k]) for row in rows), default=0) for k in (0, 1)]
-        return "\n".join(f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in rows)
+        return visible("\n".join(f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in rows))
 
     def _repr_html_(self) -> str:
         import pandas as pd

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.compiling import njit
+from bayeslmm.compiling import inner
 from bayeslmm.lapack import cholesky, inverse
 
 # Columns of the table `tail`, one row per level outside the chain.
 (T_LEVEL, T_GROUPS, T_EFFECTS, T_Z, T_LAMBDA, T_COLUMN) = range(6)
 
 
-@njit
+@inner
 def scale_rows(tail, lam, M, out):
     """Out = Lambda_T' M, block row by block row."""
     cols = M.shape[1]
@@ -32,7 +32,7 @@ def scale_rows(tail, lam, M, out):
                     out[o + a, c] = x
 
 
-@njit
+@inner
 def scale_rows_transposed(tail, lam, M, out):
     """Out = Lambda_T M, block row by block row."""
     cols = M.shape[1]
@@ -49,7 +49,7 @@ def scale_rows_transposed(tail, lam, M, out):
                     out[o + a, c] = x
 
 
-@njit
+@inner
 def _scale_row(tail, lam, row, out, t, g, transposed):
     """Out = row Lambda_T, or row Lambda_T' where `transposed`, from the columns of group g of level t on."""
     for u in range(t, tail.shape[0]):
@@ -70,7 +70,7 @@ def _scale_row(tail, lam, row, out, t, g, transposed):
                 out[o + a] = x
 
 
-@njit
+@inner
 def _mix_rows(lm, M, o, first, a, transposed, out):
     """Out = row a of lambda' M_o, or of lambda M_o where `transposed`, from column `first` on; M_o begins in row o."""
     for c in range(first, M.shape[1]):
@@ -82,7 +82,7 @@ def _mix_rows(lm, M, o, first, a, transposed, out):
             out[c] += x * row[c]
 
 
-@njit
+@inner
 def symmetrise(S):
     """Copy the upper triangle to the lower one, tile by tile."""
     n = S.shape[0]
@@ -94,7 +94,7 @@ def symmetrise(S):
                     S[i, j] = S[j, i]
 
 
-@njit
+@inner
 def tail_factor(tail, lam, S, U):
     """Upper Cholesky factor U of I + N, N = Lambda_T' S Lambda_T, and log|I + N|, from the upper triangle of S.
 
@@ -132,7 +132,7 @@ def tail_factor(tail, lam, S, U):
     return trace - 0.5 * square if square < 1e-10 else logdet
 
 
-@njit
+@inner
 def solve_transposed(U, x):
     """Replace x by U'^-1 x."""
     for i in range(x.size):
@@ -143,14 +143,14 @@ def solve_transposed(U, x):
             x[k] -= row[k] * y
 
 
-@njit
+@inner
 def solve(U, x):
     """Replace x by U^-1 x."""
     for i in range(x.size - 1, -1, -1):
         x[i] = (x[i] - np.dot(U[i, i + 1 :], x[i + 1 :])) / U[i, i]
 
 
-@njit
+@inner
 def tail_forward(tail, lam, S, SW, Lt, T):
     """Eliminate the tail: fill Lt, subtract its share from T (upper triangle), return its log determinant.
 
@@ -169,13 +169,14 @@ def tail_forward(tail, lam, S, SW, Lt, T):
     return logdet
 
 
-@njit
+@inner
 def tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
     """Modes and gradient of the tail; returns its effects' covariance C and modes b_T. S gets its lower triangle."""
     q, d = SW.shape
     C = np.empty((q, q))  # M^-1 first; row by row it becomes C = Lambda M^-1 Lambda'
     for i in range(q):
-        C[i, i:] = Lt[i, i:]
+        for j in range(i, q):
+            C[i, j] = Lt[i, j]
     inverse(C)
     symmetrise(C)
     symmetrise(S)

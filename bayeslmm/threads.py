@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +28,55 @@ def _blas():
     return ThreadpoolController()
 
 
-def one_blas_thread():
-    """Context in which BLAS runs on one thread: on small matrices several are many times slower.
+@contextmanager
+def _control() -> Iterator[None]:
+    """Context in which this thread's limits are obeyed.
+
+    Where all threads of a process share OpenBLAS's, newer versions of threadpoolctl obey one of them alone, that which
+    was the first, and ignore the others without a word. Here the last to leave restores them, whichever it is.
+    """
+    release = [x.clear_controlling_thread for x in _blas().lib_controllers if hasattr(x, "clear_controlling_thread")]
+    for clear in release:
+        clear(force=True)
+    try:
+        yield
+    finally:
+        for clear in release:
+            clear(force=True)
+
+
+class _Limit:
+    """BLAS on one thread while anybody is inside, from whichever thread; the last to leave restores what was."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limiter: Any = None
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                with _control():
+                    self._limiter = _blas().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                with _control():
+                    self._limiter.restore_original_limits()
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Context (or decorator) in which BLAS runs on one thread.
+
+    On small matrices several threads are many times slower; and sums in another order are other numbers, which would
+    make a seed's draws depend on the number of cores. Contexts may be nested, and may overlap in several threads.
 
     Examples
     --------
@@ -34,7 +84,11 @@ def one_blas_thread():
     ...     float(np.linalg.det(np.eye(3)))
     1.0
     """
-    return _blas().limit(limits=1, user_api="blas")
+    _limit.enter()
+    try:
+        yield
+    finally:
+        _limit.leave()
 
 
 def share(task: Callable[[int, int], None], n: int, threads: int) -> None:

@@ -180,15 +180,35 @@ def test_scaling_the_marginal_likelihood_by_two_is_fitting_the_data_twice(pair):
         assert abs(x.mean() - again.mean()) > 4 * error, name
 
 
-def test_arviz_summarises_both_variants_alike(pair):
-    """Sensitivity to the prior is of the same posterior and prior in both; 0.03 is 3 times its noise here."""
+def sensitivity_of_batches(tree) -> np.ndarray:
+    """ArviZ's sensitivity to the prior in each half of every chain, (batches, variables)."""
     import arviz as az
 
-    lmm, joint, marginal = pair
+    half = tree["posterior"].sizes["draw"] // 2
     names = ["beta", "sigma", "sigma_u2"]
-    a, b = (az.psense_summary(tree, var_names=names) for tree in (joint, marginal))
-    assert list(a.index) == list(b.index) == ["beta[Intercept]", "beta[x]", "sigma", "sigma_u2"]
-    assert np.abs(a["prior"] - b["prior"]).max() < 0.03
+    found = []
+    for chain in range(tree["posterior"].sizes["chain"]):
+        for begin in (0, half):
+            part = tree.isel(chain=[chain], draw=slice(begin, begin + half))
+            one = az.psense(part, var_names=names, group="prior")
+            found.append(np.concatenate([one[name].to_numpy().ravel() for name in names]))
+    return np.array(found)
+
+
+def test_arviz_finds_both_variants_equally_sensitive(pair):
+    """Sensitivity to the prior is of the same posterior and prior in both: within 5 Monte Carlo errors."""
+    _, joint, marginal = pair
+    a, b = sensitivity_of_batches(joint), sensitivity_of_batches(marginal)
+    error = np.hypot(a.std(axis=0, ddof=1), b.std(axis=0, ddof=1)) / np.sqrt(len(a))
+    assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) < 5 * error).all()
+
+
+def test_arviz_summarises_our_sensitivity(pair):
+    import arviz as az
+
+    lmm, _, marginal = pair
+    b = az.psense_summary(marginal, var_names=["beta", "sigma", "sigma_u2"])
+    assert list(b.index) == ["beta[Intercept]", "beta[x]", "sigma", "sigma_u2"]
     assert b.loc["beta[x]", "diagnosis"] == "potential prior-data conflict"
     ours = lmm.sensitivity(marginal)
     np.testing.assert_array_equal(ours[["prior", "likelihood"]], b[["prior", "likelihood"]])

@@ -1,0 +1,83 @@
+"""What the machine lacks or what a label smuggles in: memory, folders, terminals."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import bayeslmm as blm
+from bayeslmm import memory
+from bayeslmm.errors import BayesLMMError, DataError, OutOfMemoryError
+
+DATA = {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_memory_that_runs_out_is_an_error_of_this_project_with_what_is_needed():
+    design = blm.LMM("y ~ 1 + (1 | g)", DATA).design
+    with (
+        pytest.raises(OutOfMemoryError, match=r"needs about .* MB, most of it for") as caught,
+        memory.enough_memory(design),
+    ):
+        np.empty(10**15)
+    assert isinstance(caught.value, MemoryError)
+    assert isinstance(caught.value, BayesLMMError)
+
+
+def test_a_fit_under_a_limit_on_memory_is_refused_with_what_is_needed():
+    code = """
+import resource, numpy as np, bayeslmm as blm
+rng = np.random.default_rng(1)
+n = 40_000
+data = {"y": rng.normal(size=n), "a": rng.integers(0, 4000, n), "b": rng.integers(0, 4000, n)}
+small = {name: column[:500] % 7 for name, column in data.items()}
+blm.LMM("y ~ 1 + (1 | a) + (1 | b)", small | {"y": data["y"][:500]}).ml()
+lmm = blm.LMM("y ~ 1 + (1 | a) + (1 | b)", data)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 150_000_000,) * 2)
+try:
+    lmm.ml()
+except blm.BayesLMMError as error:
+    print(type(error).__name__, error)
+"""
+    done = run(code)
+    assert done.stdout.startswith("OutOfMemoryError"), done.stdout + done.stderr
+    assert "GB, most of it for the dense block of the crossed levels" in done.stdout
+
+
+def test_a_large_model_says_its_size_beforehand(capsys, monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", 100.0)
+    lmm = blm.LMM("y ~ 1 + (1 | g)", DATA)
+    assert "At the peak" in lmm.explain()
+    assert "this model takes about 0.00058 MB" in capsys.readouterr().err
+
+
+NASTY = "a\x1b]0;owned\x07\x1b[2J\u202e"
+
+
+def test_what_a_terminal_would_obey_is_shown_instead():
+    data = {"y": [1.0, 2, 4, 5, 8, 9], "f": [NASTY, "B"] * 3, "g": [NASTY, "b", "c"] * 2}
+    lmm = blm.LMM("y ~ 1 + f + (1 | g)", data)
+    for text in (
+        lmm.describe(),
+        lmm.explain(),
+        repr(lmm),
+        repr(lmm.design),
+        repr(lmm.priors),
+        repr(lmm.ml()),
+        repr(lmm.ml().ranef),
+    ):
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert r"\x1b[2J" in lmm.describe()
+    assert lmm.design.levels[0].groups[0] == NASTY  # the labels themselves stay what they are
+
+
+def test_messages_of_errors_have_nothing_that_a_terminal_would_obey():
+    assert str(DataError(f"{NASTY} came")) == r"a\x1b]0;owned\x07\x1b[2J\u202e came"
