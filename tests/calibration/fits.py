@@ -76,7 +76,8 @@ def posterior(study: Study, path: str, y: np.ndarray, seed: int) -> tuple[Values
     """Thinned draws of one posterior, and whether the sampler doubts them."""
     lmm = study.lmm(y)
     for level, own in zip(study.levels, lmm.design.levels, strict=True):
-        assert level.name == own.name and np.array_equal(level.index, own.index), "groups in another order"
+        assert level.name == own.name
+        assert np.array_equal(level.index, own.index), "groups in another order"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # short runs are meant
         tree = lmm.sample(draws=TOP * study.thin, chains=1, random_seed=seed, progress=False, **PATHS[path])

@@ -61,7 +61,17 @@ TERMS: dict[str, tuple[Term, ...]] = {
 }
 FIXED = ("1", "0", "1 + x", "0 + x", "x + w", "f", "0 + f", "f * v", "f + x", "x + I(x ** 2)")
 GROUPINGS = ("even", "random", "singletons", "pairs", "one large")
-NUMBERS = ("normal", "counts", "constant in groups", "of groups, nearly", "years", "far", "binary", "sparse", "times 1e-9")
+NUMBERS = (
+    "normal",
+    "counts",
+    "constant in groups",
+    "of groups, nearly",
+    "years",
+    "far",
+    "binary",
+    "sparse",
+    "times 1e-9",
+)
 OUTCOMES = ("effects", "noise", "groups alone", "integers", "exact", "nearly exact", "two values")
 
 
@@ -88,7 +98,7 @@ class OddDesign:
     def table(self) -> dict[str, np.ndarray]:
         """Columns y, x, w, f, v, g, h and twin, which is g under other labels."""
         rng = np.random.default_rng(self.seed)
-        n = self.rows
+        n = (self.rows + 1) // 2 if self.duplicated else self.rows
         g = _grouping(self.grouping, n, rng)
         x = _numbers(self.x, g, rng)
         t = {"x": x, "w": 2 * x + 1 if self.w == "of x" else _numbers(self.w, g, rng)}
@@ -147,7 +157,7 @@ def _outcome(kind: str, t: dict[str, np.ndarray], g: np.ndarray, rng: np.random.
 
 odd_designs = st.builds(
     OddDesign,
-    rows=st.integers(4, 14),
+    rows=st.integers(6, 16),
     fixed=st.sampled_from(FIXED),
     terms=st.sampled_from(list(TERMS)),
     grouping=st.sampled_from(GROUPINGS),

@@ -120,10 +120,9 @@ class Oracle:
             step = 1e-6 * np.maximum(np.abs(theta), 1e-2)
             around = np.concatenate([theta[None], theta + np.diag(step), theta - np.diag(step)])
             values = self.rough(around, reml)
-            gradient = (values[1 : k + 1] - values[k + 1 :]) / (2 * step)
-            if not (np.isfinite(values[0]) and np.isfinite(gradient).all()):
+            if not np.isfinite(values).all():
                 return 1e10, np.zeros(k)
-            return float(values[0]), gradient
+            return float(values[0]), (values[1 : k + 1] - values[k + 1 :]) / (2 * step)
 
         found = []
         for start in tried[order[:4]]:
@@ -139,6 +138,23 @@ class Oracle:
             out.append(level.factors(theta[at : at + level.size]))
             at += level.size
         return out
+
+    @cached_property
+    def unbounded(self) -> bool:
+        """Whether effects and coefficients fit every row, so that the likelihood has no maximum (to rounding)."""
+        groups = [(lv.index[:, None] == np.unique(lv.index)).astype(float) for lv in self.levels]
+        columns = [G[:, :, None] * lv.columns[:, None, :] for G, lv in zip(groups, self.levels, strict=True)]
+        whole = np.column_stack([self.X, *(block.reshape(self.y.size, -1) for block in columns)])
+        size = np.linalg.norm(whole, axis=0)
+        whole = whole[:, size > 0] / size[size > 0]
+        y = self.y / np.abs(self.y).max()
+        rest = y - whole @ np.linalg.lstsq(whole, y, rcond=1e-11)[0]
+        return bool(np.linalg.norm(rest) < 1e-5 * np.linalg.norm(y - y.mean()))
+
+    def largest_ratio(self, factors) -> float:
+        """Largest variance of a row's random part, relative to sigma^2."""
+        parts = [level.columns @ factor for level, factor in zip(self.levels, factors, strict=True)]
+        return float(max((part**2).sum(axis=1).max() for part in parts))
 
     # in 40 digits, to compare ----------------------------------------------------------------------------------
 
