@@ -151,6 +151,11 @@ class Oracle:
         rest = y - whole @ np.linalg.lstsq(whole, y, rcond=1e-11)[0]
         return bool(np.linalg.norm(rest) < 1e-5 * np.linalg.norm(y - y.mean()))
 
+    @cached_property
+    def condition(self) -> float:
+        """Condition of X with columns of one size."""
+        return float(np.linalg.cond(self.X / np.linalg.norm(self.X, axis=0))) if self.X.shape[1] else 1.0
+
     def largest_ratio(self, factors) -> float:
         """Largest variance of a row's random part, relative to sigma^2."""
         parts = [level.columns @ factor for level, factor in zip(self.levels, factors, strict=True)]
