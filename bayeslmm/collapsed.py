@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.criterion import EDGE
+from bayeslmm.criterion import EDGE, estimates, spread_points
 from bayeslmm.factor import evaluate_and_draw, evaluate_many, factorise_statistics
 from bayeslmm.parameters import Coordinates
 from bayeslmm.priors import Prior, Priors
@@ -22,11 +22,14 @@ from bayeslmm.residual import ResidualParameter
 from bayeslmm.statistics import Statistics
 
 LOG_2PI = float(np.log(2 * np.pi))
+SPREAD = 24  # points at which the density is looked at before the modes are looked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditional:
-    """p(beta | y, variance parameters): N(mean, precision^-1), with batch dimensions first.
+    """p(gamma | y, variance parameters): N(mean, precision^-1), with batch dimensions first.
+
+    gamma are the coefficients whose priors are stated (`anchors`), beta = W gamma.
 
     Attributes
     ----------
@@ -39,7 +42,7 @@ class Conditional:
     root: np.ndarray
 
     def draw(self, z: np.ndarray) -> np.ndarray:
-        """Turn standard normal z (B, p) into draws of beta."""
+        """Turn standard normal z (B, p) into draws of gamma."""
         if z.shape[1] == 0:
             return z
         return self.mean + np.linalg.solve(np.swapaxes(self.root, -1, -2), z[..., None])[..., 0]
@@ -83,7 +86,18 @@ class CollapsedPosterior:
     @cached_property
     def coordinates(self) -> Coordinates:
         """Log SDs and partial correlations; `to_log` leads there from x."""
-        return Coordinates(design=self.stats.design)
+        return Coordinates(design=self.stats.design, maps=self.priors.effect_maps)
+
+    @cached_property
+    def W(self) -> np.ndarray:
+        """beta = W gamma, gamma being the coefficients whose priors are stated."""
+        return self.priors.beta_map
+
+    @cached_property
+    def RW(self) -> np.ndarray:
+        """X W = Q RW, from the columns themselves: R W would lose what a distant zero costs."""
+        at = self.priors.beta_anchor
+        return self.stats.R if at is None else self.stats.Q.T @ at.columns
 
     @cached_property
     def sd_positions(self) -> list[int]:
@@ -123,12 +137,16 @@ class CollapsedPosterior:
         with np.errstate(divide="ignore"):
             return np.log(self.shift)
 
-    def shifted(self, mode: np.ndarray) -> tuple[CollapsedPosterior, np.ndarray]:
-        """The same posterior, each group SD's coordinate shifted by its value at `mode`; and d x / d log SD there."""
+    def shifted(self, mode: np.ndarray) -> CollapsedPosterior:
+        """The same posterior, each group SD's coordinate shifted by its value at `mode` (k,), in logs."""
         shift = np.zeros(mode.size)
         for k in self.sd_positions[1:]:
             shift[k] = np.exp(mode[k])
-        return replace(self, shift=shift), np.where(shift > 0, 0.5, 1.0)
+        return replace(self, shift=shift)
+
+    def from_log(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x and d x / d phi (k,) at log coordinates phi (k,)."""
+        return np.where(self.shift > 0, np.log(np.exp(phi) + self.shift), phi), np.exp(phi) / (np.exp(phi) + self.shift)
 
     def coefficients(self, phi: np.ndarray) -> np.ndarray | None:
         """Coefficients (B, T) of R^-1's terms; None where R is known."""
@@ -209,7 +227,7 @@ class CollapsedPosterior:
         return Conditional(mean=mean, root=L / size[:, :, None])
 
     def _normal_equations(self, phi: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        p, R = self.stats.design.p, self.stats.R
+        p, R = self.stats.design.p, self.RW
         mean, precision = self.gaussian_beta
         weight = np.exp(-2 * phi[:, 0])
         H = weight[:, None, None] * (R.T @ T[:, :p, :p] @ R)
@@ -221,15 +239,19 @@ class CollapsedPosterior:
         return H, h
 
     def v(self, beta: np.ndarray) -> np.ndarray:
-        """Y - X beta = W v, v (B, p + 1)."""
+        """v (B, p + 1) with y - X beta = [Q y_] v."""
         return np.column_stack([self.stats.gamma - beta @ self.stats.R.T, np.full(len(beta), self.stats.scale)])
+
+    def v_stated(self, gamma: np.ndarray) -> np.ndarray:
+        """The same for beta = W gamma."""
+        return np.column_stack([self.stats.gamma - gamma @ self.RW.T, np.full(len(gamma), self.stats.scale)])
 
     def log_likelihood(
         self, phi: np.ndarray, logdet: np.ndarray, T: np.ndarray, conditional: Conditional
     ) -> np.ndarray:
         """Log of the integral of p(y | beta, phi) p(beta) over beta."""
         mean, precision = self.gaussian_beta
-        v = self.v(conditional.mean)
+        v = self.v_stated(conditional.mean)
         fit = np.einsum("bi,bij,bj->b", v, T, v) * np.exp(-2 * phi[:, 0])
         shrink = ((conditional.mean - mean) ** 2 @ precision) if mean.size else 0.0
         logdet_H = 2 * np.log(np.einsum("bii->bi", conditional.root)).sum(axis=1)
@@ -239,7 +261,7 @@ class CollapsedPosterior:
         return -0.5 * (n * (LOG_2PI + 2 * phi[:, 0]) + logdet + fit + shrink + logdet_H) + constant
 
     def evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Conditional]:
-        """(log density (B,), kernel lambdas, p(beta | y, x)) at x (B, k); -inf where anything overflows."""
+        """(log density (B,), kernel lambdas, p(gamma | y, x)) at x (B, k); -inf where anything overflows."""
         at = self._points(x)
         logdet, T = evaluate_many(self.stats, at.lams, at.coefs)
         conditional = self.conditional(at.phi, _finite(T))
@@ -248,20 +270,20 @@ class CollapsedPosterior:
     def evaluate_with_effects(
         self, x: np.ndarray, z: np.ndarray, z_u: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(log density (B,), kernel lambdas, beta (B, p), b (B, q)) at x (B, k): all from one factorisation each.
+        """(log density (B,), kernel lambdas, gamma (B, p), b (B, q)) at x (B, k): all from one factorisation each.
 
         z (B, p) and z_u (B, q) are standard normals.
         """
         at = self._points(x)
-        mean, root, beta = np.empty_like(z), np.empty((*z.shape, z.shape[1])), np.empty_like(z)
+        mean, root, gamma = np.empty_like(z), np.empty((*z.shape, z.shape[1])), np.empty_like(z)
 
         def respond(rows: slice, T: np.ndarray) -> np.ndarray:
             given = self.conditional(at.phi[rows], _finite(T))
-            mean[rows], root[rows], beta[rows] = given.mean, given.root, given.draw(z[rows])
-            return self.v(beta[rows])
+            mean[rows], root[rows], gamma[rows] = given.mean, given.root, given.draw(z[rows])
+            return self.v_stated(gamma[rows])
 
         logdet, T, b = evaluate_and_draw(self.stats, at.lams, at.coefs, np.exp(at.phi[:, 0]), z_u, respond)
-        return self._density(x, at, logdet, T, Conditional(mean=mean, root=root)), at.lams, beta, b
+        return self._density(x, at, logdet, T, Conditional(mean=mean, root=root)), at.lams, gamma, b
 
     def _points(self, x: np.ndarray) -> Points:
         """What the factorisations need at x (B, k), with harmless values where it overflows."""
@@ -320,11 +342,11 @@ class CollapsedPosterior:
         gradient = (values[1 : k + 1] - values[k + 1 :]) / (2 * step)
         chain = (lams[1 : k + 1] - lams[k + 1 :]) / (2 * step)
         weight = float(np.exp(-2 * phi[0, 0]))
-        v = self.v(conditional.mean[:1])[0]
+        v = self.v_stated(conditional.mean[:1])[0]
         Tbar = -0.5 * weight * np.outer(v, v)
         p = self.stats.design.p
         if p:
-            S = np.linalg.solve(conditional.root[0], self.stats.R.T)
+            S = np.linalg.solve(conditional.root[0], self.RW.T)
             Tbar[:p, :p] -= 0.5 * weight * S.T @ S
         if self.stats.products is None:
             return float(values[0]), gradient + chain @ factor.adjoint(-0.5, Tbar).gradient
@@ -335,9 +357,14 @@ class CollapsedPosterior:
         return float(values[0]), gradient + chain @ bar.adjoint.gradient
 
     def starts(self) -> list[np.ndarray]:
-        """First points, in logs: `start`, and the same with other correlations of the residuals."""
+        """First points, in logs, from which the modes are looked for: more than one may be a mode's.
+
+        A sensible one; REML's estimates; the same with other correlations of the residuals; and points spread over
+        what SDs and correlations may be, always the same ones.
+        """
         start = self.start()
-        out = [start]
+        own = range(1, self.coordinates.residual.start)
+        out = [start, *self._estimates()]
         if self.stats.design.residual.has_rho:
             k, parameter, prior = self.residual_priors[0]
             low, high = self._support(parameter, prior)
@@ -345,7 +372,26 @@ class CollapsedPosterior:
                 moved = start.copy()
                 moved[k] = np.clip(parameter.free(rho), low + 0.1, high - 0.1)
                 out.append(moved)
+        for point in spread_points(SPREAD, 1 + len(own)):
+            moved = start.copy()
+            moved[0] += point[0] - 0.5
+            for k, place in zip(own, point[1:], strict=True):
+                moved[k] = moved[k] + 9 * place - 5.5 if k in self.sd_positions else 3 * place - 1.5
+            moved[self.sd_positions] = np.log(self.priors.sds.inside(np.exp(moved[self.sd_positions])))
+            out.append(moved)
         return out
+
+    def _estimates(self) -> list[np.ndarray]:
+        """REML's estimates in logs, SDs that are zero a little above it."""
+        factors, sigma, psi = estimates(self.stats)
+        if not (np.isfinite(sigma) and sigma > 0):
+            return []
+        phi = self.coordinates.from_relative(float(np.log(sigma)), factors)
+        sds = self.sd_positions
+        phi[sds] = np.maximum(phi[sds], self.start()[sds] + np.log(1e-2))
+        phi[sds] = np.log(self.priors.sds.inside(np.exp(phi[sds])))
+        phi[self.coordinates.residual] = np.clip(self.stats.design.residual.free(psi), -EDGE + 1, EDGE - 1)
+        return [phi]
 
     def start(self) -> np.ndarray:
         """A sensible first point, in logs: the residual variance of least squares split evenly over the terms."""

@@ -39,6 +39,25 @@ class Encoder:
     kinds: dict[str, str]
     spec: Any = None
 
+    @property
+    def terms(self) -> tuple[tuple[int, frozenset[str]], ...]:
+        """Per column, which term it belongs to, and the columns of the data in that term.
+
+        Examples
+        --------
+        >>> encoder, _ = learn("1 + x + x:f", pd.DataFrame({"x": [1, 2, 3], "f": ["a", "b", "b"]}))
+        >>> [(name, term, sorted(of)) for name, (term, of) in zip(encoder.names, encoder.terms, strict=True)]
+        [('Intercept', 0, []), ('x', 1, ['x']), ('x:f[T.b]', 2, ['f', 'x'])]
+        """
+        if self.spec is None:
+            return tuple((j, frozenset({name} - {INTERCEPT})) for j, name in enumerate(self.names))
+        of = {
+            self.spec.column_names[j]: (number, frozenset(map(str, self.spec.term_variables[term])) & set(self.kinds))
+            for number, (term, columns) in enumerate(self.spec.term_indices.items())
+            for j in columns
+        }
+        return tuple(of[name] for name in self.names)
+
     def matrix(self, frame: pd.DataFrame) -> np.ndarray:
         """Make the matrix for rows of data that are encoded as the first ones were.
 

@@ -9,19 +9,23 @@ of the relative factors, diagonal entries bounded by zero, and R's parameters on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from bayeslmm.basis import group_sums
 from bayeslmm.descent import descend, newton_step, rough_hessian
+from bayeslmm.errors import DataError
 from bayeslmm.factor import Factor, factorise_statistics
 from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
 EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edge of what it can be
+PERFECT = 1e-6  # sigma over the least-squares residual's size, below which there is no residual left
+GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
+CHEAP = 600  # random effects up to which whole searches are begun from several points
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
 
@@ -182,6 +186,84 @@ class Criterion:
                 out += [ratio[j] if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [ratio[j]]
         return np.array(out)
 
+    @cached_property
+    def reach(self) -> np.ndarray:
+        """How large a relative SD may be for reasons of units: 1, and more where it is tied to a distant zero.
+
+        A level whose slopes are independent of its intercept has to explain at x = 0, by the intercept's SD, what the
+        slopes make of the distance.
+        """
+        levels, out = self.stats.design.levels, []
+        for level in levels:
+            for j in range(0 if level.known else level.r):
+                far = 1.0
+                if not level.correlated and np.ptp(level.columns[:, j]) == 0:
+                    others = [lv.columns for lv in levels if lv.label == level.label and not lv.correlated]
+                    for x in np.concatenate(others, axis=1).T:
+                        far += abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0
+                out += [far] * (level.r - j) if level.correlated else [far]
+        return np.array(out + [1.0] * len(self.stats.design.residual.parameters))
+
+    @property
+    def tied(self) -> bool:
+        """Whether some level's independent effects are tied to a zero that is far from its rows."""
+        return bool((self.reach > 2).any())
+
+    def perfect(self, sigma: float) -> bool:
+        """Whether no residual is left at this sigma: none beside y, or none beside what least squares leaves."""
+        y = self.stats.design.y
+        return bool(sigma < PERFECT * self.stats.scale or self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0))
+
+    def spread_starts(self) -> list[np.ndarray]:
+        """Points spread over the relative SDs, on a scale of logarithms; correlations zero, R's parameters as at first.
+
+        Relative SDs reach from 0.05 to 20 times `reach`.
+        """
+        at = np.flatnonzero(self.diagonal)
+        base, out = self.start(), []
+        for point in spread_points(6 + 6 * len(at), len(at)):
+            phi = base.copy()
+            phi[: self.n_theta] = 0.0
+            phi[at] = 0.05 * (400 * self.reach[at]) ** point
+            out.append(phi)
+        return out
+
+    def relaxed_starts(self) -> list[np.ndarray]:
+        """What the fit with correlated effects says of the levels whose effects are independent.
+
+        Two points: its SDs where the columns are zero, and with those of the intercepts taken down to their part
+        that slopes do not explain.
+        """
+        design = self.stats.design
+        loose = [not level.correlated and level.r > 1 for level in design.levels]
+        if not any(loose):
+            return []
+        levels = tuple(
+            replace(level, level=replace(level.level, correlated=True)) if free else level
+            for level, free in zip(design.levels, loose, strict=True)
+        )
+        relaxed = Criterion(stats=replace(self.stats, design=replace(design, levels=levels)), reml=self.reml)
+        phi = _search(_Counted(relaxed), relaxed.start())
+        lam = relaxed.offset + relaxed.spread @ phi[: relaxed.n_theta]
+        at_zero, within = self.start(), self.start()
+        place = theirs = 0
+        for k, (level, M, span) in enumerate(zip(levels, self.stats.maps, self.stats.lambda_slices, strict=True)):
+            r = level.r
+            count = 0 if level.known else r * (r + 1) // 2 if level.correlated else r
+            if not loose[k]:
+                at_zero[place : place + count] = within[place : place + count] = phi[theirs : theirs + count]
+                place, theirs = place + count, theirs + count
+                continue
+            better = lam[span].reshape(r, r) / units(self.stats)[k]
+            raw = np.linalg.solve(M, better)
+            own = slice(place, place + r)
+            at_zero[own] = np.sqrt(np.einsum("ij,ij->i", raw, raw)) * np.abs(np.diag(M))
+            within[own] = np.sqrt(np.einsum("ij,ij->i", better, better))
+            place, theirs = place + r, theirs + count
+        for out in (at_zero, within):
+            out[self.n_theta :] = phi[relaxed.n_theta :]
+        return [at_zero, within]
+
     def psi(self, phi: np.ndarray) -> np.ndarray:
         """R's parameters."""
         return self.stats.design.residual.natural(phi[self.n_theta :])
@@ -235,10 +317,14 @@ class Optimum:
         Free entries of the relative factors, on the kernels' basis.
     gradient : float
         Largest absolute derivative over the entries that are not on their bound.
+    gain : float
+        What a Newton step from here would still gain of the criterion, g' H^-1 g / 2: the Newton decrement.
     curvature : float
         Smallest eigenvalue of the Hessian over these entries (inf where there is none).
     flat : bool
         Whether the criterion does not change in some direction: the data can't tell parameters apart.
+    others : tuple of float
+        Values of other local minima that were found, the least first.
     """
 
     phi: np.ndarray
@@ -248,6 +334,8 @@ class Optimum:
     evaluations: int
     converged: bool
     flat: bool = False
+    gain: float = 0.0
+    others: tuple[float, ...] = ()
 
 
 class _Counted:
@@ -276,6 +364,123 @@ def _hessian(evaluate: _Counted, phi: np.ndarray, free: np.ndarray) -> np.ndarra
     return (H + H.T) / 2
 
 
+def spread_points(n: int, k: int) -> np.ndarray:
+    """n points (n, k) spread evenly over the unit cube, always the same ones.
+
+    Source: Roberts (2018), the additive recurrence of the generalised golden ratio.
+
+    Examples
+    --------
+    >>> spread_points(3, 1)[:, 0].round(3).tolist()
+    [0.118, 0.736, 0.354]
+    """
+    golden = 2.0
+    for _ in range(60):
+        golden = (1 + golden) ** (1 / (k + 1))
+    return (0.5 + np.arange(1, n + 1)[:, None] * golden ** -np.arange(1.0, k + 1)) % 1.0
+
+
+def estimates(stats: Statistics) -> tuple[list[np.ndarray], float, np.ndarray]:
+    """(F_k / sigma per level, sigma, psi) where REML is near its best: a first point for a posterior.
+
+    Raises
+    ------
+    DataError
+        Where the model fits y perfectly, so that no sigma is small enough.
+    """
+    criterion = Criterion(stats=stats, reml=True)
+    with one_blas_thread():
+        phi = _best(_Counted(criterion))[0]
+    factor = criterion.factor(phi)
+    rss = criterion.value(factor, phi)[1] if np.isfinite(factor.T).all() else np.nan
+    sigma = stats.scale * float(np.sqrt(rss / criterion.degrees))
+    if criterion.perfect(sigma):
+        raise DataError(
+            f"The model fits {stats.design.hierarchy.response} perfectly: no residual is left, so that the posterior "
+            "density grows without end as sigma goes to zero, and has no finite mass. Leave out columns or levels "
+            "until rows differ for other reasons than the model's, or give sigma a prior that is bounded below."
+        )
+    lam = factor.lam
+    parts = zip(stats.design.levels, stats.maps, stats.lambda_slices, strict=True)
+    raw = [np.linalg.solve(M, lam[span].reshape(level.r, level.r)) for level, M, span in parts]
+    return raw, sigma, criterion.psi(phi)
+
+
+def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
+    """(the best point found near a minimum, values of other minima): the search begun from several points.
+
+    The likelihood of a mixed model may have more than one maximum. Begun from one point, a search ends in the one that
+    is nearest; how much higher another is, no check made there can tell.
+    """
+    criterion = evaluate.criterion
+    found = [_search(evaluate, criterion.start())]
+    for start in _other_starts(evaluate, found[0]):
+        found.append(_search(evaluate, start))
+    values = np.array([evaluate(phi)[0] for phi in found])
+    best = int(np.argmin(values + np.where(np.arange(len(values)) > 0, 1e-6, 0.0)))
+    others: list[float] = []
+    for k in np.argsort(values):
+        if values[k] > (others[-1] if others else values[best]) + 0.05 and _settled(evaluate, found[k]):
+            others.append(float(values[k]))
+    return found[best], tuple(others)
+
+
+def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
+    """Whether a point is a minimum of its own, not one where a search gave up."""
+    free = np.flatnonzero(~evaluate.criterion.at_edge(phi))
+    H, gradient = _hessian(evaluate, phi, free), evaluate(phi)[1][free]
+    return not len(free) or bool(np.linalg.eigvalsh(H)[0] > 0 and newton_gain(H, gradient) < 0.05)
+
+
+def _other_starts(evaluate: _Counted, found: np.ndarray) -> list[np.ndarray]:
+    """Points from which the search may end elsewhere than at `found`."""
+    criterion = evaluate.criterion
+    out = _along_axes(criterion, found)
+    design = criterion.stats.design
+    if sum(level.q for level in design.levels) > CHEAP and not criterion.tied:
+        return out[:1]
+    spread = criterion.spread_starts()
+    values = np.array([criterion.at(phi) for phi in spread])
+    chosen: list[np.ndarray] = []
+    for k in np.argsort(values):
+        far = all(np.abs(np.log((spread[k] ** 2 + 1e-4) / (phi**2 + 1e-4))).max() > 2 for phi in chosen)
+        if values[k] < HOPELESS and far and len(chosen) < 2:
+            chosen.append(spread[k])
+    return [*out[:2], *criterion.relaxed_starts(), *chosen]
+
+
+def _along_axes(criterion: Criterion, found: np.ndarray) -> list[np.ndarray]:
+    """Local minima along the axes of single SDs through `found`, elsewhere than there, the lowest first."""
+    out = []
+    grid = np.array([0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 40.0])
+    here = criterion.at(found)
+    for k in np.flatnonzero(criterion.diagonal):
+        values = []
+        for place in grid:
+            trial = found.copy()
+            trial[k] = place * criterion.reach[k]
+            values.append(criterion.at(trial))
+        inner = np.concatenate([[np.inf], values, [np.inf]])
+        for i in range(len(grid)):
+            near = max(i - 1, 0), min(i + 1, len(grid) - 1)
+            around = grid[near[0]] * criterion.reach[k] <= found[k] <= grid[near[1]] * criterion.reach[k]
+            if not around and inner[i + 1] <= min(inner[i], inner[i + 2]) and values[i] < here + 20:
+                trial = found.copy()
+                trial[k] = grid[i] * criterion.reach[k]
+                out.append((values[i], trial))
+    return [trial for _, trial in sorted(out, key=lambda pair: pair[0])]
+
+
+def newton_gain(H: np.ndarray, gradient: np.ndarray) -> float:
+    """What a Newton step would gain, g' H^-1 g / 2, in the directions that have a curvature to speak of."""
+    if not len(H):
+        return 0.0
+    size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
+    values, vectors = np.linalg.eigh(H / np.outer(size, size))
+    slopes = vectors.T @ (gradient / size)
+    return float(0.5 * (slopes**2 / np.maximum(np.abs(values), 1e-7)).sum())
+
+
 def _search(evaluate: _Counted, start: np.ndarray) -> np.ndarray:
     """Quasi-Newton search to a point near the minimum; `_polish` does the rest.
 
@@ -300,7 +505,7 @@ def minimise(criterion: Criterion) -> Optimum:
 
 def _minimise(criterion: Criterion) -> Optimum:
     evaluate = _Counted(criterion)
-    phi = _search(evaluate, criterion.start())
+    phi, others = _best(evaluate)
     escape = None
     for _ in range(4):
         phi, value, gradient, free, H = _polish(evaluate, _snap(criterion, phi))
@@ -308,10 +513,9 @@ def _minimise(criterion: Criterion) -> Optimum:
         if not np.array_equal(snapped, phi):
             phi, value, gradient, free, H = _polish(evaluate, snapped)
         escape = _descent_from_bound(criterion, phi, value)
-        # The gradient of a sum of n terms cannot be known better than its rounding errors.
-        tolerance = 1e-5 * max(1.0, abs(value) * 1e-3)
-        steep = float(np.abs(gradient[free]).max()) if len(free) else 0.0
-        if escape is None and steep < tolerance:
+        # a value of this size has rounding errors of its own
+        enough = max(GAIN, 1e-11 * abs(value))
+        if escape is None and newton_gain(H, gradient[free]) < enough:
             break
         phi = _search(evaluate, phi if escape is None else escape)
     if _least_curvature(H, scaled=True) < 0.05:  # the Hessian may be that of an earlier point
@@ -320,9 +524,11 @@ def _minimise(criterion: Criterion) -> Optimum:
     # a direction along which parameters may double and the criterion stays what it is
     size = criterion.sizes(phi)[free]
     flat = abs(relative) < 1e-5 or abs(_least_curvature(H * np.outer(size, size))) < 1e-5
+    gain = newton_gain(H, gradient[free])
     return Optimum(
-        phi=phi, value=value, gradient=steep, curvature=curvature, evaluations=evaluate.calls,
-        converged=bool(steep < tolerance and (curvature > 0 or flat) and escape is None), flat=flat,
+        phi=phi, value=value, gradient=float(np.abs(gradient[free]).max(initial=0.0)), curvature=curvature,
+        evaluations=evaluate.calls, converged=bool(gain < enough and (curvature > 0 or flat) and escape is None),
+        flat=flat, gain=gain, others=tuple(other for other in others if other > value + 0.01),
     )  # fmt: skip
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from math import ceil, floor, hypot, log10
+from collections.abc import Sequence
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
 
+from bayeslmm.anchors import Anchor, is_constant, spread_of
 from bayeslmm.prior import Prior
-
-
-def spread_of(x: np.ndarray) -> float:
-    """Standard deviation, or 1 where there is none to speak of."""
-    sd = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
-    return sd if sd > 0 and np.isfinite(sd) else 1.0
 
 
 def _short(value: float, like: float | None = None) -> float:
@@ -22,53 +18,51 @@ def _short(value: float, like: float | None = None) -> float:
     return round(value, 2 - floor(log10(size))) if size > 0 else 0.0
 
 
-def _is_constant(x: np.ndarray) -> bool:
-    return bool(x[0] != 0 and np.ptp(x) == 0)
+def coefficient_defaults(
+    coef: Sequence[str], stated: Anchor, full: Anchor, y: np.ndarray, sd_y: float
+) -> list[tuple[Prior, str]]:
+    """Default and reason per column of X.
 
-
-def _is_indicator(x: np.ndarray) -> bool:
-    return bool(np.isin(x, (0.0, 1.0)).all())
-
-
-def _constant_in(X: np.ndarray) -> np.ndarray:
-    """Coefficients c with X c = 1 on constant or indicator columns; zeros where there are none such."""
-    none = np.zeros(X.shape[1])
-    for j, x in enumerate(X.T):
-        if _is_constant(x):
-            none[j] = 1 / x[0]
-            return none
-    if X.size == 0:
-        return none
-    scale = np.where((norm := np.linalg.norm(X, axis=0)) > 0, norm, 1.0)
-    c = np.linalg.lstsq(X / scale, np.ones(len(X)), rcond=None)[0] / scale
-    carried = np.abs(c) > 1e-8
-    spanned = np.abs(X @ c - 1).max() < 1e-8
-    return c if spanned and all(_is_indicator(x) for x in X.T[carried]) else none
-
-
-def coefficient_defaults(design: Any, sd_y: float) -> list[tuple[Prior, str]]:
-    """Default and reason per column of X."""
-    X = np.asarray(design.X)
-    means, spreads = X.mean(axis=0), [spread_of(x) for x in X.T]
-    constant = _constant_in(X)
-    mean_y = float(np.mean(design.y))
-    wide = 2.5 * sd_y
-    at_zero = hypot(wide, *(wide / s * m for c, m, s in zip(constant, means, spreads, strict=True) if c == 0))
-    moved = " at the mean of the predictors, carried to where they are 0" if at_zero > wide * 1.0005 else ""
+    Parameters
+    ----------
+    stated : Anchor
+        Where these priors are stated.
+    full : Anchor
+        Where they would be, were no prior given: it says how wide a coefficient is where it is stated as written.
+    """
+    wide, mean_y = 2.5 * sd_y, float(np.mean(y))
+    constant = full.constant
+    scales = np.where(constant != 0, np.abs(constant) * wide, wide / full.spreads())
+    carried = full.carried(scales)
     defaults = []
-    for name, c, spread in zip(design.coef, constant, spreads, strict=True):
-        if c != 0:
-            sigma = _short(abs(c) * at_zero)
-            prior = Prior("Normal", mu=_short(c * mean_y, like=sigma), sigma=sigma)
-            reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){moved}"
+    for j, name in enumerate(coef):
+        moved = full.moved(j)
+        here = moved and stated.moved(j)
+        scale = scales[j] if here else carried[j]
+        where = _where(coef, full, j) if moved else ""
+        if constant[j] != 0:
+            sigma = _short(scale)
+            prior = Prior("Normal", mu=_short(constant[j] * mean_y, like=sigma), sigma=sigma)
+            said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
+            reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){said}"
         else:
-            prior = Prior("Normal", mu=0, sigma=_short(wide / spread))
+            prior = Prior("Normal", mu=0, sigma=_short(scale))
+            spread = full.spreads()[j]
+            adds = " beyond the terms in it" if np.count_nonzero(full.W[:, j][constant == 0]) > 1 else ""
+            said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
             reason = (
-                f"2.5 SDs of y per SD of {name}: 2.5 x {sd_y:.3g} / {spread:.3g} = {wide / spread:.3g}, "
-                "in either direction"
+                f"2.5 SDs of y per SD of {name}{adds}: 2.5 x {sd_y:.3g} / {spread:.3g} = {wide / spread:.3g}, "
+                f"in either direction{said}"
             )
         defaults.append((prior, reason))
     return defaults
+
+
+def _where(names: Sequence[str], full: Anchor, j: int) -> str:
+    """Say where a coefficient is stated: " at the mean of x"."""
+    others = [names[k] for k in full.others(j)]
+    named = ", ".join(others) if len(others) < 4 else "the predictors"
+    return f" at the mean of {named}"
 
 
 def _deviation(scale: float, of: str, how: str = "the SD of y,") -> tuple[Prior, str]:
@@ -101,22 +95,58 @@ def total_deviation(sd_y: float) -> tuple[Prior, str]:
     return _deviation(sd_y, "y around its mean, rows and effects together")
 
 
-def effect_deviation(level: Any, k: int, sd_y: float) -> tuple[Prior, str]:
-    """Default and reason for the standard deviation of effect k of a level."""
-    x, effect = level.columns[:, k], level.effects[k]
+def effect_deviations(
+    level: Any, stated: Anchor, full: Anchor, names: Sequence[str], sd_y: float
+) -> list[tuple[Prior, str]]:
+    """Default and reason for the SD of each effect of a level.
+
+    Parameters
+    ----------
+    stated : Anchor
+        Where these priors are stated, of the level's own columns.
+    full : Anchor
+        Where they would be stated if the model were not tied to zero, of the columns `names`, the level's own first.
+    """
     groups = f"between the groups of {level.label}"
     if level.root is not None:  # an SD of sigma_u2 sqrt(K_jj): the prior is for that of an average group
         own = float(np.sqrt(np.mean(np.einsum("ij,ij->i", level.root, level.root)[: level.m - level.relatives])))
         if not np.isclose(own, 1.0, rtol=0.05):
             sd_y = sd_y / own
             groups += f" (divided by the root {own:.3g} of their covariance's mean diagonal)"
-    if _is_constant(x):
-        return _deviation(sd_y / abs(float(x[0])), f"the {effect} {groups}")
-    if _is_indicator(x):
-        return _deviation(sd_y, f"the effect of {effect} {groups}")
-    spread = spread_of(x)
-    how = f"the SD of y per SD of {effect}, {sd_y:.3g} / {spread:.3g} ="
-    return _deviation(sd_y / spread, f"the slope on {effect} {groups}", how)
+    sizes = np.array([_size(full, j) for j in range(len(names))])
+    carried = full.carried(sd_y / sizes)
+    out = []
+    for j, effect in enumerate(level.effects):
+        moved, size = full.moved(j), float(sizes[j])
+        here = moved and stated.moved(j)
+        where = ""
+        if moved:
+            where = _where(names, full, j) + ("" if here else ", carried to where they are 0")
+        scale = float(carried[j]) if moved and not here else sd_y / size
+        if full.constant[j] != 0 and is_constant(level.columns[:, j]):
+            what, how = f"the {effect} {groups}{where}", "the SD of y,"
+        elif abs(size - 1) < 1e-12:
+            what, how = f"the effect of {effect} {groups}{where}", "the SD of y,"
+        else:
+            what = f"the slope on {effect} {groups}{where}"
+            how = f"the SD of y per SD of {effect}, {sd_y:.3g} / {size:.3g} ="
+        if moved and not here:
+            how = "what that makes of the SD of y,"
+        out.append(_deviation(scale, what, how))
+    return out
+
+
+def _size(full: Anchor, j: int) -> float:
+    """What an effect's column stands for: its value, the distance of its two values, or its SD over the rows."""
+    x = full.columns[:, j]
+    if full.constant[j] != 0 and is_constant(x):
+        return abs(float(x[0]))
+    if full.constant[j] != 0:
+        return 1.0
+    low, high = float(x.min()), float(x.max())
+    if high > low and bool(((x - low < 1e-9 * (high - low)) | (high - x < 1e-9 * (high - low))).all()):
+        return high - low
+    return spread_of(x)
 
 
 def residual_default(parameter: Any) -> tuple[Prior, str]:

@@ -236,6 +236,15 @@ class Design(_Rows):
         parts += [] if self.residual.plain else [f"e: {self.hierarchy.residual}"]
         return f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})"
 
+    @property
+    def terms(self) -> tuple[tuple[int, frozenset[str]], ...]:
+        """Per column of X, its term and the columns of the data in it."""
+        return self.encoders[0].terms
+
+    def level_terms(self, k: int) -> tuple[tuple[int, frozenset[str]], ...]:
+        """The same for the effects of level k."""
+        return self.encoders[1 + k].terms
+
     @cached_property
     def hints(self) -> tuple[str, ...]:
         """What is allowed but deserves a second look, a sentence each."""

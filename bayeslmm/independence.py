@@ -18,19 +18,21 @@ from bayeslmm.collapsed import CollapsedPosterior, log_prior_beta
 from bayeslmm.descent import descend
 from bayeslmm.errors import SamplingError
 from bayeslmm.progress import Progress
-from bayeslmm.proposal import Proposal, proposal_at
+from bayeslmm.proposal import Mixture, proposal_at
 
+SEARCHES = 4  # starting points from which a mode is looked for
+SLIGHT = 9.0  # a mode with e^-9 of the mass of the largest, or less, is left out
 EFFECTS = 30_000_000
 """Random effects times draws up to which they are drawn with the proposals, accepted or not, from one factorisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Weighted draws: x, the kernels' lambdas, beta, log posterior, log weights; b where it was drawn with them."""
+    """Weighted draws: x, the kernels' lambdas, gamma (beta = W gamma), log posterior, log weights; b where drawn."""
 
     x: np.ndarray
     lams: np.ndarray
-    beta: np.ndarray
+    gamma: np.ndarray
     lp: np.ndarray
     log_weight: np.ndarray
     b: np.ndarray | None = None
@@ -53,7 +55,7 @@ class Chains:
     """States of the chains, flattened chain by chain (phi in log coordinates), with what the sampler says of itself.
 
     `b` are the random effects on the kernels' basis, where they were proposed together with phi; NaN for states from
-    before the run.
+    before the run. `modes` are the shares of the posterior's modes, one number where there is one.
     """
 
     phi: np.ndarray
@@ -63,11 +65,34 @@ class Chains:
     accepted: np.ndarray
     pareto_k: float
     efficiency: float
+    modes: tuple[float, ...] = (1.0,)
     b: np.ndarray | None = None
 
 
-def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
-    """Mode (k,) and a positive definite negative Hessian (k, k) there."""
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """A mode of the posterior in log coordinates, and the normal that resembles the posterior there.
+
+    Attributes
+    ----------
+    phi : (k,) array
+    H : (k, k) array
+        Positive definite negative Hessian of the log density.
+    log_density : float
+    """
+
+    phi: np.ndarray
+    H: np.ndarray
+    log_density: float
+
+    @property
+    def log_mass(self) -> float:
+        """Log of the integral over that normal, up to a constant: Laplace's approximation."""
+        return self.log_density - 0.5 * float(np.linalg.slogdet(self.H)[1])
+
+
+def find_modes(posterior: CollapsedPosterior) -> list[Mode]:
+    """The posterior's modes that were found from several starting points, the one of most mass first."""
 
     def objective(x):
         with np.errstate(all="ignore"):
@@ -79,49 +104,72 @@ def find_mode(posterior: CollapsedPosterior) -> tuple[np.ndarray, np.ndarray]:
             return 1e50, np.zeros_like(x)
         return -value, -gradient
 
-    starts = posterior.starts()
-    found = [objective(x)[0] for x in starts]
-    start = starts[int(np.argmin(found))]
-    if min(found) > 1e49:
+    starts = np.array(posterior.starts())
+    values = posterior.evaluate(starts)[0]
+    if not np.isfinite(values).any():
         raise SamplingError(
-            "The posterior density is zero at the starting point: the priors and the data exclude each other. "
+            "The posterior density is zero at every starting point: the priors and the data exclude each other. "
             "Look at lmm.priors.table(): a bounded prior may be on the wrong scale (units of y)."
         )
-    lower, upper = np.array(posterior.box(start)).T
-    x = descend(objective, start, lower, upper, gtol=0.02, ftol=1e-6, iterations=200)  # a proposal needs no more
-    gradient, step = objective(x)[1], 1e-3
-    H = np.array([(objective(x + step * e)[1] - gradient) / step for e in np.eye(x.size)])
-    H = (H + H.T) / 2
-    values, vectors = np.linalg.eigh(H)
-    return x, (vectors * np.clip(np.abs(values), 0.05, None)) @ vectors.T
+    chosen: list[np.ndarray] = []
+    for k in np.argsort(-values):
+        far = all(np.abs(starts[k] - other).max() > 1 for other in chosen)
+        if np.isfinite(values[k]) and far and len(chosen) < SEARCHES:
+            chosen.append(starts[k])
+    lower, upper = np.array(posterior.box(starts[0])).T
+    modes: list[Mode] = []
+    for start in chosen:
+        low, high = np.minimum(lower, start), np.maximum(upper, start)
+        x = descend(objective, start, low, high, gtol=0.02, ftol=1e-6, iterations=200)  # a proposal needs no more
+        if any(np.abs(x - mode.phi).max() < 0.1 for mode in modes):
+            continue
+        value, gradient = objective(x)
+        if value >= 1e49:
+            continue
+        step = 1e-3
+        H = np.array([(objective(x + step * e)[1] - gradient) / step for e in np.eye(x.size)])
+        eigenvalues, vectors = np.linalg.eigh((H + H.T) / 2)
+        H = (vectors * np.clip(np.abs(eigenvalues), 0.05, None)) @ vectors.T
+        if any((x - mode.phi) @ mode.H @ (x - mode.phi) < 0.5 for mode in modes):
+            continue
+        modes.append(Mode(phi=x, H=H, log_density=-value))
+    modes.sort(key=lambda mode: -mode.log_mass)
+    return [mode for mode in modes if mode.log_mass > modes[0].log_mass - SLIGHT]
+
+
+def _apart(posterior: CollapsedPosterior, one: Mode, other: Mode) -> bool:
+    """Whether the density falls between two modes, on the straight line at least."""
+    t = np.linspace(0, 1, 11)[1:-1, None]
+    between = posterior.evaluate((1 - t) * one.phi + t * other.phi)[0]
+    return bool(between.min() < min(one.log_density, other.log_density) - 0.5)
 
 
 def weigh(
     posterior: CollapsedPosterior,
-    proposal: Proposal,
+    proposal: Mixture,
     x: np.ndarray,
     z: np.ndarray,
     progress: Progress,
     z_u: np.ndarray | None = None,
 ) -> Batch:
-    """Evaluate draws of a proposal; beta is drawn exactly with standard normals z (n, p), and b with z_u (n, q)."""
+    """Evaluate draws of a proposal; gamma is drawn exactly with standard normals z (n, p), and b with z_u (n, q)."""
     parts: list[tuple[np.ndarray, ...]] = []
     effects: list[np.ndarray] = []
     for piece in np.array_split(np.arange(len(x)), max(1, len(x) // _piece(posterior))):
         if z_u is None:
             lp, lams, conditional = posterior.evaluate(x[piece])
-            beta = conditional.draw(z[piece])
+            gamma = conditional.draw(z[piece])
         else:
-            lp, lams, beta, b = posterior.evaluate_with_effects(x[piece], z[piece], z_u[piece])
+            lp, lams, gamma, b = posterior.evaluate_with_effects(x[piece], z[piece], z_u[piece])
             effects.append(b)
         other = posterior.other_beta
         if other:
-            lp = lp + log_prior_beta([posterior.priors.beta[j] for j in other], beta[:, list(other)])
-        parts.append((lp, lams, beta))
+            lp = lp + log_prior_beta([posterior.priors.beta[j] for j in other], gamma[:, list(other)])
+        parts.append((lp, lams, gamma))
         progress.advance(len(piece))
-    lp, lams, beta = (np.concatenate(column) for column in zip(*parts, strict=True))
+    lp, lams, gamma = (np.concatenate(column) for column in zip(*parts, strict=True))
     drawn = np.concatenate(effects) if effects else None
-    return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - proposal.logpdf(x), b=drawn)
+    return Batch(x=x, lams=lams, gamma=gamma, lp=lp, log_weight=lp - proposal.logpdf(x), b=drawn)
 
 
 def _piece(posterior: CollapsedPosterior) -> int:
@@ -130,31 +178,43 @@ def _piece(posterior: CollapsedPosterior) -> int:
     return max(64, 20_000_000 // (structure.zz.size + structure.zt.size + structure.zz_tail.size + 1000))
 
 
-def pool(proposals: Sequence[Proposal], batches: Sequence[Batch]) -> Batch:
+def pool(proposals: Sequence[Mixture], batches: Sequence[Batch]) -> Batch:
     """The draws of rounds of equal size, weighted as draws of the mixture of their proposals.
 
     Source: Cornuet, Marin, Mira & Robert (2012), adaptive multiple importance sampling.
     """
-    x, lams, beta, lp = (
-        np.concatenate(parts) for parts in zip(*((b.x, b.lams, b.beta, b.lp) for b in batches), strict=True)
+    x, lams, gamma, lp = (
+        np.concatenate(parts) for parts in zip(*((b.x, b.lams, b.gamma, b.lp) for b in batches), strict=True)
     )
     mixture = np.logaddexp.reduce([proposal.logpdf(x) for proposal in proposals], axis=0) - np.log(len(proposals))
-    return Batch(x=x, lams=lams, beta=beta, lp=lp, log_weight=lp - mixture)
+    return Batch(x=x, lams=lams, gamma=gamma, lp=lp, log_weight=lp - mixture)
 
 
 def adapt(
     posterior: CollapsedPosterior, rng: np.random.Generator, progress: Progress
-) -> tuple[CollapsedPosterior, Proposal, Batch]:
-    """Find the mode, choose coordinates there, match the proposal's moments to the posterior's while that pays."""
+) -> tuple[CollapsedPosterior, Mixture, Batch, tuple[int, ...]]:
+    """Find the modes, choose coordinates there, match the proposal's moments to the posterior's while that pays.
+
+    The last value says which parts of the mixture belong to modes that lie apart, the largest first.
+    """
     progress.stage("finding the mode")
-    mode, H = find_mode(posterior)
-    k, p = mode.size, posterior.stats.design.p
-    posterior, slope = posterior.shifted(mode)
-    centre = np.where(posterior.shift > 0, mode + np.log(2.0), mode)
-    proposal = proposal_at(centre, slope[:, None] * np.linalg.inv(H) * slope, posterior.lower)
-    n = 40 * (k + 1)
+    modes = find_modes(posterior)
+    apart: list[int] = []
+    for c, mode in enumerate(modes):
+        if all(_apart(posterior, mode, modes[other]) for other in apart):
+            apart.append(c)
+    k, p = modes[0].phi.size, posterior.stats.design.p
+    posterior = posterior.shifted(modes[0].phi)
+    parts = []
+    for mode in modes:
+        centre, slope = posterior.from_log(mode.phi)
+        parts.append(proposal_at(centre, slope[:, None] * np.linalg.inv(mode.H) * slope, posterior.lower))
+    mass = np.exp([mode.log_mass - modes[0].log_mass for mode in modes])
+    shares = np.maximum(mass / mass.sum(), 0.05)  # Laplace's masses are rough
+    proposal = Mixture(parts=tuple(parts), shares=shares / shares.sum())
+    n = 40 * (k + 1) * len(modes)
     progress.stage("adapting the proposal", 3 * n)
-    proposals: list[Proposal] = []
+    proposals: list[Mixture] = []
     batches: list[Batch] = []
     for _ in range(4):
         proposals.append(proposal)
@@ -167,7 +227,7 @@ def adapt(
         proposal = proposal.matched(pooled.x, pooled.weights)
         if len(batches) > 1 and efficiencies[-1] < 1.03 * efficiencies[-2]:
             break
-    return posterior, proposal, pooled
+    return posterior, proposal, pooled, tuple(apart)
 
 
 def run_chains(
@@ -181,7 +241,7 @@ def run_chains(
     """Adapt once, then run `chains` independent chains of `draws` kept states each."""
     streams = seed.spawn(chains + 1)
     rng = np.random.default_rng(streams[0])
-    posterior, proposal, batch = adapt(posterior, rng, progress)
+    posterior, proposal, batch, apart = adapt(posterior, rng, progress)
     p = posterior.stats.design.p
     for attempt in range(2):
         rngs = [np.random.default_rng(stream) for stream in streams[1:]]
@@ -228,13 +288,24 @@ def run_chains(
     return Chains(
         phi=posterior.to_log(pick(fresh.x, batch.x))[0],
         lams=pick(fresh.lams, batch.lams),
-        beta=pick(fresh.beta, batch.beta),
+        beta=pick(fresh.gamma, batch.gamma) @ posterior.W.T,
         lp=pick(fresh.lp, batch.lp),
         accepted=accepted,
         pareto_k=shape,
         efficiency=fresh.efficiency,
+        modes=_mode_shares(proposal, fresh, apart),
         b=b,
     )
+
+
+def _mode_shares(proposal: Mixture, batch: Batch, apart: tuple[int, ...]) -> tuple[float, ...]:
+    """Share of the posterior's mass at each mode that lies apart, the largest first; below 1 in 1,000 it is no word."""
+    if len(apart) < 2:
+        return (1.0,)
+    last = proposal.matched(batch.x, batch.weights) if len(proposal.parts) > 1 else proposal
+    shares = np.sort(last.shares[list(apart)])[::-1]
+    shares = shares[shares > 0.0101] / shares[shares > 0.0101].sum()
+    return tuple(float(share) for share in shares)
 
 
 def pareto_k(log_weights: np.ndarray) -> float:

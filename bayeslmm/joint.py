@@ -40,9 +40,8 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
         y_data = pm.Data("y_data", design.y, dims="row")
         parameters = declare_parameters(design, priors)
         mean = design.X @ parameters.beta
-        scales = parameters.scale_factors()
-        for level, factor in zip(design.levels, scales, strict=True):
-            u = _effects(level, factor, centring[level.name])
+        for level, stated, W in zip(design.levels, parameters.stated, parameters.maps, strict=True):
+            u = _effects(level, stated, W, centring[level.name])
             rows = u[level.index]
             mean = mean + ((rows * level.columns).sum(axis=-1) if level.r > 1 else rows * level.columns[:, 0])
         e = _residual(design.residual, parameters.sigma, parameters.psi)
@@ -53,8 +52,8 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
     return model
 
 
-def _effects(level: LevelDesign, factor, centered: bool):
-    """Declare u_k ~ N(0, K (x) factor factor'), in the level's own dims."""
+def _effects(level: LevelDesign, factor, W: np.ndarray | None, centered: bool):
+    """Declare u_k = W v, v ~ N(0, K (x) factor factor'), in the level's own dims; v is u where W is None."""
     names = level_names(level)
     one = np.float64(1.0)
     zero = np.float64(0.0)
@@ -69,12 +68,16 @@ def _effects(level: LevelDesign, factor, centered: bool):
     shape = (names.group, names.effect)
     if not centered:
         z = pm.Normal(f"z_{names.u}", zero, one, dims=shape)
-        return pm.Deterministic(names.u, _related(level, z) @ factor.T, dims=shape)
+        whole = factor if W is None else pt.as_tensor_variable(W) @ factor
+        return pm.Deterministic(names.u, _related(level, z) @ whole.T, dims=shape)
+    name = names.u if W is None else f"{names.u}_at_mean"
     if level.root is not None:
-        return _related_effects(level, factor, shape)
-    if level.correlated:
-        return pm.MvNormal(names.u, mu=np.zeros(level.r), chol=factor, dims=shape)
-    return pm.Normal(names.u, zero, pt.diagonal(factor), dims=shape)
+        v = _related_effects(level, name, factor, shape)
+    elif level.correlated:
+        v = pm.MvNormal(name, mu=np.zeros(level.r), chol=factor, dims=shape)
+    else:
+        v = pm.Normal(name, zero, pt.diagonal(factor), dims=shape)
+    return v if W is None else pm.Deterministic(names.u, v @ W.T, dims=shape)
 
 
 def _related(level: LevelDesign, z):
@@ -82,7 +85,7 @@ def _related(level: LevelDesign, z):
     return z if level.root is None else pt.as_tensor_variable(level.root) @ z
 
 
-def _related_effects(level: LevelDesign, factor, shape: tuple[str, str]):
+def _related_effects(level: LevelDesign, name: str, factor, shape: tuple[str, str]):
     """U ~ N(0, K (x) factor factor'), m x r: a matrix normal."""
     m, r = level.m, level.r
     L = np.asarray(level.root)
@@ -97,7 +100,7 @@ def _related_effects(level: LevelDesign, factor, shape: tuple[str, str]):
         return L @ pm.Normal.dist(np.float64(0.0), np.float64(1.0), shape=(m, r)) @ factor.T
 
     return pm.CustomDist(
-        level_names(level).u, factor, logp=logp, dist=dist, class_name="RelatedEffects", dims=shape,
+        name, factor, logp=logp, dist=dist, class_name="RelatedEffects", dims=shape,
         signature="(r,r)->(m,r)",
     )  # fmt: skip
 

@@ -19,6 +19,8 @@ from bayeslmm.parameters import corr_label, sigma_label
 from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
 
+RIVAL = 6.0  # how much lower another maximum may be and still deserve a word, in log-likelihood
+
 
 @dataclass(frozen=True)
 class RandomEffects(Mapping):
@@ -51,7 +53,7 @@ class Status:
 
     Attributes
     ----------
-    name : {"converged", "singular", "flat", "not converged"}
+    name : {"converged", "singular", "flat", "perfect fit", "not converged"}
     advice : str
         What it means, and what to do about it.
     """
@@ -252,6 +254,11 @@ class LikelihoodFit:
             out += [p.label] if abs(z) >= EDGE else []
         return tuple(out)
 
+    @cached_property
+    def perfect(self) -> bool:
+        """Whether no residual is left, so that the likelihood has no maximum."""
+        return Criterion(stats=self.stats, reml=self.method == "REML").perfect(self.sigma)
+
     @property
     def singular(self) -> bool:
         """Whether a parameter is on its edge: a level's covariance singular, as lme4's isSingular has it (1e-4)."""
@@ -261,10 +268,18 @@ class LikelihoodFit:
     def status(self) -> Status:
         """What the checks of gradient and curvature found, with advice."""
         o = self.optimum
-        if not o.converged:
+        if self.perfect:
+            name = "perfect fit"
+            advice = (
+                f"no residual is left, sigma is zero up to rounding ({self.sigma:.1g}), and the likelihood has no "
+                "maximum: it grows without end. Standard errors, intervals and comparisons mean nothing here. Is the "
+                "response made from its predictors, or does each group have one value only?"
+            )
+        elif not o.converged:
             name = "not converged"
             advice = (
-                f"the largest derivative left is {o.gradient:.2g} and the smallest curvature {o.curvature:.2g}; "
+                f"a step further would still gain {o.gain / 2:.2g} of log-likelihood, and the smallest curvature is "
+                f"{o.curvature:.2g}; "
                 "scale the columns, drop an effect that the data cannot tell apart, or look at the posterior instead"
             )
         elif o.flat:
@@ -283,6 +298,8 @@ class LikelihoodFit:
             )
         else:
             name, advice = "converged", "gradient and curvature are those of a maximum"
+        if o.others and (lower := (o.others[0] - o.value) / 2) < RIVAL:
+            advice += f". The likelihood has another maximum, lower by {lower:.2g} only: look at the posterior"
         return Status(name=name, advice=advice, gradient=o.gradient, curvature=o.curvature, evaluations=o.evaluations)
 
     def confint(self, level: float = 0.95, method: str = "profile") -> pd.DataFrame:
@@ -303,6 +320,11 @@ class LikelihoodFit:
         """
         from bayeslmm.profile import confidence_limits
 
+        if self.perfect:
+            raise DataError(
+                f"There are no confidence limits for a perfect fit: {self.status.advice} Look at fit.fixef for the "
+                "coefficients that reproduce the response."
+            )
         return confidence_limits(self, level, method)
 
     def __repr__(self) -> str:

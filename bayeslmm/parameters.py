@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -127,10 +128,17 @@ def corr_cholesky(z: np.ndarray, r: int) -> np.ndarray:
 class Coordinates:
     """The variance parameters on the real line: log sigma, log SDs and arctanh of partial correlations, then R's.
 
-    `natural` goes from there to (sigma, SDs, correlation factors). A known level has none: its SD is sigma.
+    `natural` goes from there to (sigma, SDs, correlations). A known level has none: its SD is sigma.
+
+    Attributes
+    ----------
+    design : Design
+    maps : per level W (r, r), or None
+        The SDs and correlations are those of effects v with u = W v (see `anchors`); None where they are those of u.
     """
 
     design: Design
+    maps: tuple[np.ndarray | None, ...] = field(default=(), compare=False)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -168,22 +176,87 @@ class Coordinates:
         return self.design.residual.natural(phi[..., self.residual])
 
     def natural(self, phi: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-        """(sigma, SDs per level, correlation Cholesky factors per level); leading dimensions of phi are kept."""
-        sds, chols = [], []
-        for level, (sd, corr) in zip(self.design.levels, self.slices, strict=True):
-            sds.append(np.exp(phi[..., :1]) if level.known else np.exp(phi[..., sd]))
-            chols.append(
-                corr_cholesky(phi[..., corr], level.r)
-                if level.correlated
-                else np.broadcast_to(np.eye(level.r), (*phi.shape[:-1], level.r, level.r))
-            )
-        return np.exp(phi[..., 0]), sds, chols
+        """(sigma, SDs per level, correlation matrices per level) of the effects as written; leading dims are kept."""
+        sds, corrs = [], []
+        for factor in self.factors(phi):
+            sd = np.sqrt(np.einsum("...ij,...ij->...i", factor, factor))
+            unit = factor / np.where(sd > 0, sd, 1.0)[..., :, None]
+            corr = unit @ np.swapaxes(unit, -1, -2)
+            at = np.arange(corr.shape[-1])
+            corr[..., at, at] = 1.0
+            sds.append(sd)
+            corrs.append(corr)
+        return np.exp(phi[..., 0]), sds, corrs
+
+    def factors(self, phi: np.ndarray) -> list[np.ndarray]:
+        """F_k (..., r, r) per level, the covariance of its effects as written being F F'."""
+        return [np.exp(phi[..., :1])[..., None] * lam for lam in self.relative_factors(phi)]
 
     def relative_factors(self, phi: np.ndarray) -> list[np.ndarray]:
-        """lambda_k = diag(SD / sigma) L_corr per level."""
-        _, _, chols = self.natural(phi)
-        ratio = [
-            np.ones((*phi.shape[:-1], 1)) if level.known else np.exp(phi[..., s] - phi[..., :1])
-            for level, (s, _) in zip(self.design.levels, self.slices, strict=True)
-        ]
-        return [x[..., :, None] * L for x, L in zip(ratio, chols, strict=True)]
+        """F_k / sigma per level: W diag(SD / sigma) L, with L the factor of the correlations."""
+        out = []
+        for k, (level, (sd, corr)) in enumerate(zip(self.design.levels, self.slices, strict=True)):
+            known, L = level.known, np.eye(level.r)
+            ratio = np.ones((*phi.shape[:-1], level.r)) if known else np.exp(phi[..., sd] - phi[..., :1])
+            if level.correlated:
+                L = corr_cholesky(phi[..., corr], level.r)
+            factor = ratio[..., :, None] * L
+            W = self.maps[k] if self.maps else None
+            out.append(factor if W is None else W @ factor)
+        return out
+
+    def from_relative(self, log_sigma: float, factors: Sequence[np.ndarray]) -> np.ndarray:
+        """log sigma, log SDs and partial correlations of F_k / sigma (r, r), any roots; the rest of phi is zero."""
+        phi = np.zeros(self.size)
+        phi[0] = log_sigma
+        for k, (level, factor, (sd, corr)) in enumerate(zip(self.design.levels, factors, self.slices, strict=True)):
+            if level.known:
+                continue
+            W = self.maps[k] if self.maps else None
+            stated = factor if W is None else np.linalg.solve(W, factor)
+            size = np.sqrt(np.einsum("ij,ij->i", stated, stated))
+            with np.errstate(divide="ignore"):
+                phi[sd] = np.log(size) + log_sigma
+            if level.correlated:
+                rows = np.divide(stated, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)
+                phi[corr] = partial_correlations(np.linalg.qr(rows.T, mode="r").T)
+        return phi
+
+
+def congruent(W: np.ndarray, sd: np.ndarray, corr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """SDs (N, r) and correlations (N, r, r) of W v, from those of v.
+
+    Examples
+    --------
+    >>> sd, corr = congruent(np.array([[1.0, 2], [0, 1]]), np.ones((1, 2)), np.eye(2)[None])
+    >>> sd.round(4).tolist(), corr.round(4).tolist()
+    ([[2.2361, 1.0]], [[[1.0, 0.8944], [0.8944, 1.0]]])
+    """
+    V = W @ (sd[:, :, None] * corr * sd[:, None, :]) @ W.T
+    size = np.sqrt(np.einsum("nii->ni", V))
+    out = V / np.where(size > 0, size, 1.0)[:, :, None] / np.where(size > 0, size, 1.0)[:, None, :]
+    at = np.arange(sd.shape[1])
+    out[:, at, at] = 1.0
+    return size, out
+
+
+FLAT = 8.0  # arctanh(correlation) from here on stands for a correlation of one
+
+
+def partial_correlations(L: np.ndarray) -> np.ndarray:
+    """Inverse of `corr_cholesky`, kept away from infinity; signs of L's columns don't matter.
+
+    Examples
+    --------
+    >>> partial_correlations(corr_cholesky(np.array([0.5, -1.0, 0.2]), 3)).round(6).tolist()
+    [0.5, -1.0, 0.2]
+    """
+    L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
+    out = []
+    for i in range(1, L.shape[0]):
+        left = 1.0
+        for j in range(i):
+            c = L[i, j] / np.sqrt(left) if left > 1e-14 else 0.0
+            out.append(float(np.clip(np.arctanh(np.clip(c, -1 + 1e-15, 1 - 1e-15)), -FLAT, FLAT)))
+            left = max(left - L[i, j] ** 2, 0.0)
+    return np.array(out)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayeslmm.arguments import check_seed, check_whole
 from bayeslmm.errors import PriorError
-from bayeslmm.parameters import coords, dims, level_names
+from bayeslmm.parameters import congruent, coords, dims, level_names
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -89,20 +89,19 @@ def draw_parameters(design: Design, priors: Priors, draws: int, rng: np.random.G
             "Give proper ones, or leave them out: the defaults of lmm.priors are proper."
         )
     sds = priors.sds.rvs(rng, draws)
-    values = {
-        "beta": np.stack([prior.rvs(rng, draws) for prior in priors.beta], axis=-1)
-        if priors.beta
-        else np.zeros((draws, 0)),
-        "sigma": sds[:, 0],
-    }
+    beta = np.stack([prior.rvs(rng, draws) for prior in priors.beta], axis=-1) if priors.beta else np.zeros((draws, 0))
+    values = {"beta": beta @ priors.beta_map.T, "sigma": sds[:, 0]}
     at = 1
-    for level, corr in zip(design.levels, priors.corr, strict=True):
+    for level, lkj, W in zip(design.levels, priors.corr, priors.effect_maps, strict=True):
         names = level_names(level)
-        if not level.known:
-            values[names.sigma] = sds[:, at] if level.r == 1 else sds[:, at : at + level.r]
-            at += level.r
-        if corr is not None:
-            values[names.corr] = corr.rvs(rng, draws, r=level.r)
+        if level.known:
+            continue
+        sd = sds[:, at : at + level.r]
+        at += level.r
+        if lkj is not None:
+            corr = lkj.rvs(rng, draws, r=level.r)
+            sd, values[names.corr] = (sd, corr) if W is None else congruent(W, sd, corr)
+        values[names.sigma] = sd[:, 0] if level.r == 1 else sd
     ratios = []
     for parameter, prior in zip(design.residual.parameters, priors.residual, strict=True):
         if parameter.name == "rho":

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.anchors import Anchor, anchor, as_written, spread_of
 from bayeslmm.defaults import (
     coefficient_defaults,
-    effect_deviation,
+    effect_deviations,
     residual_default,
     residual_deviation,
-    spread_of,
     total_deviation,
 )
 from bayeslmm.deviations import IndependentSDs, VarianceShares, mean_square, sd_names, tied_mean_square
@@ -59,6 +59,11 @@ class Priors:
         A prior on the total SD and its split, in the place of `sigma` and `sd`.
     reasons : tuple of PriorRow
         The rows of `table`.
+    beta_anchor : Anchor or None
+        Where the priors of `beta` are stated: the prior of coefficient j is that of entry j of W^-1 beta. None as
+        they are written.
+    effect_anchors : tuple of (Anchor or None)
+        The same per level: `sd` and `corr` are priors of the SDs and correlations of W^-1 u.
     """
 
     beta: tuple[Prior, ...]
@@ -68,6 +73,18 @@ class Priors:
     residual: tuple[Prior, ...] = ()
     shares: VarianceShares | None = None
     reasons: tuple[PriorRow, ...] = ()
+    beta_anchor: Anchor | None = field(default=None, repr=False, compare=False)
+    effect_anchors: tuple[Anchor | None, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def beta_map(self) -> np.ndarray:
+        """W (p, p): beta = W times the coefficients whose priors are stated."""
+        return np.eye(len(self.beta)) if self.beta_anchor is None else self.beta_anchor.W
+
+    @property
+    def effect_maps(self) -> tuple[np.ndarray | None, ...]:
+        """Per level W (r, r), with u = W times the effects whose priors are stated; None where they are the same."""
+        return tuple(None if one is None else one.W for one in self.effect_anchors) or (None,) * len(self.corr)
 
     @cached_property
     def sds(self) -> IndependentSDs | VarianceShares:
@@ -126,10 +143,15 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     -------
     Priors
         Defaults are weakly informative and scaled by the data: ``Normal(0, 2.5 sd(y) / sd(x))`` for a
-        coefficient, ``Normal(mean(y), ...)`` for the intercept, as wide as 2.5 sd(y) at the mean of the
-        predictors, ``HalfStudentT(3, sd(y))`` for standard deviations, divided by sd(x) for a slope's,
+        coefficient, ``Normal(mean(y), 2.5 sd(y))`` for the intercept at the mean of the predictors,
+        ``HalfStudentT(3, sd(y))`` for standard deviations, divided by sd(x) for a slope's,
         ``LKJ(2)`` for correlations, ``Uniform`` on rho, ``LogNormal(0, 1)`` on ratios of SDs. They are rounded to
-        three digits, so that the prior printed is the prior used.
+        three digits, so that the prior printed is the prior used. Like the intercept, effects of groups are stated at
+        the mean of their predictors, and interactions and powers for what they add (`anchors`), so that nothing
+        depends on where a column has its zero. A prior that is given is one of the parameter as it is written; where
+        it is for a parameter that a default would state elsewhere, all priors of these coefficients, or of this
+        level, are stated as written, defaults wide enough for the same. So it is where the effects of a group are
+        independent, (x || g): independent is what they are where x is 0.
 
     Raises
     ------
@@ -160,30 +182,66 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
         rows.append(PriorRow(parameter=parameter, prior=prior, source="given" if key else "default", reason=reason))
         return prior
 
+    full = anchor(np.asarray(design.X), design.terms)
+    plain = full.plain or any(full.moved(j) and f"beta[{name}]" in wanted for j, name in enumerate(design.coef))
+    stated = as_written(np.asarray(design.X)) if plain else full
     beta = tuple(
         settle(f"beta[{name}]", *default)
-        for name, default in zip(design.coef, coefficient_defaults(design, sd_y), strict=True)
+        for name, default in zip(
+            design.coef, coefficient_defaults(design.coef, stated, full, design.y, sd_y), strict=True
+        )
     )
     shares = _settle_shares(design, wanted, settle) if {"sigma_total", "shares"} & set(wanted) else None
     sigma = None if shares else settle("sigma", *residual_deviation(design.residual, sd_y))
-    sd, corr = [], []
-    for level in design.levels:
+    sd, corr, anchors = [], [], []
+    for k, level in enumerate(design.levels):
         labels = {} if shares else sd_names(level)
-        sd.append(tuple(settle(label, *effect_deviation(level, k, sd_y)) for k, label in enumerate(labels.values())))
+        at, whole, names = _level_anchors(design, k, wanted, as_given=shares is not None)
+        anchors.append(None if at.plain else at)
+        defaults = effect_deviations(level, at, whole, names, sd_y) if labels else []
+        sd.append(tuple(settle(label, *default) for label, default in zip(labels.values(), defaults, strict=True)))
         corr.append(
             settle(
                 f"corr_{level.name}",
                 Prior("LKJ", eta=2),
-                f"correlations of {', '.join(level.effects)} between the groups of {level.label}: "
-                "mild preference for small ones",
+                f"correlations of {', '.join(level.effects)} between the groups of {level.label}"
+                f"{'' if at.plain else ', where their SDs are stated'}: mild preference for small ones",
             )
             if level.correlated
             else None
         )
     residual = tuple(settle(one.label, *residual_default(one)) for one in design.residual.parameters)
     return Priors(
-        beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), residual=residual, shares=shares, reasons=tuple(rows)
-    )
+        beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), residual=residual, shares=shares, reasons=tuple(rows),
+        beta_anchor=None if plain else full, effect_anchors=tuple(anchors),
+    )  # fmt: skip
+
+
+def _level_anchors(
+    design: Any, k: int, wanted: Mapping[str, Any], as_given: bool
+) -> tuple[Anchor, Anchor, tuple[str, ...]]:
+    """Where the priors of level k are stated; where they would be, were it not tied to zero; the latter's columns.
+
+    Effects of one grouping that are independent of each other, of one level or several, are tied to where their
+    columns are zero: there their default is carried.
+    """
+    level = design.levels[k]
+    names, columns, terms = list(level.effects), [*level.columns.T], list(design.level_terms(k))
+    for i, other in enumerate(design.levels):
+        if other is level or other.label != level.label or (level.correlated and level.r > 1):
+            continue
+        for j, effect in enumerate(other.effects):
+            if effect not in names:
+                names.append(effect)
+                columns.append(other.columns[:, j])
+                terms.append((design.level_terms(i)[j][0] + 1000 * (i + 1), design.level_terms(i)[j][1]))
+    whole = anchor(np.column_stack(columns), terms)
+    own = as_written(level.columns)
+    given = [name in wanted for name in sd_names(level).values()]
+    tied = any(there and whole.moved(j) for j, there in enumerate(given)) or f"corr_{level.name}" in wanted
+    if not level.correlated or as_given or tied or level.known:
+        return own, whole, tuple(names)
+    return (own if whole.plain else whole), whole, tuple(names)
 
 
 def _settle_shares(design: Any, wanted: Mapping[str, Any], settle: Callable[..., Prior]) -> VarianceShares:

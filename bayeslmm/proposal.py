@@ -92,6 +92,53 @@ class Proposal:
         return replace(self, loc=loc, scale=scale, skew=skew, mean=mean, root=root)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """A mixture of proposals, one per mode of the posterior.
+
+    Attributes
+    ----------
+    parts : tuple of Proposal
+    shares : (c,) array
+        How much of the mass each has.
+    """
+
+    parts: tuple[Proposal, ...]
+    shares: np.ndarray
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """N draws, (n, k), in random order."""
+        if len(self.parts) == 1:
+            return self.parts[0].draw(rng, n)
+        which = rng.choice(len(self.parts), size=n, p=self.shares)
+        x = np.empty((n, self.parts[0].mean.size))
+        for c, part in enumerate(self.parts):
+            x[which == c] = part.draw(rng, int((which == c).sum()))
+        return x
+
+    def logpdf(self, x: np.ndarray) -> np.ndarray:
+        """Log density (n,) up to a constant."""
+        return np.logaddexp.reduce(self._terms(x), axis=0)
+
+    def _terms(self, x: np.ndarray) -> np.ndarray:
+        """Log densities (c, n) of the parts at x, with their shares."""
+        return np.stack([np.log(w) + part.logpdf(x) for w, part in zip(self.shares, self.parts, strict=True)])
+
+    def matched(self, x: np.ndarray, weights: np.ndarray) -> Mixture:
+        """The mixture whose parts have the moments of the draws that are theirs: a step of EM with weighted draws."""
+        if len(self.parts) == 1:
+            return replace(self, parts=(self.parts[0].matched(x, weights),))
+        terms = self._terms(x)
+        theirs = np.exp(terms - np.logaddexp.reduce(terms, axis=0)) * weights
+        mass = theirs.sum(axis=1) / weights.sum()
+        parts = tuple(
+            part.matched(x, own) if own.sum() ** 2 > 5 * (own @ own) else part
+            for part, own in zip(self.parts, theirs, strict=True)
+        )
+        shares = np.maximum(mass, 0.01)  # a mode is not given up on few draws
+        return Mixture(parts=parts, shares=shares / shares.sum())
+
+
 def proposal_at(centre: np.ndarray, cov: np.ndarray, lower: np.ndarray) -> Proposal:
     """A first proposal without skew: centre (k,), covariance (k, k) of the normal that it resembles, bounds (k,)."""
     sd = np.sqrt(np.diag(cov))

@@ -158,14 +158,14 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
                 f"The collapsed sampler's proposal does not fit this posterior (Pareto k {states.pareto_k:.2f}, "
                 f"acceptance {100 * acceptance:.0f} %)."
             )
-        sigma, sds, chols = posterior.coordinates.natural(states.phi)
+        sigma, sds, corrs = posterior.coordinates.natural(states.phi)
         values: dict[str, np.ndarray] = {"beta": states.beta, "sigma": sigma}
-        for level, sd, L in zip(lmm.design.levels, sds, chols, strict=True):
+        for level, sd, corr in zip(lmm.design.levels, sds, corrs, strict=True):
             names = level_names(level)
             if not level.known:
                 values[names.sigma] = sd[:, 0] if level.r == 1 else sd
             if level.correlated:
-                values[names.corr] = L @ np.swapaxes(L, -1, -2)
+                values[names.corr] = corr
         psi = posterior.coordinates.psi(states.phi)
         values |= _residual_values(lmm.design, psi)
         values |= _random_effects(posterior, states.lams, states.beta, sigma, psi, effect_seed, chains, bar, states.b)
@@ -181,7 +181,13 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
         stats,
         residuals,
     )
-    tree.attrs |= {"pareto_k": states.pareto_k, "acceptance_rate": acceptance}
+    tree.attrs |= {"pareto_k": states.pareto_k, "acceptance_rate": acceptance, "modes": len(states.modes)}
+    if len(states.modes) > 1:
+        shares = ", ".join(f"{100 * share:.0f} %" for share in states.modes)
+        tree.attrs["modes_note"] = (
+            f"The posterior of the variance parameters has {len(states.modes)} modes, with about {shares} of its mass: "
+            "a mean may lie where hardly any of it is. Look at its densities."
+        )
     return tree, trouble
 
 
@@ -298,11 +304,12 @@ def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.
     flat = {name: x.reshape(chains * draws, *x.shape[2:]) for name, x in kept.items()}
     sigma = flat["sigma"]
     parts = [np.zeros((chains * draws, 0))]
-    for level, M in zip(lmm.design.levels, lmm.statistics.maps, strict=True):
-        names = level_names(level)
-        sd = (sigma if level.known else flat[names.sigma]).reshape(chains * draws, level.r)
-        L = flat[f"{names.corr}_factor"] if level.correlated else np.eye(level.r)
-        parts.append((M @ (sd[:, :, None] * L / sigma[:, None, None])).reshape(chains * draws, -1))
+    for level, M, W in zip(lmm.design.levels, lmm.statistics.maps, lmm.priors.effect_maps, strict=True):
+        names, where = level_names(level), "" if W is None else "_at_mean"
+        sd = (sigma if level.known else flat[f"{names.sigma}{where}"]).reshape(chains * draws, level.r)
+        L = flat[f"{names.corr}{where}_factor"] if level.correlated else np.eye(level.r)
+        to_kernel = M if W is None else M @ W
+        parts.append((to_kernel @ (sd[:, :, None] * L / sigma[:, None, None])).reshape(chains * draws, -1))
     columns = [flat[name].reshape(chains * draws, -1) for name in ("rho", "sigma_ratio") if name in flat]
     psi = np.concatenate([np.zeros((chains * draws, 0)), *columns], axis=1)
     effects = _random_effects(

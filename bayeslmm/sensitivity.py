@@ -17,7 +17,7 @@ from bayeslmm.collapsed import LOG_2PI, collapsed_posterior
 from bayeslmm.draws import check_tree, parameter_draws
 from bayeslmm.errors import DataError
 from bayeslmm.factor import evaluate_many
-from bayeslmm.parameters import coords, dims, level_names
+from bayeslmm.parameters import congruent, coords, dims, level_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +145,8 @@ def log_prior(lmm: LMM, values: Values) -> Values:
     Correlations have that of their matrix under LKJ; with shares there are sigma_total and shares in the place of SDs.
     """
     priors, design = lmm.priors, lmm.design
-    out = {"beta": _each(priors.beta, values["beta"])}
+    stated = values["beta"] if priors.beta_anchor is None else values["beta"] @ priors.beta_anchor.inverse.T
+    out = {"beta": _each(priors.beta, stated)}
     if priors.shares is not None:
         names = ["sigma", *(level_names(level).sigma for level in design.levels if not level.known)]
         total, shares = priors.shares.split(np.column_stack([values[name] for name in names]))
@@ -154,12 +155,19 @@ def log_prior(lmm: LMM, values: Values) -> Values:
     else:
         assert priors.sigma is not None  # no shares
         out["sigma"] = priors.sigma.logpdf(values["sigma"])
-    for level, sd, corr in zip(design.levels, priors.sd, priors.corr, strict=True):
+    for level, sd, corr, W in zip(design.levels, priors.sd, priors.corr, priors.effect_maps, strict=True):
         own = level_names(level)
+        stated = values
+        if W is not None:
+            stated = dict(
+                zip(
+                    (own.sigma, own.corr), congruent(np.linalg.inv(W), values[own.sigma], values[own.corr]), strict=True
+                )
+            )
         if sd:
-            out[own.sigma] = _each(sd, values[own.sigma])
+            out[own.sigma] = _each(sd, stated[own.sigma])
         if corr is not None:
-            out[own.corr] = corr.logpdf(values[own.corr])
+            out[own.corr] = corr.logpdf(stated[own.corr])
     psi = list(priors.residual)
     if design.residual.has_rho:
         out["rho"] = psi.pop(0).logpdf(values["rho"])

@@ -111,12 +111,36 @@ def hints(design: Design) -> list[str]:
                     f"{name} is constant within every group of {level.label}, so no group can show a slope "
                     f"of its own. Is it meant to vary by {level.label}?"
                 )
+    found += _tied_to_zero(design)
     for k, b in enumerate(design.levels):
         for a in design.levels[:k]:
             said = _forgotten_nesting(a, b, design)
             if said:
                 found.append(said)
     return list(dict.fromkeys([*found, *residual_hints(design)]))
+
+
+def _tied_to_zero(design: Design) -> list[str]:
+    """Intercepts and slopes of one grouping that are independent of each other at a point outside the data.
+
+    Independence is not kept when a column is shifted: (x || g) and (I(x - 2000) || g) are different models.
+    """
+    found = []
+    for a in design.levels:
+        if a.correlated or not any(np.ptp(column) == 0 for column in a.columns.T):
+            continue
+        for b in design.levels:
+            if b.label != a.label or b.correlated or (b is not a and b.r > 1 and a.r > 1):
+                continue
+            for name, x in zip(b.effects, b.columns.T, strict=True):
+                if np.ptp(x) > 0 and not x.min() <= 0 <= x.max():
+                    found.append(
+                        f"The intercepts of {a.label} and its slopes on {name} are independent where {name} is 0, "
+                        f"and {name} runs from {x.min():.6g} to {x.max():.6g}: the model says that groups that differ "
+                        f"in slope are alike at a point outside the data. Write (1 + {name} | {a.label}) to have the "
+                        f"correlation estimated, or subtract a value within the range from {name}."
+                    )
+    return list(dict.fromkeys(found))
 
 
 def _splits_groups(level: LevelDesign) -> bool:

@@ -18,13 +18,11 @@ import numpy as np
 
 from bayeslmm.criterion import EDGE
 from bayeslmm.factor import factorise_statistics
-from bayeslmm.parameters import Coordinates, corr_cholesky
+from bayeslmm.parameters import FLAT, Coordinates, corr_cholesky, partial_correlations
 from bayeslmm.statistics import Statistics
 
 if TYPE_CHECKING:
     from bayeslmm.likelihood import LikelihoodFit
-
-FLAT = 8.0  # arctanh(correlation) from here on stands for a correlation of one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ class Surface:
             out[sd] = fit.sigma * size
             if level.correlated:
                 rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
-                out[corr] = _partial_correlations(np.linalg.qr(rows.T, mode="r").T)
+                out[corr] = partial_correlations(np.linalg.qr(rows.T, mode="r").T)
         with np.errstate(divide="ignore"):  # at the end of its range
             out[self.coordinates.residual] = np.clip(self.stats.design.residual.free(fit.psi), -EDGE, EDGE)
         return out
@@ -208,16 +206,3 @@ class Surface:
                 if self.value_and_gradient(trial, beta)[0] < value - 1e-8:
                     return trial
         return None
-
-
-def _partial_correlations(L: np.ndarray) -> np.ndarray:
-    """Inverse of `corr_cholesky`, kept away from infinity; signs of L's columns don't matter."""
-    L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
-    out = []
-    for i in range(1, L.shape[0]):
-        left = 1.0
-        for j in range(i):
-            c = L[i, j] / np.sqrt(left) if left > 1e-14 else 0.0
-            out.append(float(np.clip(np.arctanh(np.clip(c, -1 + 1e-15, 1 - 1e-15)), -FLAT, FLAT)))
-            left = max(left - L[i, j] ** 2, 0.0)
-    return np.array(out)

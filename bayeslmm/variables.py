@@ -18,41 +18,69 @@ from bayeslmm.priors import Prior, Priors
 
 @dataclass(frozen=True, kw_only=True)
 class Variables:
-    """Symbolic parameters of one model: beta (p,), sigma, per level SDs (r,) and the correlation's factor (r, r).
+    """Symbolic parameters of one model: beta (p,), sigma, and per level the factor of its effects' covariance.
 
-    psi are R's parameters, scalars in the order of ``design.residual.parameters``.
+    Attributes
+    ----------
+    stated : per level (r, r)
+        diag(SD) L of the effects for which priors are stated.
+    maps : per level W (r, r) or None
+        u = W times these effects (`anchors`).
+    psi : R's parameters, scalars in the order of ``design.residual.parameters``.
     """
 
     beta: Any
     sigma: Any
-    sds: tuple[Any, ...]
-    corr_factors: tuple[Any, ...]
+    stated: tuple[Any, ...]
+    maps: tuple[np.ndarray | None, ...]
     psi: tuple[Any, ...] = ()
 
     def relative_factors(self) -> list:
-        """lambda_k = diag(SD / sigma) L_corr per level."""
-        return [sd[:, None] * L / self.sigma for sd, L in zip(self.sds, self.corr_factors, strict=True)]
+        """lambda_k, the covariance of u_k being sigma^2 lambda lambda'."""
+        return [factor / self.sigma for factor in self.scale_factors()]
 
     def scale_factors(self) -> list:
-        """Sigma lambda_k = diag(SD) L_corr per level."""
-        return [sd[:, None] * L for sd, L in zip(self.sds, self.corr_factors, strict=True)]
+        """Sigma lambda_k: W diag(SD) L."""
+        return [F if W is None else pt.as_tensor_variable(W) @ F for F, W in zip(self.stated, self.maps, strict=True)]
 
 
 def declare_parameters(design: Design, priors: Priors) -> Variables:
-    """Create the parameters' random variables in the current PyMC model."""
-    beta = _vector("beta", design.coef, priors.beta, "coef")
+    """Create the parameters' random variables in the current PyMC model.
+
+    Where priors are stated elsewhere than at zero, the free variables are there ("beta_at_mean", "sigma_u2_at_mean"),
+    which is also where a sampler moves best, and the parameters as written are functions of them.
+    """
+    beta = _coefficients(design, priors)
     sigma, sds = _shared(design, priors.shares) if priors.shares else _independent(design, priors)
     factors = []
-    for level, corr in zip(design.levels, priors.corr, strict=True):
+    for level, sd, corr, W in zip(design.levels, sds, priors.corr, priors.effect_maps, strict=True):
         names = level_names(level)
         if corr is None:
-            factors.append(pt.eye(level.r))
+            factors.append(sd[:, None] * pt.eye(level.r))
+            continue
+        eta = np.float64(corr.params["eta"])
+        L = pm.LKJCorr(f"{names.corr}_factor" if W is None else f"{names.corr}_at_mean_factor", n=level.r, eta=eta)
+        F = sd[:, None] * L
+        factors.append(F)
+        if W is None:
+            corr_matrix = L @ L.T
         else:
-            L = pm.LKJCorr(f"{names.corr}_factor", n=level.r, eta=np.float64(corr.params["eta"]))
-            pm.Deterministic(names.corr, L @ L.T, dims=(names.effect, names.effect_bis))
-            factors.append(L)
+            whole = pt.as_tensor_variable(W) @ F
+            own = pt.sqrt((whole**2).sum(axis=1))
+            pm.Deterministic(names.sigma, own, dims=names.effect)
+            unit = whole / own[:, None]
+            corr_matrix = unit @ unit.T
+        pm.Deterministic(names.corr, corr_matrix, dims=(names.effect, names.effect_bis))
     psi = _residual(design, priors)
-    return Variables(beta=beta, sigma=sigma, sds=tuple(sds), corr_factors=tuple(factors), psi=psi)
+    return Variables(beta=beta, sigma=sigma, stated=tuple(factors), maps=priors.effect_maps, psi=psi)
+
+
+def _coefficients(design: Design, priors: Priors) -> Any:
+    """Beta (p,), as written."""
+    if priors.beta_anchor is None:
+        return _vector("beta", design.coef, priors.beta, "coef")
+    stated = _vector("beta_at_mean", design.coef, priors.beta, "coef")
+    return pm.Deterministic("beta", (pt.as_tensor_variable(priors.beta_map) * stated).sum(axis=1), dims="coef")
 
 
 def _residual(design: Design, priors: Priors) -> tuple[Any, ...]:
@@ -70,14 +98,15 @@ def _independent(design: Design, priors: Priors) -> tuple[Any, list]:
     """Sigma and the SDs (r,) of every level, each with its own prior."""
     assert priors.sigma is not None  # no shares
     sigma, sds = _variable("sigma", priors.sigma), []
-    for level, own in zip(design.levels, priors.sd, strict=True):
+    for level, own, W in zip(design.levels, priors.sd, priors.effect_maps, strict=True):
         names = level_names(level)
         if level.known:
             sds.append(sigma[None])
         elif level.r == 1:
             sds.append(_variable(names.sigma, own[0])[None])
         else:
-            sds.append(_vector(names.sigma, level.effects, own, names.effect))
+            name = names.sigma if W is None else f"{names.sigma}_at_mean"
+            sds.append(_vector(name, level.effects, own, names.effect))
     return sigma, sds
 
 

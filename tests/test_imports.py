@@ -18,7 +18,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 ORDER = [
     *("errors", "arguments", "progress", "threads", "descent", "tokens", "calls", "grammar", "formula"),
     *("tomltext", "known", "levels", "hierarchy"),
-    *("distributions", "prior", "defaults", "deviations", "priors", "schema", "modelfile"),
+    *("distributions", "prior", "anchors", "defaults", "deviations", "priors", "schema", "modelfile"),
     *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "rows", "design"),
     *("parameters", "basis", "plan", "blocks", "statistics"),
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
