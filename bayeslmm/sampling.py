@@ -169,6 +169,7 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
         psi = posterior.coordinates.psi(states.phi)
         values |= _residual_values(lmm.design, psi)
         values |= _random_effects(posterior, states.lams, states.beta, sigma, psi, effect_seed, chains, bar, states.b)
+    _require_finite(values)
     stats = {
         "accepted": states.accepted,
         "lp": states.lp.reshape(chains, draws),
@@ -188,6 +189,17 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
             "a mean may lie where hardly any of it is. Look at its densities."
         )
     return tree, trouble
+
+
+def _require_finite(values: dict[str, np.ndarray]) -> None:
+    """Refuse draws that are no numbers: where sigma goes to zero beside the effects, their covariance is lost."""
+    lost = [name for name, x in values.items() if not np.isfinite(x).all()]
+    if lost:
+        raise SamplingError(
+            f"The draws of {', '.join(lost)} are not finite: sigma is as small as {values['sigma'].min():.2g}, too "
+            "small beside the random effects to compute them. The model probably fits every row exactly: take effects "
+            "out, or give sigma a prior that keeps it away from zero."
+        )
 
 
 def _residual_values(design: Design, psi: np.ndarray) -> dict[str, np.ndarray]:
