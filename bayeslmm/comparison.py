@@ -17,7 +17,6 @@ from bayeslmm.draws import (
     check_tree,
     check_variant,
     density_of,
-    divergences,
     effect_labels,
     parameter_draws,
     sd_labels,
@@ -25,7 +24,8 @@ from bayeslmm.draws import (
     summary,
 )
 from bayeslmm.errors import DescriptionError
-from bayeslmm.words import ESS_LIMIT, RHAT_LIMIT, decimals, findings, fixed, paragraphs
+from bayeslmm.trust import Judgement, divergent, judge
+from bayeslmm.words import decimals, findings, fixed, paragraphs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -213,10 +213,15 @@ class Comparison:
         return pd.concat(rows)
 
     @cached_property
-    def diagnostics(self) -> pd.DataFrame:
-        """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, and `trusted`.
+    def judgements(self) -> dict[str, Judgement]:
+        """Per variant what speaks against it, see `bayeslmm.trust.judge`."""
+        return {name: judge(tree) for name, tree in self.posteriors.items()}
 
-        A variant is trusted when no R-hat passes 1.01 and no ESS is below 400.
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame:
+        """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, `trusted` and `doubts`.
+
+        The last two are those of `judgements`.
         """
         rows = {}
         for name, tree in self.posteriors.items():
@@ -224,17 +229,17 @@ class Comparison:
             ess, rhat = part["ess"], part["rhat"]
             # an undefined R-hat or ESS must not pass for a good one
             worst_ess = float(ess.min()) if ess.notna().all() else np.nan
-            worst_rhat = float(rhat.max()) if rhat.notna().all() else np.nan
             rows[name] = {
                 "sampler": str(tree.attrs.get("sampler", "")),
                 "chains": draws.sizes["chain"],
                 "draws": draws.sizes["draw"],
                 "seconds": seconds_of(tree),
-                "divergences": np.nan if (at := divergences(tree)) is None else int(at.sum()),
+                "divergences": np.nan if (at := divergent(tree)) is None else int(at.sum()),
                 "min_ess": worst_ess,
                 "min_ess_per_second": worst_ess / seconds_of(tree),
-                "max_rhat": worst_rhat,
-                "trusted": bool(worst_rhat <= RHAT_LIMIT and worst_ess >= ESS_LIMIT),
+                "max_rhat": float(rhat.max()) if rhat.notna().all() else np.nan,
+                "trusted": self.judgements[name].trusted,
+                "doubts": self.judgements[name].text,
             }
         return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -70,13 +70,6 @@ def density_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return grid, density
 
 
-def divergences(tree: xr.DataTree) -> np.ndarray | None:
-    """Which draws diverged (chain, draw), or None for a sampler that has no such thing."""
-    if "sample_stats" not in tree.children or "diverging" not in tree["sample_stats"].data_vars:
-        return None
-    return _ordered(tree["sample_stats"].to_dataset()["diverging"]).values.astype(bool)
-
-
 def _ordered(variable: xr.DataArray) -> xr.DataArray:
     return variable.transpose("chain", "draw", ...)
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.draws import density_of, divergences, sd_labels
+from bayeslmm.draws import density_of, sd_labels
 from bayeslmm.errors import DescriptionError
 from bayeslmm.parameters import level_names, sigma_label
+from bayeslmm.trust import ESS_LIMIT, divergent
 from bayeslmm.words import funnel_neck
 
 if TYPE_CHECKING:
@@ -315,7 +316,7 @@ def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
         ess = comparison.table.loc[names, (variant, "ess")].to_numpy()
         place = at + (k - (len(comparison.variants) - 1) / 2) * wide
         a.barh(place, np.nan_to_num(ess), height=wide * 0.9, color=COLOURS[variant], label=variant)
-    a.axvline(400, color="#000000", lw=1, ls=(0, (4, 2)))
+    a.axvline(ESS_LIMIT, color="#000000", lw=1, ls=(0, (4, 2)))
     a.set_yticks(at, [_short(name, 36) for name in names])
     a.set_ylim(len(names) - 0.4, -0.6)
     a.tick_params(axis="y", length=0)
@@ -347,7 +348,7 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     u = tree["posterior"].to_dataset()[level_names(level).u].transpose("chain", "draw", ...).values
     u = u.reshape(-1, level.m, level.r)[:, group, effect]
     sd = np.log(np.maximum(comparison.values(variant, labels[effect]), np.finfo(float).tiny))
-    at = divergences(tree)
+    at = divergent(tree)
     bad = np.zeros(sd.size, dtype=bool) if at is None else at.ravel()
     figure, (a,) = _axes(None if ax is None else [ax], [""], 3.4)
     dots: dict[str, Any] = {"ms": 3.5, "alpha": 0.4, "mew": 0, "rasterized": True}

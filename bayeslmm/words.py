@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.draws import divergences
 from bayeslmm.parameters import corr_label, sigma_label
+from bayeslmm.trust import divergent
 
 if TYPE_CHECKING:
     from bayeslmm.comparison import Comparison
     from bayeslmm.design import LevelDesign
 
-RHAT_LIMIT = 1.01
-ESS_LIMIT = 400
 FEW_GROUPS = 5
 MOVED = 0.2  # posterior SDs
 SKEWED = 0.5  # standardised third moment
@@ -126,25 +124,9 @@ def paragraphs(found: tuple[Finding, ...]) -> str:
 
 
 def _trust(c: Comparison) -> Iterator[str]:
-    d = c.diagnostics
-    bad = [v for v in c.variants if not d.loc[v, "trusted"]]
+    bad = [v for v in c.variants if not c.judgements[v].trusted]
     for variant in bad:
-        reasons = []
-        part = c.table[variant]
-        if part["rhat"].isna().any():
-            reasons.append("R-hat cannot be computed (it takes two chains that move)")
-        elif d.loc[variant, "max_rhat"] > RHAT_LIMIT:
-            worst = part["rhat"].idxmax()
-            reasons.append(f"R-hat reaches {fixed(part['rhat'].max(), 3)} ({worst}), {RHAT_LIMIT} being the limit")
-        if part["ess"].isna().any():
-            reasons.append("the effective sample size cannot be computed")
-        elif d.loc[variant, "min_ess"] < ESS_LIMIT:
-            worst = part["ess"].idxmin()
-            reasons.append(
-                f"the smallest effective sample size is {fixed(part['ess'].min(), 0)} ({worst}), "
-                f"{ESS_LIMIT} being wanted"
-            )
-        yield f"The {variant} posterior cannot be trusted yet: {'; '.join(reasons)}."
+        yield f"The {variant} posterior cannot be trusted yet: {c.judgements[variant].text}."
     if bad and len(bad) < len(c.variants):
         yield f"The {c.best} posterior can, and is the one quoted below."
     elif bad:
@@ -153,7 +135,7 @@ def _trust(c: Comparison) -> Iterator[str]:
 
 def _divergences(c: Comparison) -> Iterator[str]:
     for variant in c.variants:
-        at = divergences(c.posteriors[variant])
+        at = divergent(c.posteriors[variant])
         if at is None or not at.any():
             continue
         times = "1 draw" if at.sum() == 1 else f"{at.sum()} draws"
@@ -183,7 +165,7 @@ def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] |
 
     None unless it is clear: five divergences or more, half an SD or more, and 2.5 standard errors or more.
     """
-    at = divergences(c.posteriors[variant])
+    at = divergent(c.posteriors[variant])
     if at is None or at.sum() < 5 or at.all():
         return None
     shifts = []
