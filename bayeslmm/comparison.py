@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.agreement import Agreement, agreement
 from bayeslmm.arguments import check_flag, check_model
 from bayeslmm.draws import (
     VARIANTS,
@@ -25,7 +26,7 @@ from bayeslmm.draws import (
 )
 from bayeslmm.errors import DescriptionError
 from bayeslmm.trust import Judgement, divergent, judge
-from bayeslmm.words import decimals, findings, fixed, paragraphs
+from bayeslmm.words import decimals, findings, fixed, listed, paragraphs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -213,15 +214,34 @@ class Comparison:
         return pd.concat(rows)
 
     @cached_property
+    def agreement(self) -> Agreement | None:
+        """The joint's draws of the parameters held against the marginal's; None where one of them is missing."""
+        if len(self.variants) < 2:
+            return None
+        names = list(self.ml.estimates().index)
+        return agreement(*(self.draws[name].sel(parameter=names) for name in self.variants))
+
+    @cached_property
     def judgements(self) -> dict[str, Judgement]:
-        """Per variant what speaks against it, see `bayeslmm.trust.judge`."""
-        return {name: judge(tree) for name, tree in self.posteriors.items()}
+        """Per variant what speaks against it: see `bayeslmm.trust.judge`, and where the two variants disagree.
+
+        A marginal that passes by itself is the measure of the joint: there is nothing in it that NUTS could miss where
+        random effects are tied to their SDs.
+        """
+        found = {name: judge(tree) for name, tree in self.posteriors.items()}
+        if self.agreement is None or self.agreement.agree or not found["marginal"].trusted:
+            return found
+        missed = self.agreement.missed(lambda name, x: fixed(x, self.places(name)))
+        held = f"held against the marginal posterior, {listed(missed)}"
+        found["joint"] = replace(found["joint"], doubts=(*found["joint"].doubts, held))
+        return found
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
         """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, `trusted` and `doubts`.
 
-        The last two are those of `judgements`.
+        The last two are those of `judgements`. Seconds are in all, and apart for compiling and for sampling; the effective
+        draws per second are given for both.
         """
         rows = {}
         for name, tree in self.posteriors.items():
@@ -229,14 +249,18 @@ class Comparison:
             ess, rhat = part["ess"], part["rhat"]
             # an undefined R-hat or ESS must not pass for a good one
             worst_ess = float(ess.min()) if ess.notna().all() else np.nan
+            sampling = seconds_of(tree, "seconds_sampling")
             rows[name] = {
                 "sampler": str(tree.attrs.get("sampler", "")),
                 "chains": draws.sizes["chain"],
                 "draws": draws.sizes["draw"],
                 "seconds": seconds_of(tree),
+                "seconds_compiling": seconds_of(tree, "seconds_compiling"),
+                "seconds_sampling": sampling,
                 "divergences": np.nan if (at := divergent(tree)) is None else int(at.sum()),
                 "min_ess": worst_ess,
                 "min_ess_per_second": worst_ess / seconds_of(tree),
+                "min_ess_per_second_sampling": worst_ess / sampling,
                 "max_rhat": float(rhat.max()) if rhat.notna().all() else np.nan,
                 "trusted": self.judgements[name].trusted,
                 "doubts": self.judgements[name].text,
@@ -291,7 +315,7 @@ class Comparison:
 
     def places(self, parameter: str) -> int:
         """Return how many decimals the values of a parameter deserve: two digits of its posterior SD."""
-        return decimals(float(self.table.loc[parameter, (self.best, "sd")]))
+        return decimals(float(self.table.loc[parameter, (self.variants[-1], "sd")]))
 
     def plot(self) -> Figure:
         """Draw the estimates and intervals of every parameter, and the density of every SD with its prior."""

@@ -79,9 +79,9 @@ def _flat(variable: xr.DataArray) -> np.ndarray:
     return values.reshape(*values.shape[:2], -1)
 
 
-def seconds_of(tree: xr.DataTree) -> float:
-    """Seconds that the run took, compilation included; NaN where the tree does not say."""
-    return float(tree.attrs.get("seconds", np.nan))
+def seconds_of(tree: xr.DataTree, what: str = "seconds") -> float:
+    """Seconds that the run took in all, or compiling or sampling; NaN where the tree does not say."""
+    return float(tree.attrs.get(what, np.nan))
 
 
 def summary(draws: xr.DataArray, seconds: float) -> tuple[pd.DataFrame, pd.Series]:

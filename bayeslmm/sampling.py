@@ -288,7 +288,9 @@ def _nuts(
     trace = run(target_accept)
     bad = divergent(trace)
     if bad is not None and target_accept < CAREFUL and chains * draws >= FEWEST and bad.sum() > DIVERGENT * bad.size:
-        note = f"{bad.sum()} of {bad.size} draws diverged at target_accept={target_accept}: NUTS ran again at {CAREFUL}."
+        note = (
+            f"{bad.sum()} of {bad.size} draws diverged at target_accept={target_accept}: NUTS ran again at {CAREFUL}."
+        )
         trace = run(CAREFUL)
     posterior = trace["posterior"]
     raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}

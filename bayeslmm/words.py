@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.parameters import corr_label, sigma_label
-from bayeslmm.trust import divergent
+from bayeslmm.trust import divergent, judge
 
 if TYPE_CHECKING:
     from bayeslmm.comparison import Comparison
@@ -184,55 +184,55 @@ def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] |
 
 
 def _agreement(c: Comparison) -> Iterator[str]:
-    from scipy.stats import norm
-
-    if len(c.variants) < 2:
+    held = c.agreement
+    if held is None or held.size == 0:
         return
-    z = c.table[("difference", "mcse")].abs().dropna()
-    if z.empty:
-        return
-    K = len(z)
-    # of K independent standard normals: median of the largest, and what it passes once in a hundred
-    usual, rare = (float(norm.ppf((1 + q ** (1 / K)) / 2)) for q in (0.5, 0.99))
+    z, parameter, measure = held.largest
+    what = {"mean": "mean", "sd": "SD"}.get(measure, f"{measure} quantile")
     gap = (
-        f"at most {z.max():.1f} Monte Carlo errors ({z.idxmax()}, the largest of {K}); chance alone gives "
-        f"about "
-        f"{usual:.1f}, and more than {rare:.1f} once in a hundred times"
+        f"{z:.1f} Monte Carlo errors ({what} of {parameter}, the largest of {held.size} differences); chance alone "
+        f"gives about {held.chance(0.5):.1f}, and more than {held.chance(0.999):.1f} once in a thousand times"
     )
-    both = bool(c.diagnostics["trusted"].all())
-    if both and z.max() < rare:
+    alone = {name: judge(tree).trusted for name, tree in c.posteriors.items()}
+    if all(alone.values()) and held.agree:
         yield (
-            f"Joint and marginal agree: their means differ by {gap}. "
+            f"Joint and marginal agree: their means, SDs and 5 % and 95 % quantiles differ by at most {gap}. "
             "They are one posterior, with the random effects kept or integrated out."
         )
-    elif both:
+    elif all(alone.values()):
+        missed = held.missed(lambda name, x: _of(c, name, x))
         yield (
-            f"Joint and marginal do not agree: their means differ by {gap.removeprefix('at most ')}. They "
-            f"are one "
-            "posterior, so one of the samplers has missed a part of it: look for divergences, and run both "
-            "for longer."
+            f"Joint and marginal do not agree: they differ by {gap}. They are one posterior, and NUTS has lost "
+            f"a part of it: {listed(missed)}. The marginal is the one to quote."
         )
-    elif c.diagnostics["trusted"].any():
-        yield (
-            f"The means of joint and marginal differ by {gap}. "
-            "With one posterior not to be trusted, that settles little."
-        )
+    elif any(alone.values()):
+        yield f"Joint and marginal differ by {gap}. With one posterior not to be trusted, that settles little."
 
 
 def _efficiency(c: Comparison) -> Iterator[str]:
-    rate, trusted = c.diagnostics["min_ess_per_second"], c.diagnostics["trusted"]
-    if len(c.variants) < 2 or not trusted.all() or not np.isfinite(rate).all():
+    d = c.diagnostics
+    if len(c.variants) < 2 or not d["trusted"].all():
         return
+    said = [
+        _ratio(d[column], how)
+        for column, how in (("min_ess_per_second_sampling", "in sampling"), ("min_ess_per_second", "with compilation"))
+        if np.isfinite(d[column]).all() and d[column].min() > 0
+    ]
+    if said:
+        yield f"Per effective draw of the parameter that mixes worst, {', and '.join(said)}."
+    spent = d["seconds_compiling"]
+    if np.isfinite(spent).all():
+        times = listed(f"{number(x, 2)} s for the {name}" for name, x in spent.items())
+        yield f"Compiling took {times}; it is less where the result of an earlier run is on the disk."
+
+
+def _ratio(rate, how: str) -> str:
     fast, slow = rate.idxmax(), rate.idxmin()
-    ratio = rate.max() / rate.min()
-    how = (
-        f"{number(rate[fast], 2)} against {number(rate[slow], 2)} effective draws per second "
-        "of the parameter that mixes worst, compilation included"
-    )
+    ratio = rate[fast] / rate[slow]
+    numbers = f"({number(rate[fast], 2)} against {number(rate[slow], 2)} a second)"
     if ratio < 1.25:
-        yield f"Joint and marginal were about equally efficient: {how}."
-    else:
-        yield f"The {fast} model was {number(ratio, 2)} times as efficient as the {slow}: {how}."
+        return f"{how} joint and marginal were about equally efficient {numbers}"
+    return f"{how} the {fast} model was {number(ratio, 2)} times as efficient as the {slow} {numbers}"
 
 
 # Estimates

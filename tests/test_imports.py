@@ -24,7 +24,7 @@ ORDER = [
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
     *("criterion", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "scaling", "joint", "marginal"),
-    *("trust", "sampling"),
+    *("trust", "agreement", "sampling"),
     *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
     *("matrices", "henderson", "equations", "family", "equivalence", "lmm"),
     *("words", "tables", "comparison", "plots", "report"),
