@@ -1,4 +1,4 @@
-"""Whether two runs of one posterior agree: their means, SDs and tails, in Monte Carlo errors, and what one never saw."""
+"""Whether two runs of one posterior agree: means, SDs and tails in Monte Carlo errors, and what one never saw."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from bayeslmm.draws import (
     summary,
 )
 from bayeslmm.errors import DescriptionError
+from bayeslmm.marginals import Curve, sd_curves
 from bayeslmm.trust import Judgement, divergent, judge
 from bayeslmm.words import decimals, findings, fixed, listed, paragraphs
 
@@ -240,8 +241,8 @@ class Comparison:
     def diagnostics(self) -> pd.DataFrame:
         """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, `trusted` and `doubts`.
 
-        The last two are those of `judgements`. Seconds are in all, and apart for compiling and for sampling; the effective
-        draws per second are given for both.
+        The last two are those of `judgements`. Seconds are in all, and apart for compiling and for sampling; effective
+        draws per second likewise.
         """
         rows = {}
         for name, tree in self.posteriors.items():
@@ -274,23 +275,41 @@ class Comparison:
         return max(d.index, key=lambda v: (d.loc[v, "trusted"], np.nan_to_num(d.loc[v, "min_ess"], nan=-1.0)))
 
     @cached_property
-    def centres(self) -> pd.DataFrame:
-        """Each SD by five rules: ML, REML, and the mode, median and mean of the posterior (of `best`).
+    def curves(self) -> dict[str, Curve]:
+        """The posterior density of each SD: computed where that can be (see `marginals`), else smoothed from draws."""
+        exact = sd_curves(self.lmm)
+        out = {}
+        for name in sd_labels(self.lmm.design):
+            grid, density = (None, None) if name in exact else density_of(self.values(self.best, name))
+            out[name] = exact[name] if name in exact else Curve(grid=grid, density=density, exact=False)
+        return out
 
-        The mode is the highest point of the kernel density estimate on the scale of the SD.
+    @cached_property
+    def centres(self) -> pd.DataFrame:
+        """Each SD by five rules: ML, REML, and the mode, median and mean of the posterior.
+
+        The mode is the highest point of the density on the scale of the SD, `curves`, and so the same for every run;
+        where that is all but flat at its top, ``curves[name].flat`` says from where to where. Median and mean are those
+        of the draws of `best`.
         """
         rows = {}
         for name in sd_labels(self.lmm.design):
             x = self.values(self.best, name)
-            grid, density = density_of(x)
             rows[name] = {
                 "ml": self.table.loc[name, ("ml", "estimate")],
                 "reml": self.table.loc[name, ("reml", "estimate")],
-                "mode": grid[np.argmax(density)],
+                "mode": self.curves[name].mode,
                 "median": np.median(x),
                 "mean": x.mean(),
             }
         return pd.DataFrame.from_dict(rows, orient="index")
+
+    def mode_text(self, parameter: str) -> str:
+        """Write the mode of an SD's posterior: "0.83", or "flat, 0.00 to 0.27", or "about 0.8" if read off draws."""
+        curve, places = self.curves[parameter], self.places(parameter)
+        if curve.flat and fixed(curve.flat[0], places) != fixed(curve.flat[1], places):
+            return f"flat, {fixed(curve.flat[0], places)} to {fixed(curve.flat[1], places)}"
+        return fixed(curve.mode, places) if curve.exact else f"about {fixed(curve.mode, max(places - 1, 0))}"
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:

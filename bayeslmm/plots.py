@@ -117,9 +117,7 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
         low, high = _span(draws.values(), points, signed=name == "rho")
         top = 0.0
         for variant, x in draws.items():
-            grid, density = density_of(x)
-            # the estimate is cut off at the smallest draw; close the curve there
-            grid, density = np.append(grid[0], grid), np.append(0.0, density)
+            grid, density = _posterior_curve(comparison, variant, name, x)
             a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
         grid = np.linspace(low if name == "rho" else max(low, high * 1e-3), high, 300)
@@ -137,6 +135,16 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
         if at == 0:
             _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
     return figure
+
+
+def _posterior_curve(comparison: Comparison, variant: str, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Grid and density: computed for the variant that is quoted where that can be, else smoothed from its draws."""
+    curve = comparison.curves.get(name)
+    if variant == comparison.best and curve is not None and curve.exact:
+        return curve.grid, curve.density
+    grid, density = density_of(x)
+    # the estimate is cut off at the smallest draw; close the curve there
+    return np.append(grid[0], grid), np.append(0.0, density)
 
 
 def _prior_densities(lmm: LMM) -> dict[str, Callable[[np.ndarray], np.ndarray] | None]:

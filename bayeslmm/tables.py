@@ -72,7 +72,10 @@ def left_out(comparison: Comparison) -> str:
 def shown_centres(comparison: Comparison) -> pd.DataFrame:
     """Return the SDs by five rules as text, with the decimals of the table."""
     table = comparison.centres
-    rows = {name: [fixed(x, comparison.places(name)) for x in row] for name, row in table.iterrows()}
+    rows = {}
+    for name, row in table.iterrows():
+        cells = {rule: fixed(x, comparison.places(str(name))) for rule, x in row.items()}
+        rows[name] = list((cells | {"mode": comparison.mode_text(str(name))}).values())
     columns = ["ML", "REML", "posterior mode", "median", "mean"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 

@@ -355,11 +355,16 @@ def _centres(c: Comparison) -> Iterator[str]:
     if not skewed:
         return
     name, row = max(skewed, key=lambda s: (s[1]["mean"] - s[1]["mode"]) / s[1]["mean"])
-    ml, reml, mode, median, mean = (_of(c, name, x) for x in row)
+    ml, reml, _, median, mean = (_of(c, name, x) for x in row)
+    mode = c.mode_text(str(name))
+    top = f"its mode is {mode}"
+    moral = "The top of a curve leaves out the tail that the mean counts."
+    if mode.startswith("flat"):
+        top = f"its density is {mode.replace('flat, ', 'flat between ').replace(' to ', ' and ')}"
+        moral = "Where it is flat no value is the most probable one, and the tail is what the mean counts."
     yield (
-        f"The posterior of {name} is skewed to the right: its mode is {mode}, its median {median}, its mean "
-        f"{mean}; "
-        f"ML says {ml} and REML {reml}. The top of a curve leaves out the tail that the mean counts."
+        f"The posterior of {name} is skewed to the right: {top}, its median {median}, its mean {mean}; "
+        f"ML says {ml} and REML {reml}. {moral}"
     )
     others = [other for other, _ in skewed if other != name]
     if others:

@@ -7,8 +7,10 @@ import pytest
 from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 
 import bayeslmm as blm
+from bayeslmm.collapsed import collapsed_posterior
 from bayeslmm.comparison import compare_posteriors
 from bayeslmm.draws import density_of, effect_labels, parameter_draws
+from bayeslmm.marginals import sd_curves
 from bayeslmm.trust import judge
 from bayeslmm.words import funnel_neck, number
 
@@ -315,6 +317,32 @@ def test_mode_is_the_top_of_the_density_on_the_scale_of_the_sd():
     x = np.random.default_rng(1).gamma(4.0, 1.0, size=20_000)
     grid, density = density_of(x)
     assert grid[np.argmax(density)] == pytest.approx(3.0, abs=0.25)
+
+
+def test_the_curve_of_an_sd_is_its_collapsed_density(models):
+    """Dyestuff's two SDs on a grid: the marginals of a two-dimensional integral, to three digits."""
+    lmm = models["dyestuff"]
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    logs = np.linspace(np.log(20), np.log(130), 161), np.linspace(np.log(0.05), np.log(900), 400)
+    points = np.stack(np.meshgrid(*logs, indexing="ij"), axis=-1)
+    lp = posterior.evaluate(points.reshape(-1, 2))[0].reshape(161, 400)
+    mass = np.exp(lp - lp.max())
+    for axis, name in enumerate(("sigma", "sigma_u2")):
+        s = np.exp(logs[axis])
+        expected = mass.sum(axis=1 - axis) / s
+        expected /= np.trapezoid(expected, s)
+        curve = sd_curves(lmm)[name]
+        found = np.interp(s, curve.grid, curve.density)
+        assert np.abs(found - expected).max() < 0.03 * expected.max()
+        assert curve.mode == pytest.approx(s[np.argmax(expected)], rel=0.04)
+
+
+def test_the_mode_does_not_depend_on_the_run_and_a_flat_top_is_said(models):
+    one, two = (both(models["heights"], seed=seed, sds={"sigma_u3": (0.6, 0.5)}) for seed in (1, 5))
+    assert one.centres["mode"].tolist() == two.centres["mode"].tolist()
+    assert one.mode_text("sigma_u3").startswith("flat, 0.00 to ")
+    assert "its density is flat between 0.00 and" in topics(one)["ML, REML and the posterior"]
+    assert not one.mode_text("sigma").startswith("flat")
 
 
 def test_standard_errors_are_compared_where_they_differ(models):

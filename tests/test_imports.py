@@ -27,7 +27,7 @@ ORDER = [
     *("trust", "agreement", "sampling"),
     *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
     *("matrices", "henderson", "equations", "family", "equivalence", "lmm"),
-    *("words", "tables", "comparison", "plots", "report"),
+    *("marginals", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
 
