@@ -60,6 +60,14 @@ def parameter_draws(design: Design, tree: xr.DataTree, random_effects: bool = Fa
     return xr.DataArray(values, dims=("chain", "draw", "parameter"), coords={"parameter": names})
 
 
+def parameter_dataset(design: Design, tree: xr.DataTree) -> xr.Dataset:
+    """Return one variable per parameter, named as in every table; correlations once, without their diagonal."""
+    import xarray as xr
+
+    draws = parameter_draws(design, tree)
+    return xr.Dataset({name: draws.sel(parameter=name, drop=True) for name in draws["parameter"].values})
+
+
 def density_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Kernel density estimate (ArviZ's, with its boundary correction): grid and density."""
     import arviz as az

@@ -353,6 +353,10 @@ def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.
 def _tree(design: Design, values: dict[str, np.ndarray], stats: dict[str, np.ndarray], residuals: bool) -> xr.DataTree:
     if residuals:
         values = {**values, "e": _residuals(design, values)}
+    for level in design.levels:
+        if level.correlated:  # rounding in the diagonal would have an R-hat of its own
+            at = np.arange(level.r)
+            values[level_names(level).corr][..., at, at] = 1.0
     known = dims(design)
     labels = coords(design)
     chains, draws = values["sigma"].shape

@@ -124,7 +124,7 @@ def test_the_groups_are_those_that_arviz_looks_for(pair):
         assert tree["log_prior"]["beta"].dims == ("chain", "draw", "coef")
         assert tree["log_prior"]["sigma"].dims == ("chain", "draw")
         assert tree["posterior"]["draw"].equals(tree["log_prior"]["draw"])
-    assert marginal["log_likelihood"]["y"].dims == ("chain", "draw")
+    assert marginal["log_likelihood_of_all_rows"]["y"].dims == ("chain", "draw")
     assert joint["log_likelihood"]["y"].dims == ("chain", "draw", "row")
     assert lmm.sample(draws=5, chains=1, random_seed=1, progress=False).children.keys() == {
         "posterior", "sample_stats", "observed_data",
@@ -160,7 +160,7 @@ def test_scaling_the_marginal_likelihood_by_two_is_fitting_the_data_twice(pair):
     given = {"Intercept": lmm.priors.beta[0], "x": lmm.priors.beta[1], "sigma": lmm.priors.sigma}
     twice = blm.LMM("y ~ 1 + x + (1 | g)", double, priors=given | {"sigma_u2": lmm.priors.sd[0][0]})
     refit = twice.sample(draws=4000, random_seed=3, progress=False)["posterior"]
-    log_w = marginal["log_likelihood"]["y"].to_numpy()
+    log_w = marginal["log_likelihood_of_all_rows"]["y"].to_numpy()
     w = np.exp(log_w - log_w.max())
     for name in ("sigma", "sigma_u2"):
         x, again = marginal["posterior"][name].to_numpy(), refit[name].to_numpy()
@@ -177,15 +177,14 @@ def test_arviz_summarises_both_variants_alike(pair):
     import arviz as az
 
     lmm, joint, marginal = pair
-    names = ["beta", "sigma", "sigma_u2"]
-    a, b = (az.psense_summary(tree, var_names=names) for tree in (joint, marginal))
+    a, b = (lmm.sensitivity(tree) for tree in (joint, marginal))
+    theirs = az.psense_summary(joint, var_names=["beta", "sigma", "sigma_u2"])
+    np.testing.assert_array_equal(a[["prior", "likelihood"]], theirs[["prior", "likelihood"]])
     assert list(a.index) == list(b.index) == ["beta[Intercept]", "beta[x]", "sigma", "sigma_u2"]
     assert np.abs(a["prior"] - b["prior"]).max() < 0.03
     assert b.loc["beta[x]", "diagnosis"] == "potential prior-data conflict"
-    ours = lmm.sensitivity(marginal)
-    np.testing.assert_array_equal(ours[["prior", "likelihood"]], b[["prior", "likelihood"]])
     alone = lmm.sensitivity(marginal, prior_var_names="sigma_u2")
-    assert alone.loc["beta[x]", "prior"] < 0.05 < ours.loc["beta[x]", "prior"]
+    assert alone.loc["beta[x]", "prior"] < 0.05 < b.loc["beta[x]", "prior"]
 
 
 def test_loo_takes_the_rows_of_the_joint_variant(pair):
@@ -193,6 +192,21 @@ def test_loo_takes_the_rows_of_the_joint_variant(pair):
 
     lmm, joint, _ = pair
     assert az.loo(joint).n_data_points == lmm.design.n
+
+
+def test_loo_refuses_a_density_that_is_of_all_rows_together(pair):
+    """It would give a result for one observation."""
+    import arviz as az
+
+    _, _, marginal = pair
+    with pytest.raises(TypeError, match="log likelihood not found"):
+        az.loo(marginal)
+
+
+def test_a_summary_has_correlations_once_and_no_warning():
+    lmm = blm.LMM.from_toml("models/sleepstudy.toml")
+    table = lmm.summary(lmm.sample(draws=50, random_seed=1, progress=False))
+    assert [name for name in table.index if name.startswith("corr")] == ["corr_u2[Intercept, Days]"]
 
 
 def test_correlations_appear_once_in_the_summary():
@@ -217,7 +231,7 @@ def test_shares_have_the_log_prior_of_the_total_and_the_split():
 def test_draws_of_structured_models_have_their_densities(levels, residual):
     lmm = Structured(levels=levels, residual=residual).lmm()
     tree = lmm.sample(draws=200, chains=2, random_seed=1, progress=False, log_densities=True)
-    assert np.isfinite(tree["log_likelihood"]["y"]).all()
+    assert np.isfinite(tree["log_likelihood_of_all_rows"]["y"]).all()
     groups = set(tree["log_prior"].data_vars)
     assert groups == set(tree["posterior"].data_vars) - {level.name for level in lmm.design.levels}
 
