@@ -355,8 +355,9 @@ def _tree(design: Design, values: dict[str, np.ndarray], stats: dict[str, np.nda
         values = {**values, "e": _residuals(design, values)}
     for level in design.levels:
         if level.correlated:  # rounding in the diagonal would have an R-hat of its own
-            at = np.arange(level.r)
-            values[level_names(level).corr][..., at, at] = 1.0
+            at, name = np.arange(level.r), level_names(level).corr
+            values = {**values, name: np.array(values[name])}
+            values[name][..., at, at] = 1.0
     known = dims(design)
     labels = coords(design)
     chains, draws = values["sigma"].shape
