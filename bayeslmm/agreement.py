@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -137,7 +138,7 @@ def agreement(run: xr.DataArray, other: xr.DataArray) -> Agreement:
     return Agreement(table=pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns))
 
 
-_HOW = {
+_HOW: dict[str, tuple[Callable[[np.ndarray], Any], dict[str, Any]]] = {
     "mean": (np.mean, {"method": "mean"}),
     "sd": (np.std, {"method": "sd"}),
     "5 %": (lambda x: np.quantile(x, 0.05), {"method": "quantile", "prob": 0.05}),

@@ -278,11 +278,11 @@ class Comparison:
     def curves(self) -> dict[str, Curve]:
         """The posterior density of each SD: computed where that can be (see `marginals`), else smoothed from draws."""
         exact = sd_curves(self.lmm)
-        out = {}
-        for name in sd_labels(self.lmm.design):
-            grid, density = (None, None) if name in exact else density_of(self.values(self.best, name))
-            out[name] = exact[name] if name in exact else Curve(grid=grid, density=density, exact=False)
-        return out
+        return {name: exact.get(name) or self._smoothed(name) for name in sd_labels(self.lmm.design)}
+
+    def _smoothed(self, name: str) -> Curve:
+        grid, density = density_of(self.values(self.best, name))
+        return Curve(grid=grid, density=density, exact=False)
 
     @cached_property
     def centres(self) -> pd.DataFrame:

@@ -279,7 +279,7 @@ def _nuts(
     compiling = time.perf_counter() - began - (seconds_readying() - ready)
     state, note = int(nuts_seed.generate_state(1)[0]), ""
 
-    def run(target: float) -> xr.DataTree:
+    def run(target: float) -> Any:
         return nutpie.sample(
             compiled, draws=draws, tune=tune, chains=chains, seed=state,
             progress_bar=progress, save_warmup=False, target_accept=target,

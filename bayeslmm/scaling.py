@@ -44,23 +44,22 @@ def scaled_effects(design: Design, k: int, factors: Sequence[Any], sigma: Any, r
     names = level_names(level)
     weight = 1 / _row_variances(design, k, factors, sigma)
     x, F = level.columns, factors[k]
-    sums = [
-        [_by_group(level, weight * x[:, i] * x[:, j]) if j <= i else None for j in range(level.r)]
-        for i in range(level.r)
-    ]
+    sums: dict[tuple[int, int], Any] = {
+        (i, j): _by_group(level, weight * x[:, i] * x[:, j]) for i in range(level.r) for j in range(i + 1)
+    }
     pull = [_by_group(level, weight * x[:, i] * rest) for i in range(level.r)]
     if level.root is not None:  # what the rows of one group say of its relatives is left out
         square = pt.as_tensor_variable((np.asarray(level.root) ** 2).T)
-        sums = [[square @ s if s is not None else None for s in row] for row in sums]
+        sums = {at: square @ total for at, total in sums.items()}
         pull = [pt.zeros(level.m)] * level.r
     if level.r == 1:
         f = F[0, 0]
-        A = 1 + f**2 * sums[0][0]
+        A = 1 + f**2 * sums[0, 0]
         t = pm.Flat(f"t_{names.u}", shape=level.m)
         z, logdet = f * pull[0] / A + t / pt.sqrt(A), -0.5 * pt.log(A).sum()
     else:
         r = range(level.r)
-        S = pt.stack([pt.stack([sums[max(i, j)][min(i, j)] for j in r], axis=-1) for i in r], axis=-2)
+        S = pt.stack([pt.stack([sums[max(i, j), min(i, j)] for j in r], axis=-1) for i in r], axis=-2)
         A = np.eye(level.r) + pt.tensordot(F, pt.tensordot(S, F, axes=[[2], [0]]), axes=[[0], [1]]).transpose(1, 0, 2)
         t = pm.Flat(f"t_{names.u}", shape=(level.m, level.r))
         z, logdet = _given(A, pt.stack(pull, axis=1) @ F, t)
