@@ -80,7 +80,7 @@ class Encoder:
         if self.spec is None:
             return tuple((j, frozenset({name} - {INTERCEPT})) for j, name in enumerate(self.names))
         every, real = self.written or self.names, {alias: name for name, alias in self.aliases.items()}
-        of = {}
+        of: dict[str, tuple[int, frozenset[str]]] = {}
         for number, (term, columns) in enumerate(self.spec.term_indices.items()):
             variables = {real.get(name, name) for name in map(str, self.spec.term_variables[term])}
             of |= dict.fromkeys((every[j] for j in columns), (number, frozenset(variables & set(self.kinds))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.agreement import Agreement, agreement
 from bayeslmm.arguments import check_flag, check_model
 from bayeslmm.draws import (
     VARIANTS,
     check_tree,
     check_variant,
     density_of,
-    divergences,
     effect_labels,
     parameter_draws,
     sd_labels,
@@ -25,7 +25,9 @@ from bayeslmm.draws import (
     summary,
 )
 from bayeslmm.errors import DescriptionError, visible
-from bayeslmm.words import ESS_LIMIT, RHAT_LIMIT, decimals, findings, fixed, paragraphs
+from bayeslmm.marginals import Curve, sd_curves
+from bayeslmm.trust import Judgement, divergent, judge
+from bayeslmm.words import decimals, findings, fixed, listed, paragraphs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -213,10 +215,34 @@ class Comparison:
         return pd.concat(rows)
 
     @cached_property
-    def diagnostics(self) -> pd.DataFrame:
-        """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, and `trusted`.
+    def agreement(self) -> Agreement | None:
+        """The joint's draws of the parameters held against the marginal's; None where one of them is missing."""
+        if len(self.variants) < 2:
+            return None
+        names = list(self.ml.estimates().index)
+        return agreement(*(self.draws[name].sel(parameter=names) for name in self.variants))
 
-        A variant is trusted when no R-hat passes 1.01 and no ESS is below 400.
+    @cached_property
+    def judgements(self) -> dict[str, Judgement]:
+        """Per variant what speaks against it: see `bayeslmm.trust.judge`, and where the two variants disagree.
+
+        A marginal that passes by itself is the measure of the joint: there is nothing in it that NUTS could miss where
+        random effects are tied to their SDs.
+        """
+        found = {name: judge(tree) for name, tree in self.posteriors.items()}
+        if self.agreement is None or self.agreement.agree or not found["marginal"].trusted:
+            return found
+        missed = self.agreement.missed(lambda name, x: fixed(x, self.places(name)))
+        held = f"held against the marginal posterior, {listed(missed)}"
+        found["joint"] = replace(found["joint"], doubts=(*found["joint"].doubts, held))
+        return found
+
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame:
+        """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, `trusted` and `doubts`.
+
+        The last two are those of `judgements`. Seconds are in all, and apart for compiling and for sampling; effective
+        draws per second likewise.
         """
         rows = {}
         for name, tree in self.posteriors.items():
@@ -224,17 +250,21 @@ class Comparison:
             ess, rhat = part["ess"], part["rhat"]
             # an undefined R-hat or ESS must not pass for a good one
             worst_ess = float(ess.min()) if ess.notna().all() else np.nan
-            worst_rhat = float(rhat.max()) if rhat.notna().all() else np.nan
+            sampling = seconds_of(tree, "seconds_sampling")
             rows[name] = {
                 "sampler": str(tree.attrs.get("sampler", "")),
                 "chains": draws.sizes["chain"],
                 "draws": draws.sizes["draw"],
                 "seconds": seconds_of(tree),
-                "divergences": np.nan if (at := divergences(tree)) is None else int(at.sum()),
+                "seconds_compiling": seconds_of(tree, "seconds_compiling"),
+                "seconds_sampling": sampling,
+                "divergences": np.nan if (at := divergent(tree)) is None else int(at.sum()),
                 "min_ess": worst_ess,
                 "min_ess_per_second": worst_ess / seconds_of(tree),
-                "max_rhat": worst_rhat,
-                "trusted": bool(worst_rhat <= RHAT_LIMIT and worst_ess >= ESS_LIMIT),
+                "min_ess_per_second_sampling": worst_ess / sampling,
+                "max_rhat": float(rhat.max()) if rhat.notna().all() else np.nan,
+                "trusted": self.judgements[name].trusted,
+                "doubts": self.judgements[name].text,
             }
         return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -245,23 +275,41 @@ class Comparison:
         return max(d.index, key=lambda v: (d.loc[v, "trusted"], np.nan_to_num(d.loc[v, "min_ess"], nan=-1.0)))
 
     @cached_property
-    def centres(self) -> pd.DataFrame:
-        """Each SD by five rules: ML, REML, and the mode, median and mean of the posterior (of `best`).
+    def curves(self) -> dict[str, Curve]:
+        """The posterior density of each SD: computed where that can be (see `marginals`), else smoothed from draws."""
+        exact = sd_curves(self.lmm)
+        return {name: exact.get(name) or self._smoothed(name) for name in sd_labels(self.lmm.design)}
 
-        The mode is the highest point of the kernel density estimate on the scale of the SD.
+    def _smoothed(self, name: str) -> Curve:
+        grid, density = density_of(self.values(self.best, name))
+        return Curve(grid=grid, density=density, exact=False)
+
+    @cached_property
+    def centres(self) -> pd.DataFrame:
+        """Each SD by five rules: ML, REML, and the mode, median and mean of the posterior.
+
+        The mode is the highest point of the density on the scale of the SD, `curves`, and so the same for every run;
+        where that is all but flat at its top, ``curves[name].flat`` says from where to where. Median and mean are those
+        of the draws of `best`.
         """
         rows = {}
         for name in sd_labels(self.lmm.design):
             x = self.values(self.best, name)
-            grid, density = density_of(x)
             rows[name] = {
                 "ml": self.table.loc[name, ("ml", "estimate")],
                 "reml": self.table.loc[name, ("reml", "estimate")],
-                "mode": grid[np.argmax(density)],
+                "mode": self.curves[name].mode,
                 "median": np.median(x),
                 "mean": x.mean(),
             }
         return pd.DataFrame.from_dict(rows, orient="index")
+
+    def mode_text(self, parameter: str) -> str:
+        """Write the mode of an SD's posterior: "0.83", or "flat, 0.00 to 0.27", or "about 0.8" if read off draws."""
+        curve, places = self.curves[parameter], self.places(parameter)
+        if curve.flat and fixed(curve.flat[0], places) != fixed(curve.flat[1], places):
+            return f"flat, {fixed(curve.flat[0], places)} to {fixed(curve.flat[1], places)}"
+        return fixed(curve.mode, places) if curve.exact else f"about {fixed(curve.mode, max(places - 1, 0))}"
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -286,7 +334,7 @@ class Comparison:
 
     def places(self, parameter: str) -> int:
         """Return how many decimals the values of a parameter deserve: two digits of its posterior SD."""
-        return decimals(float(self.table.loc[parameter, (self.best, "sd")]))
+        return decimals(float(self.table.loc[parameter, (self.variants[-1], "sd")]))
 
     def plot(self) -> Figure:
         """Draw the estimates and intervals of every parameter, and the density of every SD with its prior."""

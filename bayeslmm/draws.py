@@ -60,6 +60,14 @@ def parameter_draws(design: Design, tree: xr.DataTree, random_effects: bool = Fa
     return xr.DataArray(values, dims=("chain", "draw", "parameter"), coords={"parameter": names})
 
 
+def parameter_dataset(design: Design, tree: xr.DataTree) -> xr.Dataset:
+    """Return one variable per parameter, named as in every table; correlations once, without their diagonal."""
+    import xarray as xr
+
+    draws = parameter_draws(design, tree)
+    return xr.Dataset({name: draws.sel(parameter=name, drop=True) for name in draws["parameter"].values})
+
+
 def density_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Kernel density estimate (ArviZ's, with its boundary correction): grid and density."""
     import arviz as az
@@ -68,13 +76,6 @@ def density_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.array([x.flat[0]]), np.array([1.0])
     grid, density, _ = az.kde(np.asarray(x).ravel())
     return grid, density
-
-
-def divergences(tree: xr.DataTree) -> np.ndarray | None:
-    """Which draws diverged (chain, draw), or None for a sampler that has no such thing."""
-    if "sample_stats" not in tree.children or "diverging" not in tree["sample_stats"].data_vars:
-        return None
-    return _ordered(tree["sample_stats"].to_dataset()["diverging"]).values.astype(bool)
 
 
 def _ordered(variable: xr.DataArray) -> xr.DataArray:
@@ -86,9 +87,9 @@ def _flat(variable: xr.DataArray) -> np.ndarray:
     return values.reshape(*values.shape[:2], -1)
 
 
-def seconds_of(tree: xr.DataTree) -> float:
-    """Seconds that the run took, compilation included; NaN where the tree does not say."""
-    return float(tree.attrs.get("seconds", np.nan))
+def seconds_of(tree: xr.DataTree, what: str = "seconds") -> float:
+    """Seconds that the run took in all, or compiling or sampling; NaN where the tree does not say."""
+    return float(tree.attrs.get(what, np.nan))
 
 
 def summary(draws: xr.DataArray, seconds: float) -> tuple[pd.DataFrame, pd.Series]:

@@ -13,11 +13,14 @@ from bayeslmm.design import Design, LevelDesign
 from bayeslmm.parameters import coords, level_names
 from bayeslmm.priors import Priors
 from bayeslmm.residual import ResidualDesign
+from bayeslmm.scaling import outermost_first, scaled_effects
 from bayeslmm.symbolic import inverse_times, normal_logp, residual_draw, row_scales
 from bayeslmm.variables import declare_parameters
 
 
-def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bool] = False) -> pm.Model:
+def build_joint(
+    design: Design, priors: Priors, centered: bool | Mapping[str, bool] = False, scaled: bool = False
+) -> pm.Model:
     """Build the joint model.
 
     u_k ~ N(0, sigma^2 K_k (x) lambda_k lambda_k'), e ~ N(0, sigma^2 R), y = X beta + sum Z_k u_k + e.
@@ -28,7 +31,10 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
         The data and the priors.
     centered : bool or mapping of level name to bool
         Centred: u_k is a free variable. Non-centred (the default): standard normal z_u_k is free and u_k is
-        deterministic; with few rows per group this is what NUTS can explore.
+        deterministic.
+    scaled : bool
+        Whether the free variables are those of `scaling`, whatever `centered` says: the same density of u, in
+        coordinates in which NUTS meets no funnel.
 
     Returns
     -------
@@ -42,8 +48,13 @@ def build_joint(design: Design, priors: Priors, centered: bool | Mapping[str, bo
         mean = design.X @ parameters.beta
         if design.offset is not None:
             mean = design.offset + mean
-        for level, stated, W in zip(design.levels, parameters.stated, parameters.maps, strict=True):
-            u = _effects(level, stated, W, centring[level.name])
+        scales = parameters.scale_factors()
+        for k in outermost_first(design.levels) if scaled else range(len(design.levels)):
+            level, factor = design.levels[k], scales[k]
+            if scaled:
+                u = _from_normal(level, scaled_effects(design, k, scales, parameters.sigma, y_data - mean), factor)
+            else:
+                u = _effects(level, parameters.stated[k], parameters.maps[k], centring[level.name])
             rows = u[level.index]
             mean = mean + ((rows * level.columns).sum(axis=-1) if level.r > 1 else rows * level.columns[:, 0])
         e = _residual(design.residual, parameters.sigma, parameters.psi)
@@ -65,13 +76,11 @@ def _effects(level: LevelDesign, factor, W: np.ndarray | None, centered: bool):
             return pm.MvNormal(names.u, mu=np.zeros(level.m), chol=sd * level.root, dims=names.group)
         if centered:
             return pm.Normal(names.u, zero, sd, dims=names.group)
-        z = pm.Normal(f"z_{names.u}", zero, one, dims=names.group)
-        return pm.Deterministic(names.u, sd * _related(level, z), dims=names.group)
+        return _from_normal(level, pm.Normal(f"z_{names.u}", zero, one, dims=names.group), factor)
     shape = (names.group, names.effect)
     if not centered:
-        z = pm.Normal(f"z_{names.u}", zero, one, dims=shape)
         whole = factor if W is None else pt.as_tensor_variable(W) @ factor
-        return pm.Deterministic(names.u, _related(level, z) @ whole.T, dims=shape)
+        return _from_normal(level, pm.Normal(f"z_{names.u}", zero, one, dims=shape), whole)
     name = names.u if W is None else f"{names.u}_at_mean"
     if level.root is not None:
         v = _related_effects(level, name, factor, shape)
@@ -80,6 +89,14 @@ def _effects(level: LevelDesign, factor, W: np.ndarray | None, centered: bool):
     else:
         v = pm.Normal(name, zero, pt.diagonal(factor), dims=shape)
     return v if W is None else pm.Deterministic(names.u, v @ W.T, dims=shape)
+
+
+def _from_normal(level: LevelDesign, z, factor):
+    """Declare u_k as a function of standard normal z (m[, r])."""
+    names = level_names(level)
+    if level.r == 1:
+        return pm.Deterministic(names.u, factor[0, 0] * _related(level, z), dims=names.group)
+    return pm.Deterministic(names.u, _related(level, z) @ factor.T, dims=(names.group, names.effect))
 
 
 def _related(level: LevelDesign, z):

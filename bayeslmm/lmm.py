@@ -217,6 +217,12 @@ class LMM:
 
         return sensitivity(self, tree, **options)
 
+    def summary(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
+        """Summarise the parameters by ArviZ, correlations once; see `bayeslmm.sensitivity.posterior_summary`."""
+        from bayeslmm.sensitivity import posterior_summary
+
+        return posterior_summary(self, tree, **options)
+
     def predict(
         self,
         tree: xr.DataTree,

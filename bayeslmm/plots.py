@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.draws import density_of, divergences, sd_labels
+from bayeslmm.defaults import row_variances
+from bayeslmm.draws import density_of, sd_labels
 from bayeslmm.errors import DescriptionError
 from bayeslmm.parameters import level_names, sigma_label
-from bayeslmm.words import funnel_neck
+from bayeslmm.trust import ESS_LIMIT, divergent
+from bayeslmm.words import funnel_neck, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +34,7 @@ MARKERS = {"ml": "o", "reml": "D", "joint": "s", "marginal": "^"}
 NAMES = {"ml": "ML", "reml": "REML", "joint": "joint", "marginal": "marginal", "prior": "prior"}
 BANDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WIDTH = 7.6  # inches
+FOREST, DENSITY = 1.5, 2.05  # heights of small axes
 MOST_PARAMETERS = 18
 MOST_GROUPS = 60
 LONG_NAME = 26
@@ -41,8 +44,8 @@ def overview(comparison: Comparison) -> Figure:
     """Every parameter's estimates and intervals, and below them the density of every SD and of R's parameters."""
     names, sds = forest_names(comparison), list(_prior_densities(comparison.lmm))
     top, bottom = _rows(names), _rows(sds)
-    figure = _figure(1.25 * top + 1.8 * bottom + 0.9)
-    shares = [1.25 * top + 0.45, 1.8 * bottom + 0.45]
+    figure = _figure(FOREST * top + DENSITY * bottom + 0.9)
+    shares = [FOREST * top + 0.45, DENSITY * bottom + 0.45]
     parts: Any = figure.subfigures(2, 1, height_ratios=shares)
     upper, lower = parts
     forest(comparison, _grid(upper, names))
@@ -73,7 +76,7 @@ def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
     """
     names = forest_names(comparison)
     sources = ["ml", "reml", *comparison.variants]
-    figure, axes = _axes(ax, names, 1.25)
+    figure, axes = _axes(ax, names, FOREST)
     for a, name in zip(axes, names, strict=True):
         row = comparison.table.loc[name]
         for at, source in enumerate(sources):
@@ -94,6 +97,7 @@ def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
             # zero is shown where it is near, and not hidden by the axis
             a.set_xlim(left=-0.03 * high if low < 0.35 * high else low)
         _tidy(a, name, left=False, most=LONG_NAME if _per_row(names) == 3 else 44)
+        _unit(a, comparison.lmm, name)
         a.grid(axis="x", color="#dddddd", lw=0.6)
         a.set_axisbelow(True)
     return figure
@@ -109,16 +113,14 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
     """
     densities = _prior_densities(comparison.lmm)
     names = list(densities)
-    figure, axes = _axes(ax, names, 1.8)
+    figure, axes = _axes(ax, names, DENSITY)
     for at, (a, (name, prior)) in enumerate(zip(axes, densities.items(), strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
         points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
         low, high = _span(draws.values(), points, signed=name == "rho")
         top = 0.0
         for variant, x in draws.items():
-            grid, density = density_of(x)
-            # the estimate is cut off at the smallest draw; close the curve there
-            grid, density = np.append(grid[0], grid), np.append(0.0, density)
+            grid, density = _posterior_curve(comparison, variant, name, x)
             a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
         grid = np.linspace(low if name == "rho" else max(low, high * 1e-3), high, 300)
@@ -133,9 +135,20 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
         a.set_yticks([])
         a.margins(x=0)
         _tidy(a, name, left=False, most=LONG_NAME if _per_row(names) == 3 else 44)
+        _unit(a, comparison.lmm, name)
         if at == 0:
             _key(figure if ax is None else a.figure, ["ml", "reml", *comparison.variants, "prior"])
     return figure
+
+
+def _posterior_curve(comparison: Comparison, variant: str, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Grid and density: computed for the variant that is quoted where that can be, else smoothed from its draws."""
+    curve = comparison.curves.get(name)
+    if variant == comparison.best and curve is not None and curve.exact:
+        return curve.grid, curve.density
+    grid, density = density_of(x)
+    # the estimate is cut off at the smallest draw; close the curve there
+    return np.append(grid[0], grid), np.append(0.0, density)
 
 
 def _prior_densities(lmm: LMM) -> dict[str, Callable[[np.ndarray], np.ndarray] | None]:
@@ -197,9 +210,9 @@ def _key(figure: Figure | SubFigure, sources: Sequence[str]) -> None:
 def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax: Axes | None = None) -> Figure:
     """Draw a level's random effects, sorted: REML's modes and the posterior's means, with intervals.
 
-    Where each group has one number of its own (a constant column), a cross shows it without shrinkage: the
-    mean of the group's rows less the fixed effects and the other levels. Of many groups, 60 are drawn, evenly
-    spaced by rank.
+    A cross shows a group's effect without shrinkage, where its own rows determine it: by least squares on what the
+    fixed effects and the other levels leave of them. Crosses far outside of the intervals are counted, not drawn. Of
+    many groups, 60 are drawn, evenly spaced by rank.
     """
     frame = comparison.reml.ranef[level.name]
     mode = frame.iloc[:, effect].to_numpy()
@@ -216,7 +229,7 @@ def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax:
     order = np.argsort(mean if np.ptp(mode) == 0 else mode, kind="stable")
     if level.m > MOST_GROUPS:
         order = order[np.linspace(0, level.m - 1, MOST_GROUPS).round().astype(int)]
-    own = _unshrunk(comparison, level)
+    own = unshrunk(comparison, level)[:, effect]
     figure, (a,) = _axes(None if ax is None else [ax], [""], 0.6 + (0.3 if len(order) < 13 else 0.15) * len(order))
     at = np.arange(len(order))
     a.axvline(0, color="#999999", lw=0.8)
@@ -227,29 +240,45 @@ def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax:
         a.hlines(at + shift, ends[0][order], ends[1][order], color=COLOURS[source], lw=1.3)
         label = "REML mode, 2 conditional SDs" if source == "reml" else f"{variant} posterior, mean and 95 %"
         a.plot(middle[order], at + shift, MARKERS[source], color=COLOURS[source], ms=3.5, label=label)
-    if own is not None:
-        a.plot(own[order], at, "x", color="#000000", ms=4.5, mew=1, label="without shrinkage")
+    reach = 2 * max(np.abs([low, high, mode - 2 * sd, mode + 2 * sd]).max(), 0.0)
+    far = np.abs(own[order]) > reach
+    if np.isfinite(own[order]).any():
+        outside = f" ({far.sum()} further out)" if far.any() else ""
+        crosses = np.where(far, np.nan, own[order])
+        a.plot(crosses, at, "x", color="#000000", ms=4.5, mew=1, label=f"without shrinkage{outside}")
     a.set_yticks(at, [_short(level.groups[g]) for g in order], fontsize=9 if len(order) < 31 else 7)
     a.set_ylim(-0.7, len(order) - 0.3)
     a.tick_params(axis="y", length=0)
     some = "" if len(order) == level.m else f"; {len(order)} of {level.m} groups, evenly spaced by rank"
     of = "" if level.r == 1 else f", {level.effects[effect]}"
     _tidy(a, f"{level.name}{of}: one per {level.label}{some}", left=False)
+    if not level.known:
+        _unit(a, comparison.lmm, sigma_label(level, effect))
     a.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8.5)
     a.set_title(a.get_title(loc="left"), loc="left", fontsize=10, pad=24)
     return figure
 
 
-def _unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray | None:
-    column = level.columns[:, 0]
-    if level.r > 1 or np.ptp(column) > 0 or column[0] == 0:
-        return None
+def unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray:
+    """Effects (m, r) of each group by (weighted) least squares on its own rows; NaN where they don't determine them.
+
+    What is fitted is y less REML's fixed effects and the other levels' modes.
+    """
     fit = comparison.reml
-    own = level.Z @ fit.ranef[level.name].iloc[:, 0].to_numpy()
+    own = level.Z @ fit.ranef[level.name].iloc[:, : level.r].to_numpy().ravel()
     rest = comparison.lmm.design.y - (fit.fitted.to_numpy() - own)
-    rows = np.bincount(level.index, minlength=level.m)
-    sums = np.bincount(level.index, weights=rest, minlength=level.m) / column[0]
-    return np.divide(sums, rows, out=np.full(level.m, np.nan), where=rows > 0)  # relatives have no rows
+    weights = 1 / np.broadcast_to(row_variances(comparison.lmm.design.residual), rest.shape)
+    x, r = level.columns, level.r
+    squares, pull = np.zeros((level.m, r, r)), np.zeros((level.m, r))
+    np.add.at(squares, level.index, weights[:, None, None] * x[:, :, None] * x[:, None, :])
+    np.add.at(pull, level.index, (weights * rest)[:, None] * x)
+    size = np.sqrt(np.einsum("gii->gi", squares))
+    found = (size > 0).all(axis=1)
+    scaled = squares[found] / (size[found][:, :, None] * size[found][:, None, :])
+    found[found] = np.linalg.eigvalsh(scaled)[:, 0] > 1e-8
+    out = np.full((level.m, r), np.nan)
+    out[found] = np.linalg.solve(squares[found], pull[found][:, :, None])[..., 0]
+    return out
 
 
 # The design
@@ -315,7 +344,7 @@ def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
         ess = comparison.table.loc[names, (variant, "ess")].to_numpy()
         place = at + (k - (len(comparison.variants) - 1) / 2) * wide
         a.barh(place, np.nan_to_num(ess), height=wide * 0.9, color=COLOURS[variant], label=variant)
-    a.axvline(400, color="#000000", lw=1, ls=(0, (4, 2)))
+    a.axvline(ESS_LIMIT, color="#000000", lw=1, ls=(0, (4, 2)))
     a.set_yticks(at, [_short(name, 36) for name in names])
     a.set_ylim(len(names) - 0.4, -0.6)
     a.tick_params(axis="y", length=0)
@@ -347,7 +376,7 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     u = tree["posterior"].to_dataset()[level_names(level).u].transpose("chain", "draw", ...).values
     u = u.reshape(-1, level.m, level.r)[:, group, effect]
     sd = np.log(np.maximum(comparison.values(variant, labels[effect]), np.finfo(float).tiny))
-    at = divergences(tree)
+    at = divergent(tree)
     bad = np.zeros(sd.size, dtype=bool) if at is None else at.ravel()
     figure, (a,) = _axes(None if ax is None else [ax], [""], 3.4)
     dots: dict[str, Any] = {"ms": 3.5, "alpha": 0.4, "mew": 0, "rasterized": True}
@@ -417,6 +446,11 @@ def _axes(ax: Sequence[Axes] | None, names: Sequence[str], height: float) -> tup
         return axes[0].figure, axes
     figure = _figure(height * _rows(names) + 0.5)
     return figure, _grid(figure, names)
+
+
+def _unit(ax: Axes, lmm: LMM, name: str) -> None:
+    """Write the unit of a parameter, or of an SD's effects, under its axis."""
+    ax.set_xlabel(_short(unit_of(lmm, name), 34), fontsize=8.5, color="#444444")
 
 
 def _tidy(ax: Axes, title: str, left: bool = True, most: int = 90) -> None:

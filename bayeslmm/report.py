@@ -264,14 +264,12 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
     for level in design.levels:
         if level.name not in comparison.posteriors[best]["posterior"].data_vars:
             continue
-        uneven = np.ptp(np.bincount(level.index, minlength=level.m)) > 0
         for effect in range(level.r):
             yield (
                 plots.caterpillar(comparison, level, effect),
                 f"The random effects of {level.label}, {level.effects[effect]}: REML's conditional modes, "
                 f"which take "
-                "the variances as known, and the posterior, which does not."
-                + (" Groups with few rows are drawn furthest towards zero." if uneven else ""),
+                "the variances as known, and the posterior, which does not." + _shrinkage(comparison, level, effect),
             )
     yield (
         plots.ess_bars(comparison),
@@ -292,6 +290,27 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
                 else "The crosses do not gather at its neck here."
             ),
         )
+
+
+def _shrinkage(comparison: Comparison, level: LevelDesign, effect: int) -> str:
+    """What the crosses of a caterpillar show."""
+    from bayeslmm.plots import unshrunk
+
+    own = unshrunk(comparison, level)[:, effect]
+    if not np.isfinite(own).any():
+        return ""
+    crosses = " Crosses are what a group's own rows say, by least squares"
+    crosses += "; groups without one have too few." if not np.isfinite(own).all() else "."
+    if level.root is not None:
+        how = "towards what its relatives say, and the less the more its own rows say"
+        return f"{crosses} A group is drawn from there {how}."
+    rows = np.bincount(level.index, minlength=level.m)
+    x = level.columns[:, effect]
+    constant = level.r == 1 and np.ptp(x) == 0
+    if constant and np.ptp(rows) == 0:
+        return crosses
+    whose = "few rows" if constant else f"few rows, or rows that say little of {level.effects[effect]},"
+    return f"{crosses} Groups with {whose} are drawn furthest, as a share of the way to zero."
 
 
 def _design_picture(lmm: LMM) -> str:

@@ -17,15 +17,16 @@ from bayeslmm.errors import DescriptionError, SamplingError, did_you_mean
 from bayeslmm.factor import draw_many
 from bayeslmm.independence import run_chains
 from bayeslmm.parameters import coords, dims, level_names
-from bayeslmm.progress import Progress
+from bayeslmm.progress import Progress, seconds_readying
 from bayeslmm.threads import one_blas_thread
+from bayeslmm.trust import DIVERGENT, FEWEST, PARETO_LIMIT, divergent, judge
 
 if TYPE_CHECKING:
     from bayeslmm.lmm import LMM
 
 COLLAPSED_LIMIT = 12  # variance parameters up to which the collapsed sampler is tried first
 MIN_ACCEPTANCE = 0.1
-MAX_PARETO_K = 0.7
+CAREFUL = 0.99  # target_accept of a second run, where the first has diverged
 
 
 def sample(
@@ -57,9 +58,11 @@ def sample(
         "auto" takes the collapsed sampler for the marginal variant with up to 12 variance parameters, and NUTS where
         its diagnostics fail or the variant is joint; ``attrs["sampler"]`` says which one ran, ``attrs["note"]`` why.
     centered : bool or mapping of level to bool
-        Parameterisation of the joint variant.
+        Parameterisation of the joint variant, as `LMM.joint` writes it down. NUTS moves in coordinates between the
+        two forms (see `scaling`), the same for both.
     target_accept : float
-        Acceptance rate that NUTS adapts its step size to; raise it when there are divergences.
+        Acceptance rate that NUTS adapts its step size to. Where more than one draw in a thousand diverges, NUTS runs
+        again by itself at 0.99.
     residuals : bool
         Whether to keep e = y - X beta - Z u (dims chain, draw, row).
     progress : bool
@@ -68,7 +71,14 @@ def sample(
     Returns
     -------
     xarray.DataTree
-        Groups posterior, sample_stats, observed_data.
+        Groups posterior, sample_stats, observed_data. Its attrs say what it is worth: ``trusted`` (1 or 0), ``doubts``
+        (why not), ``note`` (what was done instead of what was asked for), ``seconds`` in all and thereof
+        ``seconds_compiling`` and ``seconds_sampling``.
+
+    Warns
+    -----
+    UserWarning
+        If the draws can't be trusted, see `trust.judge`. Draws too few to judge are only said to be so in attrs.
 
     Raises
     ------
@@ -82,8 +92,10 @@ def sample(
     check_flag("residuals", residuals)
     check_flag("progress", progress)
     check_centered(centered, [level.name for level in lmm.design.levels])
-    began = time.perf_counter()
+    began, ready = time.perf_counter(), seconds_readying()
     seed = np.random.SeedSequence(random_seed)
+    settings = {"variant": variant, "draws": draws, "chains": chains}
+    settings |= {"random_seed": -1 if random_seed is None else random_seed}
     note = ""
     if variant == "marginal" and sampler != "nuts":
         size = collapsed_posterior(lmm.statistics, lmm.priors).coordinates.size
@@ -96,14 +108,17 @@ def sample(
                 lmm, draws=draws, chains=chains, seed=seed, residuals=residuals, progress=progress
             )
             if not trouble or sampler == "collapsed":
-                return _finish(tree, began, variant, "collapsed", trouble, draws, tune, chains, random_seed)
+                modes = tree.attrs.pop("modes_note", "")
+                finish = {"sampler": "collapsed", "note": " ".join(filter(None, [trouble, modes])), "tune": 0}
+                return _finish(tree, began, seconds_readying() - ready, settings | finish)
             note = f"{trouble} NUTS ran on the marginal model instead."
             _say(note)
-    tree = _nuts(
-        lmm, variant, draws=draws, tune=tune, chains=chains, seed=seed, centered=centered,
-        target_accept=target_accept, residuals=residuals, progress=progress,
+    tree, compiling, again = _nuts(
+        lmm, variant, draws=draws, tune=tune, chains=chains, seed=seed, target_accept=target_accept,
+        residuals=residuals, progress=progress,
     )  # fmt: skip
-    return _finish(tree, began, variant, "nuts", note, draws, tune, chains, random_seed)
+    finish = {"sampler": "nuts", "note": " ".join(filter(None, [note, again])), "tune": tune}
+    return _finish(tree, began, seconds_readying() - ready + compiling, settings | finish)
 
 
 def _say(note: str) -> None:
@@ -127,19 +142,31 @@ def _check(variant: str, sampler: str, target_accept: float) -> None:
         raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
 
 
-def _finish(tree, began, variant, sampler, note, draws, tune, chains, random_seed) -> xr.DataTree:
+def _finish(tree: xr.DataTree, began: float, compiling: float, settings: dict[str, Any]) -> xr.DataTree:
+    """Write down how the draws were made and what they are worth; warn where they can't be trusted."""
+    seconds = time.perf_counter() - began
+    judged = judge(tree)
+    tree.attrs |= settings
     tree.attrs |= {
-        "variant": variant,
-        "sampler": sampler,
-        "seconds": time.perf_counter() - began,
-        "note": note,
-        "draws": draws,
-        "tune": tune if sampler == "nuts" else 0,
-        "chains": chains,
-        "random_seed": -1 if random_seed is None else random_seed,
+        "seconds": seconds,
+        "seconds_compiling": compiling,
+        "seconds_sampling": seconds - compiling,
+        "trusted": int(judged.trusted),  # netCDF has no booleans
+        "doubts": judged.text,
         "inference_library": "bayeslmm",
     }
+    if judged.doubts:
+        _say(f"This posterior cannot be trusted yet: {'; '.join(judged.doubts)}. {_remedy(tree)}")
     return tree
+
+
+def _remedy(tree: xr.DataTree) -> str:
+    """What to do about draws that can't be trusted."""
+    if tree.attrs["variant"] == "joint":
+        return "Sample the marginal model, which has no funnel, or take more draws (draws=4000)."
+    if tree.attrs["sampler"] == "collapsed":
+        return "Write sampler='nuts', or take more draws (draws=4000)."
+    return "Take more draws (draws=4000, tune=2000), and look at the chains: they may be in different modes."
 
 
 # the collapsed sampler ---------------------------------------------------------------------------------------------
@@ -153,7 +180,7 @@ def _collapsed(lmm: LMM, *, draws, chains, seed, residuals, progress) -> tuple[x
         states = run_chains(posterior, draws=draws, chains=chains, seed=chain_seed, progress=bar)
         trouble = ""
         acceptance = float(states.accepted.mean())
-        if states.pareto_k >= MAX_PARETO_K or acceptance < MIN_ACCEPTANCE:
+        if states.pareto_k >= PARETO_LIMIT or acceptance < MIN_ACCEPTANCE:
             trouble = (
                 f"The collapsed sampler's proposal does not fit this posterior (Pareto k {states.pareto_k:.2f}, "
                 f"acceptance {100 * acceptance:.0f} %)."
@@ -247,21 +274,43 @@ def _random_effects(
 # NUTS --------------------------------------------------------------------------------------------------------------
 
 
-def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_accept, residuals, progress) -> xr.DataTree:
-    """Run NUTS by nutpie on one of the two PyMC models, its data frozen so that they can be folded."""
+def _nuts(
+    lmm: LMM, variant, *, draws, tune, chains, seed, target_accept, residuals, progress
+) -> tuple[xr.DataTree, float, str]:
+    """Run NUTS by nutpie on one of the two PyMC models, its data frozen so that they can be folded.
+
+    Returns
+    -------
+    (tree, seconds that compiling took, a note where NUTS ran twice)
+    """
     import nutpie
     from pymc.model.transform.optimization import freeze_dims_and_data
 
-    model = lmm.marginal() if variant == "marginal" else lmm.joint(centered)
+    from bayeslmm.joint import build_joint
+
+    began, ready = time.perf_counter(), seconds_readying()
+    model = lmm.marginal() if variant == "marginal" else build_joint(lmm.design, lmm.priors, scaled=True)
     nuts_seed, effect_seed = seed.spawn(2)
     with warnings.catch_warnings():
         # PyMC finds its initial point in a mode that looks for a BLAS library and complains; numba needs none
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS installation")
         compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
-    trace = nutpie.sample(
-        compiled, draws=draws, tune=tune, chains=chains, seed=int(nuts_seed.generate_state(1)[0]),
-        progress_bar=progress, save_warmup=False, target_accept=target_accept,
-    )  # fmt: skip
+    compiling = time.perf_counter() - began - (seconds_readying() - ready)
+    state, note = int(nuts_seed.generate_state(1)[0]), ""
+
+    def run(target: float) -> Any:
+        return nutpie.sample(
+            compiled, draws=draws, tune=tune, chains=chains, seed=state,
+            progress_bar=progress, save_warmup=False, target_accept=target,
+        )  # fmt: skip
+
+    trace = run(target_accept)
+    bad = divergent(trace)
+    if bad is not None and target_accept < CAREFUL and chains * draws >= FEWEST and bad.sum() > DIVERGENT * bad.size:
+        note = (
+            f"{bad.sum()} of {bad.size} draws diverged at target_accept={target_accept}: NUTS ran again at {CAREFUL}."
+        )
+        trace = run(CAREFUL)
     posterior = trace["posterior"]
     raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
     if len(lmm.priors.beta) == 0:
@@ -285,7 +334,7 @@ def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_acce
             "The clean part is in this error's attribute `clean`; it is not a sample of the size asked for.",
             clean=tree,
         )
-    return tree
+    return tree, compiling, note
 
 
 def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> int:
@@ -324,6 +373,11 @@ def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.
 def _tree(design: Design, values: dict[str, np.ndarray], stats: dict[str, np.ndarray], residuals: bool) -> xr.DataTree:
     if residuals:
         values = {**values, "e": _residuals(design, values)}
+    for level in design.levels:
+        if level.correlated:  # rounding in the diagonal would have an R-hat of its own
+            at, name = np.arange(level.r), level_names(level).corr
+            values = {**values, name: np.array(values[name])}
+            values[name][..., at, at] = 1.0
     known = dims(design)
     labels = coords(design)
     chains, draws = values["sigma"].shape

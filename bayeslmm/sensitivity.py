@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.collapsed import LOG_2PI, collapsed_posterior
-from bayeslmm.draws import check_tree, parameter_draws
+from bayeslmm.draws import check_tree, parameter_dataset
 from bayeslmm.errors import DataError
 from bayeslmm.factor import evaluate_many
 from bayeslmm.parameters import congruent, coords, dims, level_names
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from bayeslmm.design import Design
     from bayeslmm.lmm import LMM
 
+BY_ROW = "log_likelihood"  # what ArviZ's LOO and WAIC look for
+OF_ALL_ROWS = "log_likelihood_of_all_rows"  # and must not find where rows have no density of their own
+
 _REMEDY = "Write tree = lmm.sample(), and give the whole tree: lmm.sensitivity(tree)."
 
 Values = dict[str, np.ndarray]  # draws first, all chains in a row
 
 
 def add_log_densities(lmm: LMM, tree: xr.DataTree) -> xr.DataTree:
-    """Return the tree with groups ``log_prior`` and ``log_likelihood`` beside the others.
+    """Return the tree with groups ``log_prior`` and ``log_likelihood`` (or ``..._of_all_rows``) beside the others.
 
     Parameters
     ----------
@@ -45,9 +48,10 @@ def add_log_densities(lmm: LMM, tree: xr.DataTree) -> xr.DataTree:
     -------
     xarray.DataTree
         ``log_prior`` has one variable per parameter, with its own dims (one number for a matrix of correlations, for
-        shares, and for whatever has one density). ``log_likelihood`` has y: for the marginal variant the density of
-        all rows together, dims chain and draw; for the joint one that of each row given u, dims chain, draw, row, and
-        of all rows where these are correlated.
+        shares, and for whatever has one density). ``log_likelihood`` has y for the joint variant: the density of each
+        row given u, dims chain, draw, row. For the marginal variant, and where rows are correlated, only all rows
+        together have one: it is called ``log_likelihood_of_all_rows``, dims chain and draw, so that `arviz.loo` does
+        not take it for a data set of one observation.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def add_log_densities(lmm: LMM, tree: xr.DataTree) -> xr.DataTree:
     >>> import bayeslmm as blm
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
     >>> tree = add_log_densities(lmm, lmm.sample(draws=50, chains=2, random_seed=1, progress=False))
-    >>> dict(tree["log_likelihood"]["y"].sizes), sorted(tree["log_prior"].data_vars)
+    >>> dict(tree["log_likelihood_of_all_rows"]["y"].sizes), sorted(tree["log_prior"].data_vars)
     ({'chain': 2, 'draw': 50}, ['beta', 'sigma', 'sigma_u2'])
     """
     import xarray as xr
@@ -95,7 +99,7 @@ def add_log_densities(lmm: LMM, tree: xr.DataTree) -> xr.DataTree:
 
     out = tree.copy()
     out["log_prior"] = xr.DataTree(dataset(prior, known))
-    out["log_likelihood"] = xr.DataTree(dataset({"y": y}, {"y": ("row",)}))
+    out[BY_ROW if y.ndim == 2 else OF_ALL_ROWS] = xr.DataTree(dataset({"y": y}, {"y": ("row",)}))
     return out
 
 
@@ -127,13 +131,43 @@ def sensitivity(lmm: LMM, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
     import arviz as az
     import xarray as xr
 
-    if not {"log_prior", "log_likelihood"} <= set(getattr(tree, "children", ())):
+    groups = set(getattr(tree, "children", ()))
+    if "log_prior" not in groups or groups.isdisjoint((BY_ROW, OF_ALL_ROWS)):
         tree = add_log_densities(lmm, tree)
     check_tree(lmm.design, "given", tree, False, _REMEDY)
-    draws = parameter_draws(lmm.design, tree)
-    groups = {name: tree[name].to_dataset() for name in ("log_prior", "log_likelihood")}
-    groups["posterior"] = xr.Dataset({name: draws.sel(parameter=name, drop=True) for name in draws["parameter"].values})
-    return az.psense_summary(xr.DataTree.from_dict(groups), **options)
+    likelihood = BY_ROW if BY_ROW in tree.children else OF_ALL_ROWS
+    given = {
+        "posterior": parameter_dataset(lmm.design, tree),
+        "log_prior": tree["log_prior"].to_dataset(),
+        "log_likelihood": tree[likelihood].to_dataset(),
+    }
+    return az.psense_summary(xr.DataTree.from_dict(given), **options)
+
+
+def posterior_summary(lmm: LMM, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
+    """Summarise the parameters by ArviZ: correlations once, without the diagonal of ones that `arviz.summary` warns of.
+
+    Parameters
+    ----------
+    lmm : LMM
+    tree : xarray.DataTree
+        As `LMM.sample` returns it.
+    **options
+        For `arviz.summary`.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+    >>> tree = lmm.sample(draws=500, chains=4, random_seed=1, progress=False)
+    >>> posterior_summary(lmm, tree, kind="diagnostics").index.tolist()
+    ['beta[Intercept]', 'sigma', 'sigma_u2']
+    """
+    import arviz as az
+    import xarray as xr
+
+    check_tree(lmm.design, "given", tree, False, _REMEDY)
+    return az.summary(xr.DataTree.from_dict({"posterior": parameter_dataset(lmm.design, tree)}), **options)
 
 
 # the prior ---------------------------------------------------------------------------------------------------------

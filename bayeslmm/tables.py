@@ -28,14 +28,14 @@ NUMBERS = {
 
 def terminal_text(comparison: Comparison) -> str:
     """Return the whole comparison as text of at most 110 columns where the names allow it."""
-    lmm = comparison.lmm
+    lmm, runs = comparison.lmm, shown_diagnostics(comparison)
     parts = [
         fill(lmm.hierarchy.formula, WIDTH),
         "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in lmm.describe().splitlines()),
         _blocks(estimates(comparison)),
         _blocks(sampling(comparison)),
         f"SDs by five rules (posterior of the {comparison.best} variant)\n\n{_plain(shown_centres(comparison))}",
-        _plain(shown_diagnostics(comparison)),
+        *(_plain(part) for part in (runs.iloc[:, :6], runs.iloc[:, 6:])),  # all columns are wider than a terminal
     ]
     if left_out(comparison):
         parts.insert(4, left_out(comparison))
@@ -72,7 +72,10 @@ def left_out(comparison: Comparison) -> str:
 def shown_centres(comparison: Comparison) -> pd.DataFrame:
     """Return the SDs by five rules as text, with the decimals of the table."""
     table = comparison.centres
-    rows = {name: [fixed(x, comparison.places(name)) for x in row] for name, row in table.iterrows()}
+    rows = {}
+    for name, row in table.iterrows():
+        cells = {rule: fixed(x, comparison.places(str(name))) for rule, x in row.items()}
+        rows[name] = list((cells | {"mode": comparison.mode_text(str(name))}).values())
     columns = ["ML", "REML", "posterior mode", "median", "mean"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
@@ -83,10 +86,14 @@ def shown_diagnostics(comparison: Comparison) -> pd.DataFrame:
     out = pd.DataFrame(index=table.index)
     out["sampler"] = table["sampler"]
     out["chains x draws"] = [f"{c} x {d}" for c, d in zip(table["chains"], table["draws"], strict=True)]
-    out["seconds"] = [number(x) if np.isfinite(x) else "" for x in table["seconds"]]
+    times = {"seconds": "seconds", "compiling": "seconds_compiling", "sampling": "seconds_sampling"}
+    for heading, column in times.items():
+        out[heading] = [number(x) if np.isfinite(x) else "" for x in table[column]]
     out["divergences"] = ["none possible" if np.isnan(x) else f"{x:.0f}" for x in table["divergences"]]
     out["smallest ESS"] = [fixed(x, 0) for x in table["min_ess"]]
-    out["per second"] = [number(x) if np.isfinite(x) else "" for x in table["min_ess_per_second"]]
+    rates = {"per second": "min_ess_per_second", "of sampling": "min_ess_per_second_sampling"}
+    for heading, column in rates.items():
+        out[heading] = [number(x) if np.isfinite(x) else "" for x in table[column]]
     out["largest R-hat"] = [fixed(x, 3) for x in table["max_rhat"]]
     out["trusted"] = ["yes" if x else "no" for x in table["trusted"]]
     return out

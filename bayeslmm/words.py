@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.draws import divergences
 from bayeslmm.parameters import corr_label, sigma_label
+from bayeslmm.trust import divergent, judge
 
 if TYPE_CHECKING:
     from bayeslmm.comparison import Comparison
     from bayeslmm.design import LevelDesign
+    from bayeslmm.lmm import LMM
 
-RHAT_LIMIT = 1.01
-ESS_LIMIT = 400
 FEW_GROUPS = 5
 MOVED = 0.2  # posterior SDs
 SKEWED = 0.5  # standardised third moment
@@ -126,25 +125,9 @@ def paragraphs(found: tuple[Finding, ...]) -> str:
 
 
 def _trust(c: Comparison) -> Iterator[str]:
-    d = c.diagnostics
-    bad = [v for v in c.variants if not d.loc[v, "trusted"]]
+    bad = [v for v in c.variants if not c.judgements[v].trusted]
     for variant in bad:
-        reasons = []
-        part = c.table[variant]
-        if part["rhat"].isna().any():
-            reasons.append("R-hat cannot be computed (it takes two chains that move)")
-        elif d.loc[variant, "max_rhat"] > RHAT_LIMIT:
-            worst = part["rhat"].idxmax()
-            reasons.append(f"R-hat reaches {fixed(part['rhat'].max(), 3)} ({worst}), {RHAT_LIMIT} being the limit")
-        if part["ess"].isna().any():
-            reasons.append("the effective sample size cannot be computed")
-        elif d.loc[variant, "min_ess"] < ESS_LIMIT:
-            worst = part["ess"].idxmin()
-            reasons.append(
-                f"the smallest effective sample size is {fixed(part['ess'].min(), 0)} ({worst}), "
-                f"{ESS_LIMIT} being wanted"
-            )
-        yield f"The {variant} posterior cannot be trusted yet: {'; '.join(reasons)}."
+        yield f"The {variant} posterior cannot be trusted yet: {c.judgements[variant].text}."
     if bad and len(bad) < len(c.variants):
         yield f"The {c.best} posterior can, and is the one quoted below."
     elif bad:
@@ -153,7 +136,7 @@ def _trust(c: Comparison) -> Iterator[str]:
 
 def _divergences(c: Comparison) -> Iterator[str]:
     for variant in c.variants:
-        at = divergences(c.posteriors[variant])
+        at = divergent(c.posteriors[variant])
         if at is None or not at.any():
             continue
         times = "1 draw" if at.sum() == 1 else f"{at.sum()} draws"
@@ -183,7 +166,7 @@ def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] |
 
     None unless it is clear: five divergences or more, half an SD or more, and 2.5 standard errors or more.
     """
-    at = divergences(c.posteriors[variant])
+    at = divergent(c.posteriors[variant])
     if at is None or at.sum() < 5 or at.all():
         return None
     shifts = []
@@ -202,55 +185,55 @@ def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] |
 
 
 def _agreement(c: Comparison) -> Iterator[str]:
-    from scipy.stats import norm
-
-    if len(c.variants) < 2:
+    held = c.agreement
+    if held is None or held.size == 0:
         return
-    z = c.table[("difference", "mcse")].abs().dropna()
-    if z.empty:
-        return
-    K = len(z)
-    # of K independent standard normals: median of the largest, and what it passes once in a hundred
-    usual, rare = (float(norm.ppf((1 + q ** (1 / K)) / 2)) for q in (0.5, 0.99))
+    z, parameter, measure = held.largest
+    what = {"mean": "mean", "sd": "SD"}.get(measure, f"{measure} quantile")
     gap = (
-        f"at most {z.max():.1f} Monte Carlo errors ({z.idxmax()}, the largest of {K}); chance alone gives "
-        f"about "
-        f"{usual:.1f}, and more than {rare:.1f} once in a hundred times"
+        f"{z:.1f} Monte Carlo errors ({what} of {parameter}, the largest of {held.size} differences); chance alone "
+        f"gives about {held.chance(0.5):.1f}, and more than {held.chance(0.999):.1f} once in a thousand times"
     )
-    both = bool(c.diagnostics["trusted"].all())
-    if both and z.max() < rare:
+    alone = {name: judge(tree).trusted for name, tree in c.posteriors.items()}
+    if all(alone.values()) and held.agree:
         yield (
-            f"Joint and marginal agree: their means differ by {gap}. "
+            f"Joint and marginal agree: their means, SDs and 5 % and 95 % quantiles differ by at most {gap}. "
             "They are one posterior, with the random effects kept or integrated out."
         )
-    elif both:
+    elif all(alone.values()):
+        missed = held.missed(lambda name, x: _of(c, name, x))
         yield (
-            f"Joint and marginal do not agree: their means differ by {gap.removeprefix('at most ')}. They "
-            f"are one "
-            "posterior, so one of the samplers has missed a part of it: look for divergences, and run both "
-            "for longer."
+            f"Joint and marginal do not agree: they differ by {gap}. They are one posterior, and NUTS has lost "
+            f"a part of it: {listed(missed)}. The marginal is the one to quote."
         )
-    elif c.diagnostics["trusted"].any():
-        yield (
-            f"The means of joint and marginal differ by {gap}. "
-            "With one posterior not to be trusted, that settles little."
-        )
+    elif any(alone.values()):
+        yield f"Joint and marginal differ by {gap}. With one posterior not to be trusted, that settles little."
 
 
 def _efficiency(c: Comparison) -> Iterator[str]:
-    rate, trusted = c.diagnostics["min_ess_per_second"], c.diagnostics["trusted"]
-    if len(c.variants) < 2 or not trusted.all() or not np.isfinite(rate).all():
+    d = c.diagnostics
+    if len(c.variants) < 2 or not d["trusted"].all():
         return
+    said = [
+        _ratio(d[column], how)
+        for column, how in (("min_ess_per_second_sampling", "in sampling"), ("min_ess_per_second", "with compilation"))
+        if np.isfinite(d[column]).all() and d[column].min() > 0
+    ]
+    if said:
+        yield f"Per effective draw of the parameter that mixes worst, {', and '.join(said)}."
+    spent = d["seconds_compiling"]
+    if np.isfinite(spent).all():
+        times = listed(f"{number(x, 2)} s for the {name}" for name, x in spent.items())
+        yield f"Compiling took {times}; it is less where the result of an earlier run is on the disk."
+
+
+def _ratio(rate, how: str) -> str:
     fast, slow = rate.idxmax(), rate.idxmin()
-    ratio = rate.max() / rate.min()
-    how = (
-        f"{number(rate[fast], 2)} against {number(rate[slow], 2)} effective draws per second "
-        "of the parameter that mixes worst, compilation included"
-    )
+    ratio = rate[fast] / rate[slow]
+    numbers = f"({number(rate[fast], 2)} against {number(rate[slow], 2)} a second)"
     if ratio < 1.25:
-        yield f"Joint and marginal were about equally efficient: {how}."
-    else:
-        yield f"The {fast} model was {number(ratio, 2)} times as efficient as the {slow}: {how}."
+        return f"{how} joint and marginal were about equally efficient {numbers}"
+    return f"{how} the {fast} model was {number(ratio, 2)} times as efficient as the {slow} {numbers}"
 
 
 # Estimates
@@ -373,11 +356,16 @@ def _centres(c: Comparison) -> Iterator[str]:
     if not skewed:
         return
     name, row = max(skewed, key=lambda s: (s[1]["mean"] - s[1]["mode"]) / s[1]["mean"])
-    ml, reml, mode, median, mean = (_of(c, name, x) for x in row)
+    ml, reml, _, median, mean = (_of(c, name, x) for x in row)
+    mode = c.mode_text(str(name))
+    top = f"its mode is {mode}"
+    moral = "The top of a curve leaves out the tail that the mean counts."
+    if mode.startswith("flat"):
+        top = f"its density is {mode.replace('flat, ', 'flat between ').replace(' to ', ' and ')}"
+        moral = "Where it is flat no value is the most probable one, and the tail is what the mean counts."
     yield (
-        f"The posterior of {name} is skewed to the right: its mode is {mode}, its median {median}, its mean "
-        f"{mean}; "
-        f"ML says {ml} and REML {reml}. The top of a curve leaves out the tail that the mean counts."
+        f"The posterior of {name} is skewed to the right: {top}, its median {median}, its mean {mean}; "
+        f"ML says {ml} and REML {reml}. {moral}"
     )
     others = [other for other, _ in skewed if other != name]
     if others:
@@ -414,6 +402,35 @@ def _fixed_effects(c: Comparison) -> Iterator[str]:
             f"{_of(c, label, reml[name])}: a standard error takes the variances as known, the posterior "
             f"does not."
         )
+
+
+def unit_of(lmm: LMM, name: str) -> str:
+    """Say in what a parameter or an SD is measured: "Reaction", "Reaction per unit of Days", "correlation".
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> lmm = blm.LMM("y ~ x + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "x": [1.0, 2, 3, 5, 5, 7], "g": list("aabbcc")})
+    >>> [unit_of(lmm, name) for name in ("beta[Intercept]", "beta[x]", "sigma_u2")]
+    ['y', 'y per unit of x', 'y']
+    """
+    design, y = lmm.design, lmm.hierarchy.response
+    for column, label in zip(design.X.T, design.coef, strict=True):
+        if name == f"beta[{label}]":
+            return _per_unit(y, label, column)
+    for level in design.levels:
+        for e, effect in enumerate(level.effects):
+            if name == sigma_label(level, e):
+                return _per_unit(y, effect, level.columns[:, e])
+    if name.startswith("sigma_ratio"):
+        return "ratio of SDs"
+    return y if name == "sigma" else "correlation"
+
+
+def _per_unit(y: str, name: str, column: np.ndarray) -> str:
+    """What multiplies a column is in units of y where that is constant or an indicator."""
+    plain = np.ptp(column) == 0 or np.isin(column, (0.0, 1.0)).all()
+    return y if plain else f"{y} per unit of {name}"
 
 
 def meaning(level: LevelDesign, effect: int) -> str:

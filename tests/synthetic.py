@@ -18,7 +18,7 @@ def gamma(rng, mean, sd, shape=()):
     return rng.gamma(k, mean / k, size=(CHAINS, DRAWS, *shape))
 
 
-def posterior(lmm, seed, *, seconds=2.0, sds=None, diverging=None, effects=True, beta=0.0):
+def posterior(lmm, seed, *, seconds=2.0, compiling=0.0, sds=None, diverging=None, effects=True, beta=0.0):
     """Independent draws around REML; SDs are gamma, with mean and SD as given or REML's and a fifth."""
     rng = np.random.default_rng(seed)
     design, fit = lmm.design, lmm.reml()
@@ -52,7 +52,8 @@ def posterior(lmm, seed, *, seconds=2.0, sds=None, diverging=None, effects=True,
         coords={d: names[d] for k in values for d in every[k]},
         check_conventions=False,  # a level may be called sample
     )
-    tree.attrs |= {"seconds": seconds, "sampler": "nuts", "random_seed": 7}
+    tree.attrs |= {"seconds": seconds, "seconds_compiling": compiling, "seconds_sampling": seconds - compiling}
+    tree.attrs |= {"sampler": "nuts", "random_seed": 7}
     tree.attrs |= {"draws": DRAWS, "tune": DRAWS, "chains": CHAINS}
     return tree
 

@@ -7,8 +7,11 @@ import pytest
 from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 
 import bayeslmm as blm
+from bayeslmm.collapsed import collapsed_posterior
 from bayeslmm.comparison import compare_posteriors
 from bayeslmm.draws import density_of, effect_labels, parameter_draws
+from bayeslmm.marginals import sd_curves
+from bayeslmm.trust import judge
 from bayeslmm.words import funnel_neck, number
 
 
@@ -192,6 +195,32 @@ def test_agreement_is_measured_against_what_chance_gives(models):
     apart = both(models["heights"], joint={"beta": 0.5})
     assert topics(apart)["Agreement"].startswith("Joint and marginal do not agree")
     assert "beta[Intercept]" in topics(apart)["Agreement"]
+    assert apart.diagnostics["trusted"].tolist() == [False, True]
+
+
+def test_a_tail_that_nuts_never_saw_is_said_though_the_means_agree(models):
+    """R-hat and ESS of the joint alone are fine; the marginal is the measure."""
+    lmm = models["heights"]
+    joint, marginal = posterior(lmm, 1), posterior(lmm, 2)
+    x = joint["posterior"]["sigma_u3"]
+    joint["posterior"]["sigma_u3"] = x.clip(max=float(x.quantile(0.9))) + 0.02 * float(x.std())
+    c = compare_posteriors(lmm, {"joint": joint, "marginal": marginal})
+    assert judge(joint).trusted
+    assert abs(c.table.loc["sigma_u3", ("difference", "mcse")]) < 4
+    assert c.diagnostics["trusted"].tolist() == [False, True]
+    doubts = c.diagnostics.loc["joint", "doubts"]
+    assert "it missed a part of the tail of sigma_u3 above" in doubts
+    assert "its 90 % interval for sigma_u3 is" in doubts
+    assert "too short" in doubts
+    assert topics(c)["Trust"].startswith("The joint posterior cannot be trusted yet: held against the marginal")
+    assert c.best == "marginal"
+
+
+def test_divergences_of_more_than_one_draw_in_a_thousand_are_a_doubt(models):
+    lmm = models["heights"]
+    few, many = (np.arange(CHAINS * DRAWS).reshape(CHAINS, DRAWS) < k for k in (2, 3))
+    assert judge(posterior(lmm, 1, diverging=few)).trusted
+    assert "3 of 2000 draws diverged" in judge(posterior(lmm, 1, diverging=many)).text
 
 
 def test_a_posterior_that_did_not_mix_is_named_and_the_other_quoted(models):
@@ -241,11 +270,25 @@ def test_divergences_anywhere_are_counted_without_blaming_a_level(models):
 
 def test_efficiency_is_the_ratio_of_the_worst_effective_draws_per_second(models):
     c = both(models["dyestuff"], joint={"seconds": 20.0}, marginal={"seconds": 1.0})
-    rate = c.diagnostics["min_ess_per_second"]
     said = topics(c)["Efficiency"]
-    assert said.startswith(f"The marginal model was {number(rate['marginal'] / rate['joint'], 2)} times as efficient")
+    for column, how in (("min_ess_per_second", "with compilation"), ("min_ess_per_second_sampling", "in sampling")):
+        rate = c.diagnostics[column]
+        assert f"{how} the marginal model was {number(rate['marginal'] / rate['joint'], 2)} times as efficient" in said
     equal = both(models["dyestuff"])
     assert "about equally efficient" in topics(equal)["Efficiency"]
+
+
+def test_compiling_and_sampling_are_reported_apart(models):
+    """A run that compiles for long and samples fast is not slow, and the other way round."""
+    c = both(
+        models["dyestuff"], joint={"seconds": 20.0, "compiling": 19.0}, marginal={"seconds": 2.0, "compiling": 0.0}
+    )
+    d = c.diagnostics
+    assert d["seconds_sampling"].tolist() == [1.0, 2.0]
+    assert d["min_ess_per_second_sampling"]["joint"] == pytest.approx(d["min_ess"]["joint"])
+    assert "in sampling the joint model was" in topics(c)["Efficiency"]
+    assert "with compilation the marginal model was" in topics(c)["Efficiency"]
+    assert "Compiling took 19 s for the joint and 0 s for the marginal" in topics(c)["Efficiency"]
 
 
 def test_mode_median_and_mean_are_told_apart_where_the_posterior_is_skewed(models):
@@ -274,6 +317,32 @@ def test_mode_is_the_top_of_the_density_on_the_scale_of_the_sd():
     x = np.random.default_rng(1).gamma(4.0, 1.0, size=20_000)
     grid, density = density_of(x)
     assert grid[np.argmax(density)] == pytest.approx(3.0, abs=0.25)
+
+
+def test_the_curve_of_an_sd_is_its_collapsed_density(models):
+    """Dyestuff's two SDs on a grid: the marginals of a two-dimensional integral, to three digits."""
+    lmm = models["dyestuff"]
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    logs = np.linspace(np.log(20), np.log(130), 161), np.linspace(np.log(0.05), np.log(900), 400)
+    points = np.stack(np.meshgrid(*logs, indexing="ij"), axis=-1)
+    lp = posterior.evaluate(points.reshape(-1, 2))[0].reshape(161, 400)
+    mass = np.exp(lp - lp.max())
+    for axis, name in enumerate(("sigma", "sigma_u2")):
+        s = np.exp(logs[axis])
+        expected = mass.sum(axis=1 - axis) / s
+        expected /= np.trapezoid(expected, s)
+        curve = sd_curves(lmm)[name]
+        found = np.interp(s, curve.grid, curve.density)
+        assert np.abs(found - expected).max() < 0.03 * expected.max()
+        assert curve.mode == pytest.approx(s[np.argmax(expected)], rel=0.04)
+
+
+def test_the_mode_does_not_depend_on_the_run_and_a_flat_top_is_said(models):
+    one, two = (both(models["heights"], seed=seed, sds={"sigma_u3": (0.6, 0.5)}) for seed in (1, 5))
+    assert one.centres["mode"].tolist() == two.centres["mode"].tolist()
+    assert one.mode_text("sigma_u3").startswith("flat, 0.00 to ")
+    assert "its density is flat between 0.00 and" in topics(one)["ML, REML and the posterior"]
+    assert not one.mode_text("sigma").startswith("flat")
 
 
 def test_standard_errors_are_compared_where_they_differ(models):

@@ -23,10 +23,11 @@ ORDER = [
     *("design", "parameters", "basis", "plan", "memory", "blocks", "statistics"),
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
     *("criterion", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
-    *("op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"),
+    *("op", "symbolic", "mixednormal", "variables", "scaling", "joint", "marginal"),
+    *("trust", "agreement", "sampling"),
     *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
     *("matrices", "henderson", "equations", "family", "equivalence", "lmm"),
-    *("words", "tables", "comparison", "plots", "report"),
+    *("marginals", "words", "tables", "comparison", "plots", "report"),
     *("cli", "__main__"),
 ]
 
@@ -42,7 +43,7 @@ UPWARD = {
     ("comparison", "tables"),
 }
 
-PYMC = {"op", "symbolic", "mixednormal", "variables", "joint", "marginal", "sampling"}
+PYMC = {"op", "symbolic", "mixednormal", "variables", "scaling", "joint", "marginal", "sampling"}
 HEAVY = {"pymc", "pytensor", "nutpie", "matplotlib", "arviz", "arviz_plots", "arviz_stats", "arviz_base"}
 
 
