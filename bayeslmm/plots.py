@@ -15,6 +15,7 @@ from bayeslmm.defaults import row_variances
 from bayeslmm.draws import density_of, sd_labels
 from bayeslmm.errors import DescriptionError
 from bayeslmm.parameters import level_names, sigma_label
+from bayeslmm.predictive import draw_parameters
 from bayeslmm.trust import ESS_LIMIT, divergent
 from bayeslmm.words import funnel_neck, unit_of
 
@@ -157,9 +158,23 @@ def _prior_densities(lmm: LMM) -> dict[str, Callable[[np.ndarray], np.ndarray] |
     out: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {}
     for k, name in enumerate(sd_labels(lmm.design)):
         out[name] = None if k in sds.flat else partial(sds.density, k)
+    proper = not any(row.prior.is_flat for row in lmm.priors.reasons)
+    for k, level in enumerate(lmm.design.levels):
+        for e in range(level.r):
+            if lmm.priors.stated_elsewhere(k, e):
+                out[sigma_label(level, e)] = _derived(lmm, level_names(level).sigma, e) if proper else None
     for parameter, prior in zip(lmm.design.residual.parameters, lmm.priors.residual, strict=True):
         out[parameter.label] = None if prior.is_flat else partial(_density, prior)
     return out
+
+
+def _derived(lmm: LMM, name: str, effect: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The prior density of an SD that follows from those of others: smoothed from draws, on the scale of logarithms."""
+    from scipy.stats import gaussian_kde
+
+    draws = draw_parameters(lmm.design, lmm.priors, 4000, np.random.default_rng(0))[name][:, effect]
+    smooth = gaussian_kde(np.log(draws))
+    return lambda x: smooth(np.log(np.maximum(x, 1e-300))) / np.maximum(x, 1e-300)
 
 
 def _density(prior: Prior, x: np.ndarray) -> np.ndarray:

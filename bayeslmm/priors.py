@@ -86,6 +86,11 @@ class Priors:
         """Per level W (r, r), with u = W times the effects whose priors are stated; None where they are the same."""
         return tuple(None if one is None else one.W for one in self.effect_anchors) or (None,) * len(self.corr)
 
+    def stated_elsewhere(self, k: int, effect: int) -> bool:
+        """Whether the prior of an effect's SD, of level k, is that of another one: at the mean of its predictors."""
+        one = self.effect_anchors[k] if self.effect_anchors else None
+        return one is not None and one.moved(effect)
+
     @cached_property
     def sds(self) -> IndependentSDs | VarianceShares:
         """Joint prior of all standard deviations: sigma first, then level by level."""

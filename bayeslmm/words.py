@@ -132,6 +132,9 @@ def _trust(c: Comparison) -> Iterator[str]:
         yield f"The {c.best} posterior can, and is the one quoted below."
     elif bad:
         yield "Take more draws before quoting any number of it."
+    for variant in c.variants:
+        if int(c.posteriors[variant].attrs.get("modes", 1)) > 1:
+            yield str(c.posteriors[variant].attrs.get("note", ""))
 
 
 def _divergences(c: Comparison) -> Iterator[str]:
@@ -313,7 +316,7 @@ def _tied(c: Comparison, level: LevelDesign, who: list[str]) -> Iterator[str]:
 
 
 def _few_groups(c: Comparison) -> Iterator[str]:
-    for level, priors in zip(c.lmm.design.levels, c.lmm.priors.sd, strict=True):
+    for k, (level, priors) in enumerate(zip(c.lmm.design.levels, c.lmm.priors.sd, strict=True)):
         m = level.m - level.relatives
         if m >= FEW_GROUPS:
             continue
@@ -323,8 +326,11 @@ def _few_groups(c: Comparison) -> Iterator[str]:
             yield (
                 f"{level.label} has {m} groups, and {m} numbers say little about the SD they "
                 f"come from, "
-                f"so the prior of {name}, {prior}, matters."
+                f"so the prior of {name}, {prior}"
+                f"{' at the mean of its predictors' if c.lmm.priors.stated_elsewhere(k, e) else ''}, matters."
             )
+            if c.lmm.priors.stated_elsewhere(k, e):
+                continue
             if not prior.is_flat:
                 low, high = (_of(c, name, v) for v in prior.quantile([0.25, 0.75]))
                 after = [_of(c, name, v) for v in np.quantile(x, [0.25, 0.75])]
