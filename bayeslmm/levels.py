@@ -131,7 +131,8 @@ class Residual:
         Columns within whose groups rows are correlated; for "ar1" the whole table where it is left out. For "known" the
         column with the labels of the rows (where it is left out: the labels of the data frame's index).
     time : str, optional
-        Column of integer times for "ar1"; where it is left out, the rows' order within the group.
+        Column of times for "ar1", whole numbers or in equal steps up to rounding; where it is left out, the rows' order
+        within the group.
     covariance : labelled DataFrame, file, or KnownMatrix, optional
         R itself, for "known".
 

@@ -13,6 +13,8 @@ from typing import Any
 from bayeslmm.errors import DescriptionError
 
 MOST_KEYS = 10_000
+_DEEPEST = 60
+_TOO_DEEP = "brackets are nested too deep; a description has at most two in each other"
 _KEY = re.compile(r"""^[ \t]*+(?:\[\[?[\w"'. -]++\]|[\w"'. -]++=)""", re.MULTILINE)
 _DEEP_KEY = re.compile(r"""^[ \t[]*+(?:(?:"[^"\n]*"|'[^'\n]*'|[\w-]++)[ \t]*+\.[ \t]*+){50}""", re.MULTILINE)
 
@@ -35,23 +37,19 @@ def load(path: Path, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise DescriptionError(malformed(path, text, error)) from None
     except RecursionError:
-        raise DescriptionError(
-            f"{path}: brackets are nested too deep; a description has at most two in each other"
-        ) from None
+        raise DescriptionError(f"{path}: {_TOO_DEEP}") from None
     except ValueError:  # Python reads no whole number of more digits
         raise DescriptionError(f"{path}: a number has more than 4,300 digits; write a shorter one") from None
-    if _largest(content) > sys.float_info.max:
-        raise DescriptionError(f"{path}: a whole number has more than 308 digits; write a shorter one")
+    waiting: list[tuple[Any, int]] = [(content, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _DEEPEST:  # how deep Python itself reads depends on who has set its limit
+            raise DescriptionError(f"{path}: {_TOO_DEEP}")
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise DescriptionError(f"{path}: a whole number has more than 308 digits; write a shorter one")
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+        waiting += [(one, depth + 1) for one in inner]
     return content
-
-
-def _largest(value: Any) -> int:
-    """The largest whole number in what TOML holds; how deep that is `load` has seen."""
-    if isinstance(value, Mapping):
-        return max(map(_largest, value.values()), default=0)
-    if isinstance(value, list):
-        return max(map(_largest, value), default=0)
-    return abs(value) if isinstance(value, int) else 0
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
