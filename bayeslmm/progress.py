@@ -3,41 +3,11 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 DELAY = 1.0  # seconds before anything is shown
-
-_ran: set[str] = set()
-
-
-@contextmanager
-def first_use(kernel: str, wait: float = 3.0) -> Iterator[None]:
-    """Around the first call of a kernel: if it takes longer than `wait` seconds, say that it is being compiled.
-
-    Examples
-    --------
-    >>> with first_use("example"):
-    ...     pass
-    """
-    if kernel in _ran:
-        yield
-        return
-    notice = threading.Timer(
-        wait,
-        lambda: print("bayeslmm compiles its kernels, once per installation (under a minute) ...", file=sys.stderr),
-    )
-    notice.daemon = True
-    notice.start()
-    try:
-        yield
-    finally:
-        notice.cancel()
-        _ran.add(kernel)
 
 
 class Progress:

@@ -16,7 +16,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "arguments", "progress", "threads", "descent", "tokens", "calls", "grammar", "formula"),
+    *("cachefolder", "errors", "arguments", "progress", "threads", "descent", "tokens", "calls", "grammar", "formula"),
     *("tomltext", "known", "levels", "hierarchy"),
     *("distributions", "prior", "defaults", "deviations", "priors", "schema", "modelfile"),
     *("frame", "grouping", "columns", "checks", "residualwords", "structure", "residual", "rows", "design"),
