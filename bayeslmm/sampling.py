@@ -248,10 +248,10 @@ def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_acce
     raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
     if len(lmm.priors.beta) == 0:
         raw["beta"] = np.zeros((*raw["sigma"].shape, 0))
-    clean = _clean_draws(raw, draws)
-    kept = {name: x[:, :clean] for name, x in raw.items()}
+    whole, clean = _clean_draws(raw, draws)
+    kept = {name: x[whole, :clean] for name, x in raw.items()}
     stats = {
-        str(name): trace["sample_stats"][name].to_numpy()[:, :clean]
+        str(name): trace["sample_stats"][name].to_numpy()[whole, :clean]
         for name in trace["sample_stats"].data_vars
         if trace["sample_stats"][name].dims == ("chain", "draw")
     }
@@ -261,22 +261,33 @@ def _nuts(lmm: LMM, variant, *, draws, tune, chains, seed, centered, target_acce
             kept |= _effects_given(lmm, kept, effect_seed)
         wanted = dims(lmm.design)
         tree = _tree(lmm.design, {name: kept[name] for name in wanted if name in kept}, stats, residuals)
-    if tree is None or clean < draws:
+    if tree is None or clean < draws or len(whole) < chains:
+        of = "" if len(whole) == chains else f" in {len(whole)} of {chains} chains"
         raise SamplingError(
-            f"NUTS came back with {clean} of {draws} finite draws per chain: it was interrupted or left the support. "
-            "The clean part is in this error's attribute `clean`; it is not a sample of the size asked for.",
+            f"NUTS came back with {clean} of {draws} finite draws per chain{of}: it was interrupted or left the "
+            "support. The clean part is in this error's attribute `clean`; it is not a sample of the size asked for.",
             clean=tree,
         )
     return tree
 
 
-def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> int:
-    """Number of leading draws that are finite in every chain and variable."""
-    clean = draws
+def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, int]:
+    """Which chains to keep, and how many leading draws, finite in every variable: as many draws in all as there are.
+
+    Chains wait for a free core: of an interrupted run some may be whole and others not begun.
+    """
+    chains = next(iter(raw.values())).shape[0]
+    finite = np.ones((chains, draws + 1), dtype=bool)
+    finite[:, -1] = False
     for values in raw.values():
-        finite = np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=(0, 2))
-        clean = min(clean, int(np.argmin(finite)) if not finite.all() else finite.size)
-    return clean
+        have = np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=2)[:, :draws]
+        finite[:, : have.shape[1]] &= have
+        finite[:, have.shape[1] :] = False
+    leading = finite.argmin(axis=1)
+    order = np.argsort(-leading, kind="stable")
+    most = int(np.argmax(leading[order] * np.arange(1, chains + 1)))
+    last = chains if leading.min() == leading[order[most]] else most + 1
+    return np.sort(order[:last]), int(leading[order[most]])
 
 
 def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.ndarray]:
