@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bayeslmm.cachefolder import prepare as _prepare_cache
+
 if TYPE_CHECKING:
     from bayeslmm import density
     from bayeslmm.comparison import Comparison, compare
@@ -50,6 +52,9 @@ __all__ = [
     "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError",
     "add_log_densities", "compare", "density", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
+
+
+_prepare_cache()
 
 
 def __getattr__(name: str):

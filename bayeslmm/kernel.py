@@ -10,9 +10,8 @@ import numpy as np
 
 from bayeslmm.backsolve import backward, draw
 from bayeslmm.blocks import Structure
-from bayeslmm.compiling import inner, njit
+from bayeslmm.compiling import first_use, inner, njit
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
-from bayeslmm.progress import first_use
 
 _VECTOR, _MATRIX = np.empty(0), np.empty((0, 0))
 NO_TERMS = (_MATRIX,) * 6
@@ -93,7 +92,7 @@ def workspace(st: Structure, d: int, slots: int = 1) -> tuple[np.ndarray, ...]:
 def _call(st: Structure, *arguments) -> None:
     tail = st.tail if len(st.tail) else None
     tables = (st.chain, st.parent, st.order, st.inspan, st.lists, st.columns, st.maps)
-    with first_use("tail" if len(st.tail) else "chain"):
+    with first_use(_walk, "tail" if len(st.tail) else "chain"):
         _walk(tail, tables, *arguments)
 
 

@@ -23,7 +23,7 @@ from bayeslmm.compiling import njit
 from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
 
 # PyTensor's cache on disk knows an Op by this number, not by its source: raise it with every change of a kernel.
-KERNEL_VERSION = 18
+KERNEL_VERSION = 19
 
 # Below this many bytes the structure is a constant of the graph (quick to compile); above, a shared variable, because
 # numba doesn't cache code with constants of more than 1 MB.

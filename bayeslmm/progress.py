@@ -4,57 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 DELAY = 1.0  # seconds before anything is shown
-
-_ready: dict[str, float] = {}  # seconds that making each kernel ready took, from the disk or by compiling
-
-
-@contextmanager
-def first_use(kernel: str) -> Iterator[None]:
-    """Around the first call of a kernel: time what making it ready takes, and say so where it has to be compiled.
-
-    Examples
-    --------
-    >>> with first_use("example"):
-    ...     pass
-    """
-    if kernel in _ready:
-        yield
-        return
-    from numba.core import event
-
-    locked = event.TimingListener()
-    with event.install_listener("numba:compile", _notice()), event.install_listener("numba:compiler_lock", locked):
-        yield
-    _ready[kernel] = locked.duration if locked.done else 0.0
-
-
-def seconds_readying() -> float:
-    """Seconds that this process has spent on making kernels ready."""
-    return sum(_ready.values())
-
-
-def _notice() -> Any:
-    """Make a listener to numba that says once that kernels are being compiled, when that begins and not before."""
-    from numba.core.event import Listener
-
-    class Notice(Listener):
-        said = False
-
-        def on_start(self, event: Any) -> None:
-            if not self.said:
-                print("bayeslmm compiles its kernels, once per installation (under a minute) ...", file=sys.stderr)
-                self.said = True
-
-        def on_end(self, event: Any) -> None:
-            pass
-
-    return Notice()
 
 
 class Progress:

@@ -12,12 +12,13 @@ import xarray as xr
 
 from bayeslmm.arguments import check_centered, check_flag, check_seed, check_whole
 from bayeslmm.collapsed import CollapsedPosterior, collapsed_posterior
+from bayeslmm.compiling import seconds_compiling
 from bayeslmm.design import Design
 from bayeslmm.errors import DescriptionError, SamplingError, did_you_mean
 from bayeslmm.factor import draw_many
 from bayeslmm.independence import run_chains
 from bayeslmm.parameters import coords, dims, level_names
-from bayeslmm.progress import Progress, seconds_readying
+from bayeslmm.progress import Progress
 from bayeslmm.threads import one_blas_thread
 from bayeslmm.trust import DIVERGENT, FEWEST, PARETO_LIMIT, divergent, judge
 
@@ -92,7 +93,7 @@ def sample(
     check_flag("residuals", residuals)
     check_flag("progress", progress)
     check_centered(centered, [level.name for level in lmm.design.levels])
-    began, ready = time.perf_counter(), seconds_readying()
+    began, ready = time.perf_counter(), seconds_compiling()
     seed = np.random.SeedSequence(random_seed)
     settings = {"variant": variant, "draws": draws, "chains": chains}
     settings |= {"random_seed": -1 if random_seed is None else random_seed}
@@ -110,7 +111,7 @@ def sample(
             if not trouble or sampler == "collapsed":
                 modes = tree.attrs.pop("modes_note", "")
                 finish = {"sampler": "collapsed", "note": " ".join(filter(None, [trouble, modes])), "tune": 0}
-                return _finish(tree, began, seconds_readying() - ready, settings | finish)
+                return _finish(tree, began, seconds_compiling() - ready, settings | finish)
             note = f"{trouble} NUTS ran on the marginal model instead."
             _say(note)
     tree, compiling, again = _nuts(
@@ -118,7 +119,7 @@ def sample(
         residuals=residuals, progress=progress,
     )  # fmt: skip
     finish = {"sampler": "nuts", "note": " ".join(filter(None, [note, again])), "tune": tune}
-    return _finish(tree, began, seconds_readying() - ready + compiling, settings | finish)
+    return _finish(tree, began, seconds_compiling() - ready + compiling, settings | finish)
 
 
 def _say(note: str) -> None:
@@ -288,14 +289,14 @@ def _nuts(
 
     from bayeslmm.joint import build_joint
 
-    began, ready = time.perf_counter(), seconds_readying()
+    began, ready = time.perf_counter(), seconds_compiling()
     model = lmm.marginal() if variant == "marginal" else build_joint(lmm.design, lmm.priors, scaled=True)
     nuts_seed, effect_seed = seed.spawn(2)
     with warnings.catch_warnings():
         # PyMC finds its initial point in a mode that looks for a BLAS library and complains; numba needs none
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS installation")
         compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
-    compiling = time.perf_counter() - began - (seconds_readying() - ready)
+    compiling = time.perf_counter() - began - (seconds_compiling() - ready)
     state, note = int(nuts_seed.generate_state(1)[0]), ""
 
     def run(target: float) -> Any:
@@ -315,10 +316,10 @@ def _nuts(
     raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
     if len(lmm.priors.beta) == 0:
         raw["beta"] = np.zeros((*raw["sigma"].shape, 0))
-    clean = _clean_draws(raw, draws)
-    kept = {name: x[:, :clean] for name, x in raw.items()}
+    whole, clean = _clean_draws(raw, draws)
+    kept = {name: x[whole, :clean] for name, x in raw.items()}
     stats = {
-        str(name): trace["sample_stats"][name].to_numpy()[:, :clean]
+        str(name): trace["sample_stats"][name].to_numpy()[whole, :clean]
         for name in trace["sample_stats"].data_vars
         if trace["sample_stats"][name].dims == ("chain", "draw")
     }
@@ -328,22 +329,33 @@ def _nuts(
             kept |= _effects_given(lmm, kept, effect_seed)
         wanted = dims(lmm.design)
         tree = _tree(lmm.design, {name: kept[name] for name in wanted if name in kept}, stats, residuals)
-    if tree is None or clean < draws:
+    if tree is None or clean < draws or len(whole) < chains:
+        of = "" if len(whole) == chains else f" in {len(whole)} of {chains} chains"
         raise SamplingError(
-            f"NUTS came back with {clean} of {draws} finite draws per chain: it was interrupted or left the support. "
-            "The clean part is in this error's attribute `clean`; it is not a sample of the size asked for.",
+            f"NUTS came back with {clean} of {draws} finite draws per chain{of}: it was interrupted or left the "
+            "support. The clean part is in this error's attribute `clean`; it is not a sample of the size asked for.",
             clean=tree,
         )
     return tree, compiling, note
 
 
-def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> int:
-    """Number of leading draws that are finite in every chain and variable."""
-    clean = draws
+def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, int]:
+    """Which chains to keep, and how many leading draws, finite in every variable: as many draws in all as there are.
+
+    Chains wait for a free core: of an interrupted run some may be whole and others not begun.
+    """
+    chains = next(iter(raw.values())).shape[0]
+    finite = np.ones((chains, draws + 1), dtype=bool)
+    finite[:, -1] = False
     for values in raw.values():
-        finite = np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=(0, 2))
-        clean = min(clean, int(np.argmin(finite)) if not finite.all() else finite.size)
-    return clean
+        have = np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=2)[:, :draws]
+        finite[:, : have.shape[1]] &= have
+        finite[:, have.shape[1] :] = False
+    leading = finite.argmin(axis=1)
+    order = np.argsort(-leading, kind="stable")
+    most = int(np.argmax(leading[order] * np.arange(1, chains + 1)))
+    last = chains if leading.min() == leading[order[most]] else most + 1
+    return np.sort(order[:last]), int(leading[order[most]])
 
 
 def _effects_given(lmm: LMM, kept: dict[str, np.ndarray], seed) -> dict[str, np.ndarray]:

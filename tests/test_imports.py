@@ -16,7 +16,8 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a module imports only what stands above it in this list.
 ORDER = [
-    *("errors", "files", "arguments", "progress", "threads", "descent", "tokens", "calls", "grammar", "formula"),
+    *("cachefolder", "errors", "files", "arguments", "progress", "threads", "descent", "tokens"),
+    *("calls", "grammar", "formula"),
     *("tomltext", "known", "levels", "hierarchy"),
     *("distributions", "prior", "anchors", "defaults", "deviations", "priors", "schema", "modelfile"),
     *("frame", "grouping", "collinear", "columns", "checks", "residualwords", "structure", "residual", "rows"),

@@ -81,3 +81,36 @@ def test_what_a_terminal_would_obey_is_shown_instead():
 
 def test_messages_of_errors_have_nothing_that_a_terminal_would_obey():
     assert str(DataError(f"{NASTY} came")) == r"a\x1b]0;owned\x07\x1b[2J\u202e came"
+
+
+def test_a_home_that_cannot_be_written_is_no_obstacle():
+    """/dev/null has no subfolders, whoever asks; PyTensor compiles into a temporary folder, and that is said."""
+    done = run("import bayeslmm, pytensor; print(pytensor.config.base_compiledir)", HOME=os.devnull, PYTENSOR_FLAGS="")
+    assert done.returncode == 0, done.stderr
+    assert "bayeslmm-" in done.stdout
+    assert ".pytensor cannot be written" in done.stderr
+    assert not os.path.exists(done.stdout.strip())  # it goes with the process
+
+
+def test_a_folder_that_was_given_stays(tmp_path):
+    flags = f"base_compiledir={tmp_path}"
+    done = run("import bayeslmm, os; print(os.environ['PYTENSOR_FLAGS'])", HOME=os.devnull, PYTENSOR_FLAGS=flags)
+    assert (done.stdout.strip(), done.stderr) == (flags, "")
+
+
+def test_kernels_are_said_to_be_compiled_when_they_are_and_only_then(tmp_path):
+    (tmp_path / "small_kernel.py").write_text("def twice(x):\n    return 2 * x\n")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import small_kernel
+from bayeslmm.compiling import first_use, njit, seconds_compiling
+twice = njit(small_kernel.twice)
+for version in ("first", "first", "second"):
+    with first_use(twice, version):
+        twice(1.0)
+print(seconds_compiling() > 0)
+"""
+    fresh, kept = (run(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2))
+    assert (fresh.stdout, fresh.stderr) == ("True\n", "bayeslmm compiles its kernels, once per installation ...\n")
+    assert (kept.stdout, kept.stderr) == ("False\n", "")

@@ -134,7 +134,7 @@ def test_draws_that_are_not_finite_are_an_error_that_keeps_the_clean_part(nuts_o
     def padded(compiled, *, draws, chains, **_):
         rng = np.random.default_rng(0)
         sigma = np.exp(rng.normal(size=(chains, draws)))
-        sigma[1, 7:] = np.nan
+        sigma[1, 12:] = np.nan
         posterior = xr.Dataset(
             {
                 "beta": (("chain", "draw", "coef"), rng.normal(size=(chains, draws, 1))),
@@ -147,10 +147,10 @@ def test_draws_that_are_not_finite_are_an_error_that_keeps_the_clean_part(nuts_o
 
     monkeypatch.setattr(nutpie, "compile_pymc_model", lambda model: None)
     monkeypatch.setattr(nutpie, "sample", padded)
-    with pytest.raises(SamplingError, match="7 of 20 finite draws") as caught:
+    with pytest.raises(SamplingError, match="12 of 20 finite draws") as caught:
         lmm.sample(sampler="nuts", draws=20, chains=2, random_seed=1)
     clean = caught.value.clean["posterior"]
-    assert clean.sizes["draw"] == 7
+    assert clean.sizes["draw"] == 12
     assert np.isfinite(clean["u2"]).all()
 
 
@@ -158,6 +158,29 @@ def test_clean_draws_counts_up_to_the_first_bad_one():
     good = np.zeros((2, 5, 3))
     bad = good.copy()
     bad[1, 3, 0] = np.inf
-    assert sampling._clean_draws({"a": good}, 5) == 5
-    assert sampling._clean_draws({"a": good, "b": bad}, 5) == 3
-    assert sampling._clean_draws({"a": good[:, :4]}, 5) == 4
+    assert sampling._clean_draws({"a": good}, 5)[1] == 5
+    assert sampling._clean_draws({"a": good, "b": bad}, 5)[1] == 3
+    assert sampling._clean_draws({"a": good[:, :4]}, 5)[1] == 4
+
+
+def ragged(*lengths):
+    """Draws of chains of these lengths, padded with NaN to 5 as an interrupted run has them."""
+    sigma = np.full((len(lengths), 5), np.nan)
+    for chain, length in enumerate(lengths):
+        sigma[chain, :length] = 1.0
+    return {"sigma": sigma, "beta": np.stack([sigma, sigma], axis=-1)}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "chains", "draws"),
+    [
+        ((5, 5, 5, 5), [0, 1, 2, 3], 5),
+        ((5, 4, 5, 5), [0, 1, 2, 3], 4),  # 16 draws in all; 15 without the second chain
+        ((5, 5, 0, 0), [0, 1], 5),  # two cores: the others had not begun
+        ((0, 5, 1, 0), [1], 5),
+        ((0, 0, 0, 0), [0, 1, 2, 3], 0),
+    ],
+)
+def test_of_an_interrupted_run_what_is_finished_is_kept(lengths, chains, draws):
+    whole, clean = sampling._clean_draws(ragged(*lengths), 5)
+    assert (whole.tolist(), clean) == (chains, draws)
