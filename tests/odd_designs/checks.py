@@ -144,9 +144,9 @@ def check_collapsed(lmm: blm.LMM, oracle: Oracle, points: int = 3) -> None:
 
 def _dense_log_posterior(lmm: blm.LMM, oracle: Oracle, posterior, x: np.ndarray) -> float:
     """log p(y | variances) + log prior of the natural parameters + log |d natural / d x|."""
-    sigma, sds, roots = _natural(posterior, x)
+    sigma, sds, corrs = _natural(posterior, x)
     mean, precision = posterior.gaussian_beta
-    factors = [sd[:, None] * root / sigma for sd, root in zip(sds, roots, strict=True)]
+    factors = [sd[:, None] * np.linalg.cholesky(corr) / sigma for sd, corr in zip(sds, corrs, strict=True)]
     V = mpf(sigma) ** 2 * oracle.relative_covariance(factors)
     X = lift(oracle.X)
     V = V + (X / lift(precision)) @ X.T
@@ -154,24 +154,25 @@ def _dense_log_posterior(lmm: blm.LMM, oracle: Oracle, posterior, x: np.ndarray)
     priors = [lmm.priors.sigma, *(prior for level in lmm.priors.sd for prior in level)]
     values = [sigma, *(value for sd in sds for value in sd)]
     total += sum(float(prior.logpdf(value)) for prior, value in zip(priors, values, strict=True))
-    for lkj, root in zip(lmm.priors.corr, roots, strict=True):
+    for lkj, corr in zip(lmm.priors.corr, corrs, strict=True):
         if lkj is not None:
-            total += (lkj.params["eta"] - 1) * np.linalg.slogdet(root @ root.T)[1]
+            total += (lkj.params["eta"] - 1) * np.linalg.slogdet(corr)[1]
     return total + _log_jacobian(posterior, x)
 
 
 def _natural(posterior, x: np.ndarray):
-    sigma, sds, roots = posterior.coordinates.natural(posterior.to_log(x[None])[0])
-    return float(sigma[0]), [sd[0] for sd in sds], [root[0] for root in roots]
+    """Sigma, and per level SDs and correlations of the effects as written."""
+    sigma, sds, corrs = posterior.coordinates.natural(posterior.to_log(x[None])[0])
+    return float(sigma[0]), [sd[0] for sd in sds], [corr[0] for corr in corrs]
 
 
 def _log_jacobian(posterior, x: np.ndarray) -> float:
     """log |d (log SDs, correlations) / d x| by differences, and log |d SD / d log SD|."""
 
     def vector(at):
-        sigma, sds, roots = _natural(posterior, at)
-        corrs = [(root @ root.T)[np.tril_indices(len(root), -1)] for root in roots]
-        estimated = [corr for corr, lkj in zip(corrs, posterior.priors.corr, strict=True) if lkj is not None]
+        sigma, sds, corrs = _natural(posterior, at)
+        pairs = zip(corrs, posterior.priors.corr, strict=True)
+        estimated = [corr[np.tril_indices(len(corr), -1)] for corr, lkj in pairs if lkj is not None]
         return np.concatenate([[np.log(sigma)], *map(np.log, sds), *estimated]), sum(np.log(s).sum() for s in sds)
 
     step = 1e-4
