@@ -97,7 +97,7 @@ def test_the_checks_see_a_wrong_value_and_a_missed_maximum():
     """An oracle for other data or another model finds fault: the comparison isn't empty."""
     case = OddDesign(**PLAIN)
     table = case.table()
-    lmm = blm.LMM(case.formula, table, priors=priors_of(table["y"]))
+    lmm = blm.LMM(case.formula, table, priors=priors_of(table["y"], 1))
     other = blm.LMM(case.formula, {**table, "y": table["y"] + 0.01 * table["w"]})
     richer = blm.LMM(case.formula.replace("(1 |", "(1 + x |"), table)
     with pytest.raises(AssertionError, match="the density is"):
