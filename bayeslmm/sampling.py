@@ -308,10 +308,13 @@ def _nuts(
     trace = run(target_accept)
     bad = divergent(trace)
     if bad is not None and target_accept < CAREFUL and chains * draws >= FEWEST and bad.sum() > DIVERGENT * bad.size:
-        note = (
-            f"{bad.sum()} of {bad.size} draws diverged at target_accept={target_accept}: NUTS ran again at {CAREFUL}."
-        )
-        trace = run(CAREFUL)
+        again = run(CAREFUL)
+        left = divergent(again)
+        note = f"{bad.sum()} of {bad.size} draws diverged at target_accept={target_accept}; NUTS ran again at {CAREFUL}"
+        if left is not None and left.sum() < bad.sum():
+            trace, note = again, f"{note}: {left.sum()} did."
+        else:
+            note = f"{note} without fewer: the first run was kept."
     posterior = trace["posterior"]
     raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
     if len(lmm.priors.beta) == 0:

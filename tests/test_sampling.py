@@ -6,29 +6,19 @@ import pytest
 import xarray as xr
 
 import bayeslmm as blm
-from bayeslmm import sampling
+from bayeslmm import sampling, trust
+from bayeslmm.comparison import compare_posteriors
 from bayeslmm.errors import SamplingError
 
-# Priors that keep NUTS on the joint model out of the funnel's neck, where it is biased.
-CASES = {
-    "heights": (
-        "models/heights.toml",
-        {"sigma_u2": "HalfNormal(sigma=2)", "sigma_u3": "LogNormal(mu=0, sigma=0.7)"},
-    ),
-    "pastes": ("models/pastes.toml", {"sigma_u3": "LogNormal(mu=0.3, sigma=0.7)"}),
-    "sleepstudy": ("models/sleepstudy.toml", {}),
-}
+# Models as they are: the joint of the first two has funnels at both ends of its SDs.
+CASES = {"heights": "models/heights.toml", "pastes": "models/pastes.toml", "sleepstudy": "models/sleepstudy.toml"}
 
 
 @pytest.fixture(scope="session", params=CASES)
 def posteriors(request):
     """(model, joint posterior by NUTS, marginal posterior by the collapsed sampler): each sampled once a session."""
-    path, priors = CASES[request.param]
-    read = blm.LMM.from_toml(path)
-    from bayeslmm.modelfile import ModelFile
-
-    lmm = blm.LMM(read.hierarchy, ModelFile.read(path).load_data(), priors=priors)
-    joint = lmm.sample("joint", draws=1000, tune=1000, chains=2, random_seed=11, target_accept=0.95, progress=False)
+    lmm = blm.LMM.from_toml(CASES[request.param])
+    joint = lmm.sample("joint", draws=1000, tune=1000, chains=2, random_seed=11, progress=False)
     marginal = lmm.sample(draws=2000, chains=4, random_seed=12, progress=False, residuals=True)
     return lmm, joint, marginal
 
@@ -58,6 +48,31 @@ def test_joint_and_marginal_agree_within_monte_carlo_error(posteriors):
         for transform in (np.asarray, np.log) if label.startswith("sigma") else (np.asarray,):
             (m1, e1), (m2, e2) = mean_and_error(transform(a)), mean_and_error(transform(b))
             assert abs(m1 - m2) < 4.5 * np.hypot(e1, e2), label
+
+
+def test_the_joint_goes_where_the_marginal_goes(posteriors):
+    """Means, SDs, tails and reach: nothing that would be seen less than once in a thousand comparisons."""
+    lmm, joint, marginal = posteriors
+    c = compare_posteriors(lmm, {"joint": joint, "marginal": marginal})
+    assert c.agreement.agree, c.agreement.missed()
+    assert c.diagnostics["trusted"].all(), c.diagnostics["doubts"].tolist()
+
+
+def test_what_a_run_is_worth_is_written_down_with_it(posteriors):
+    for tree in posteriors[1:]:
+        assert (tree.attrs["trusted"], tree.attrs["doubts"]) == (1, "")
+        assert tree.attrs["seconds"] == pytest.approx(tree.attrs["seconds_compiling"] + tree.attrs["seconds_sampling"])
+
+
+def test_draws_that_cannot_be_trusted_are_a_warning_and_draws_too_few_to_judge_are_not(monkeypatch):
+    lmm = blm.LMM.from_toml("models/dyestuff.toml")
+    few = lmm.sample(draws=50, random_seed=1, progress=False)
+    assert (few.attrs["trusted"], few.attrs["doubts"][:14]) == (0, "with 200 draws")
+    monkeypatch.setattr(trust, "ESS_LIMIT", 10_000)
+    with pytest.warns(UserWarning, match="cannot be trusted yet: the smallest effective sample size is"):
+        tree = lmm.sample(draws=500, random_seed=1, progress=False)
+    assert tree.attrs["trusted"] == 0
+    assert "10000 being wanted" in tree.attrs["doubts"]
 
 
 def test_both_variants_have_the_same_names_dims_and_labels(posteriors):

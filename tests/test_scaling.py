@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from pytensor.compile.mode import Mode
-from registry import BY_NAME
-from structured import Structured
 
 from bayeslmm import density
 from bayeslmm.defaults import row_variances
 from bayeslmm.joint import build_joint
+from tests.registry import BY_NAME
+from tests.structured import Structured
 
 CASES = {
     "nested": lambda: BY_NAME["nested in three"].lmm(),
