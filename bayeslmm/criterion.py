@@ -26,6 +26,7 @@ EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edg
 PERFECT = 1e-6  # sigma over the least-squares residual's size, below which there is no residual left
 ENDLESS = 1e7  # a relative SD at which a likelihood that is still rising has no maximum
 GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
+SEARCHES = 3  # points of those spread evenly from which a search is begun
 CHEAP = 600  # random effects up to which whole searches are begun from several points
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
@@ -163,9 +164,21 @@ class Criterion:
     def at(self, phi: np.ndarray) -> float:
         """The criterion at phi; HOPELESS where it can't be computed."""
         factor = self.factor(phi)
-        sane = np.isfinite(factor.logdet) and np.isfinite(factor.T).all()
-        value = self.value(factor, phi)[0] if sane else HOPELESS
+        if not self.sane(factor):
+            return HOPELESS
+        value = self.value(factor, phi)[0]
         return value if np.isfinite(value) else HOPELESS
+
+    def sane(self, factor: Factor) -> bool:
+        """Whether the criterion can be computed from a factor: it has not overflowed, and P can be inverted."""
+        if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
+            return False
+        p = self.stats.design.p
+        size = np.diag(factor.T)[:p]
+        if not (size > 0).all():
+            return False
+        scaled = factor.T[:p, :p] / np.sqrt(np.outer(size, size))
+        return bool(p == 0 or np.linalg.eigvalsh(scaled)[0] > 1e-14)
 
     def _start_theta(self) -> np.ndarray:
         """Per effect, what the analysis of variance of the least-squares residual suggests."""
@@ -231,16 +244,17 @@ class Criterion:
         return [*out, whole]
 
     def spread_starts(self) -> list[np.ndarray]:
-        """Points spread over the relative SDs, on a scale of logarithms; correlations zero, R's parameters as at first.
+        """Points spread over the relative factors, R's parameters as at first.
 
-        Relative SDs reach from 0.05 to 20 times `reach`.
+        Diagonal entries reach from 0.05 to 20 times `reach`, on a scale of logarithms; what stands below them is at
+        most as large as its column's.
         """
-        at = np.flatnonzero(self.diagonal)
         base, out = self.start(), []
-        for point in spread_points(6 + 6 * len(at), len(at)):
+        at, k = self.diagonal[: self.n_theta], self.n_theta
+        for point in spread_points(6 + 4 * k, k):
             phi = base.copy()
-            phi[: self.n_theta] = 0.0
-            phi[at] = 0.05 * (400 * self.reach[at]) ** point
+            phi[:k][at] = 0.05 * (400 * self.reach[:k][at]) ** point[at]
+            phi[:k][~at] = (2 * point[~at] - 1) * phi[:k][at][self.column[~at]]
             out.append(phi)
         return out
 
@@ -295,7 +309,7 @@ class Criterion:
         P, c, s = factor.T[:p, :p], factor.T[:p, p], factor.T[p, p]
         Pinv = np.linalg.inv(P) if p else P
         coefficients = Pinv @ c
-        rss = float(s - c @ coefficients)
+        rss = max(float(s - c @ coefficients), np.finfo(float).eps * abs(float(s)), 1e-300)  # of a perfect fit: rounding
         value = factor.logdet + self.stats.design.residual.log_det(self.psi(phi))
         value += d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
         if self.reml:
@@ -305,7 +319,7 @@ class Criterion:
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         """Criterion and its gradient with respect to the free entries."""
         factor = self.factor(phi)
-        if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
+        if not self.sane(factor):
             return HOPELESS, np.zeros_like(phi)
         value, rss, coefficients, Pinv = self.value(factor, phi)
         p = self.stats.design.p
@@ -408,7 +422,7 @@ def estimates(stats: Statistics) -> tuple[list[np.ndarray], float, np.ndarray]:
     with one_blas_thread():
         phi = _best(_Counted(criterion))[0]
     factor = criterion.factor(phi)
-    rss = criterion.value(factor, phi)[1] if np.isfinite(factor.T).all() else np.nan
+    rss = criterion.value(factor, phi)[1] if criterion.sane(factor) else np.nan
     sigma = stats.scale * float(np.sqrt(rss / criterion.degrees))
     if criterion.perfect(sigma):
         raise DataError(
@@ -461,7 +475,7 @@ def _other_starts(evaluate: _Counted, found: np.ndarray) -> list[np.ndarray]:
     chosen: list[np.ndarray] = []
     for k in np.argsort(values):
         far = all(np.abs(np.log((spread[k] ** 2 + 1e-4) / (phi**2 + 1e-4))).max() > 2 for phi in chosen)
-        if values[k] < HOPELESS and far and len(chosen) < 2:
+        if values[k] < HOPELESS and far and len(chosen) < SEARCHES:
             chosen.append(spread[k])
     return [*out[:2], *criterion.relaxed_starts(), *chosen]
 

@@ -354,7 +354,7 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
     """Everything that follows from the optimum."""
     stats, design = criterion.stats, criterion.stats.design
     factor = criterion.factor(optimum.phi)
-    if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
+    if not criterion.sane(factor):
         raise DataError(
             "The likelihood cannot be computed at the point where the search ended: the numbers overflow. "
             "Scale y and the columns to ordinary sizes, or drop an effect that the data cannot tell apart."

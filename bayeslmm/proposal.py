@@ -10,6 +10,8 @@ from itertools import product
 
 import numpy as np
 
+from bayeslmm.errors import SamplingError
+
 SKEWS = np.linspace(-1.0, 1.0, 201)  # of which a normal margin gets a skewness of -1.17 to 1.17
 E_ROOT, E_CUBE = 1.3545308064813155, 1.9194216537269737  # of z standard normal: E sqrt(1 + z^2), E z^2 sqrt(1 + z^2)
 
@@ -162,5 +164,10 @@ def _moments(skew: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def lower_root(cov: np.ndarray) -> np.ndarray:
     """Lower Cholesky factor of a covariance, positive definite up to rounding."""
+    if not np.isfinite(cov).all():
+        raise SamplingError(
+            "The posterior density is too sharp or too wide to be explored: the moments of its draws overflow. The model "
+            "probably fits every row; take effects out, scale the data, or give sigma a prior that is bounded below."
+        )
     values, vectors = np.linalg.eigh((cov + cov.T) / 2)
     return np.linalg.cholesky((vectors * np.maximum(values, 1e-10 * values.max())) @ vectors.T)
