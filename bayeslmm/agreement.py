@@ -115,7 +115,7 @@ def agreement(run: xr.DataArray, other: xr.DataArray) -> Agreement:
     >>> agreement(x[0], x[1]).agree
     True
     >>> agreement(x[0].clip(max=0.8), x[1]).missed()[1]
-    'its 90 % interval for a is 25 % too short'
+    'its 90 % interval for a is 24 % too short'
     """
     import arviz as az
 

@@ -78,8 +78,8 @@ def sd_curves(lmm: LMM) -> dict[str, Curve]:
     >>> import bayeslmm as blm
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
     >>> curves = sd_curves(lmm)
-    >>> list(curves), round(curves["sigma_u2"].mode, 1)
-    (['sigma', 'sigma_u2'], 2.6)
+    >>> list(curves), bool(2.5 < curves["sigma_u2"].mode < 3)
+    (['sigma', 'sigma_u2'], True)
     """
     if lmm not in _known:
         _known[lmm] = _sd_curves(lmm)
