@@ -139,7 +139,7 @@ def constant_in(X: np.ndarray) -> np.ndarray:
     if not marks:
         return none
     c = np.linalg.lstsq(X[:, marks], np.ones(len(X)), rcond=None)[0]
-    c = np.where(np.abs(c) > 1e-8, c, 0.0)
+    c = np.where(np.abs(c) > 1e-8, np.round(c, 12), 0.0)
     if np.abs(X[:, marks] @ c - 1).max() < 1e-8:
         none[marks] = c
     return none

@@ -226,6 +226,7 @@ class Criterion:
     def perfect(self, sigma: float) -> bool:
         """Whether no residual is left at this sigma: none beside y, or none beside what least squares leaves."""
         y = self.stats.design.net_y
+        sigma *= float(np.exp(-np.mean(np.log(self.stats.design.residual.root_weights))))  # of a row of usual weight
         return bool(sigma < PERFECT * self.stats.scale or self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0))
 
     def endless(self) -> list[np.ndarray]:
@@ -309,7 +310,9 @@ class Criterion:
         P, c, s = factor.T[:p, :p], factor.T[:p, p], factor.T[p, p]
         Pinv = np.linalg.inv(P) if p else P
         coefficients = Pinv @ c
-        rss = max(float(s - c @ coefficients), np.finfo(float).eps * abs(float(s)), 1e-300)  # of a perfect fit: rounding
+        rss = max(
+            float(s - c @ coefficients), np.finfo(float).eps * abs(float(s)), 1e-300
+        )  # of a perfect fit: rounding
         value = factor.logdet + self.stats.design.residual.log_det(self.psi(phi))
         value += d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
         if self.reml:

@@ -170,11 +170,11 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
     >>> data = {"y": [1.0, 2, 4, 5], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]}
     >>> design = build_design(Hierarchy.from_formula("y ~ x + (1 | g)"), data)
     >>> resolve_priors(design, {"sigma": "Exponential(lam=1)"}).table()[["parameter", "prior", "source"]]
-             parameter                            prior   source
-    0  beta[Intercept]                Normal(mu=3, sigma=7)  default
-    1          beta[x]             Normal(mu=0, sigma=3.54)  default
-    2            sigma                   Exponential(lam=1)    given
-    3         sigma_u2       HalfStudentT(nu=3, sigma=1.83)  default
+             parameter                           prior   source
+    0  beta[Intercept]        Normal(mu=3, sigma=4.56)  default
+    1          beta[x]        Normal(mu=0, sigma=3.54)  default
+    2            sigma              Exponential(lam=1)    given
+    3         sigma_u2  HalfStudentT(nu=3, sigma=1.83)  default
     """
     wanted = _read(design, given or {})
     sd_y = spread_of(design.net_y)

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
+from bayeslmm import density
 from bayeslmm.anchors import anchor
 from bayeslmm.collapsed import collapsed_posterior
+from bayeslmm.joint import build_joint
 from bayeslmm.lmm import LMM
 from bayeslmm.predictive import draw_parameters
 
@@ -73,6 +76,34 @@ def test_ml_and_reml_are_the_same_wherever_zero_is(formula):
     assert q.loglik == pytest.approx(p.loglik, rel=1e-8)
     assert two.reml().sigma == pytest.approx(one.reml().sigma, rel=1e-6)
     np.testing.assert_allclose(q.fitted, p.fitted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["marginal", "joint", "centred", "scaled"])
+def test_models_move_at_the_mean_and_report_as_written(variant):
+    """The free variables are where the priors are stated; beta, sigma_u2 and corr_u2 are the model's own."""
+    lmm = LMM("y ~ x + (x | g)", made(groups=4, rows=4).assign(x=lambda d: d.x + 50))
+    design = lmm.design
+    builders = {
+        "marginal": lmm.marginal,
+        "joint": lmm.joint,
+        "centred": lambda: lmm.joint(centered=True),
+        "scaled": lambda: build_joint(design, lmm.priors, scaled=True),
+    }
+    model = builders[variant]()
+    assert {"beta_at_mean", "sigma_u2_at_mean"} <= {rv.name for rv in model.free_RVs}
+    names = ["beta", "sigma", "sigma_u2", "corr_u2", *([] if variant == "marginal" else ["u2"])]
+    outputs = [*model.replace_rvs_by_values([model[name] for name in names]), model.logp(vars=[model["y"]])]
+    run = model.compile_fn(outputs, inputs=model.value_vars, on_unused_input="ignore", mode="FAST_COMPILE")
+    rng, shapes = np.random.default_rng(4), model.eval_rv_shapes()
+    point = {v.name: np.asarray(0.3 * rng.normal(size=shapes[v.name])) for v in model.value_vars}
+    *values, logp = run(point)
+    beta, sigma, sd, corr, *u = values
+    G = np.kron(np.eye(4), sd[:, None] * corr * sd) / sigma**2
+    if variant == "marginal":
+        expected = density.marginal_logpdf(design.y, design.X, design.Z, beta, sigma**2, G)
+    else:
+        expected = norm(design.X @ beta + design.Z @ u[0].ravel(), sigma).logpdf(design.y).sum()
+    assert float(logp) == pytest.approx(expected, rel=1e-7)  # squares of 50 are in G
 
 
 # Formulas whose defaults are audited, over units and places of x

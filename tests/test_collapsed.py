@@ -204,7 +204,7 @@ def test_priors_that_exclude_the_data_are_an_error_that_says_so():
     nowhere = independence.Batch(
         x=np.zeros((2, 2)),
         lams=np.zeros((2, 1)),
-        beta=np.zeros((2, 1)),
+        gamma=np.zeros((2, 1)),
         lp=np.full(2, -np.inf),
         log_weight=np.full(2, -np.inf),
     )

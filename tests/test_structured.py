@@ -121,8 +121,9 @@ def dense_log_posterior(lmm, phi) -> float:
     V = sigma**2 * dense_V(design, coordinates.relative_factors(phi), coordinates.psi(phi))
     mean = np.array([prior.gaussian[0] for prior in lmm.priors.beta])
     S0 = np.diag([1 / prior.gaussian[1] for prior in lmm.priors.beta])
-    V = V + design.X @ S0 @ design.X.T
-    e = design.y - design.X @ mean
+    X = design.X @ lmm.priors.beta_map  # columns of the coefficients whose priors are stated
+    V = V + X @ S0 @ X.T
+    e = design.y - X @ mean
     return -0.5 * (design.n * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e))
 
 

@@ -144,7 +144,7 @@ def test_the_joint_is_its_factors_product(case, centered):
 def test_prior_draws_of_y_have_the_models_covariance(name, variant):
     """Parameters held; y's covariance over 4,000 draws, each entry within five of its standard errors."""
     case = next(case for case in CASES if case.name == name)
-    lmm = case.lmm()
+    lmm = case.lmm(priors=priors_of(case.lmm()))
     model = lmm.joint() if variant == "joint" else lmm.marginal()
     held = {"beta": np.array([1.0, 0.5]), "sigma": np.array(0.8)}
     for level in lmm.design.levels:
