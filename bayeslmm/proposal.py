@@ -167,7 +167,7 @@ def lower_root(cov: np.ndarray) -> np.ndarray:
     if not np.isfinite(cov).all():
         raise SamplingError(
             "The posterior density is too sharp or too wide to be explored: the moments of its draws overflow. The "
-            "model probably fits every row; take effects out, scale the data, or give sigma a prior that is bounded below."
+            "model probably fits every row; take effects out, scale the data, or give sigma a prior bounded below."
         )
     values, vectors = np.linalg.eigh((cov + cov.T) / 2)
     return np.linalg.cholesky((vectors * np.maximum(values, 1e-10 * values.max())) @ vectors.T)
