@@ -17,7 +17,7 @@ import numpy as np
 from bayeslmm.basis import group_sums
 from bayeslmm.descent import descend, newton_step, rough_hessian
 from bayeslmm.errors import DataError
-from bayeslmm.factor import Factor, factorise_statistics
+from bayeslmm.factor import Factor, evaluate_many, factorise_statistics
 from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
 
@@ -26,7 +26,7 @@ EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edg
 PERFECT = 1e-6  # sigma over the least-squares residual's size, below which there is no residual left
 ENDLESS = 1e7  # a relative SD at which a likelihood that is still rising has no maximum
 GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
-SEARCHES = 3  # points of those spread evenly from which a search is begun
+STARTS = 6  # points of those spread evenly from which a search may be begun
 CHEAP = 600  # random effects up to which whole searches are begun from several points
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
@@ -169,6 +169,29 @@ class Criterion:
         value = self.value(factor, phi)[0]
         return value if np.isfinite(value) else HOPELESS
 
+    def values(self, phis: np.ndarray) -> np.ndarray:
+        """The criterion at several points (B, k): what `at` gives for each, at a fraction of its time."""
+        design, p, d = self.stats.design, self.stats.design.p, self.degrees
+        residual, psi = design.residual, design.residual.natural(phis[:, self.n_theta :])
+        coefs = None if residual.fixed else residual.coefficients_at(psi)
+        with np.errstate(all="ignore"):
+            logdet, T = evaluate_many(self.stats, self.offset + phis[:, : self.n_theta] @ self.spread.T, coefs)
+            size = np.sqrt(np.einsum("bii->bi", T[:, :p, :p]))
+            scaled = T[:, :p, :p] / size[:, :, None] / size[:, None, :]
+            sane = np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2)) & np.isfinite(scaled).all(axis=(1, 2))
+            scaled = np.where(sane[:, None, None], scaled, np.eye(p))
+            sane &= np.linalg.eigvalsh(scaled)[:, :1].min(axis=1, initial=1.0) > 1e-14
+            scaled = np.where(sane[:, None, None], scaled, np.eye(p))
+            c = np.where(sane[:, None], T[:, :p, p] / size, 0.0)
+            s = T[:, p, p]
+            rss = s - np.einsum("bi,bi->b", c, np.linalg.solve(scaled, c[..., None])[..., 0])
+            rss = np.maximum(np.maximum(rss, np.finfo(float).eps * np.abs(s)), 1e-300)
+            value = logdet + residual.log_det(np.moveaxis(psi, -1, 0))
+            value = value + d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
+            if self.reml:
+                value = value + np.linalg.slogdet(scaled)[1] + 2 * np.log(size).sum(axis=1) + self.log_det_RR
+        return np.where(sane & np.isfinite(value), value, HOPELESS)
+
     def sane(self, factor: Factor) -> bool:
         """Whether the criterion can be computed from a factor: it has not overflowed, and P can be inverted."""
         if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
@@ -229,7 +252,7 @@ class Criterion:
         sigma *= float(np.exp(-np.mean(np.log(self.stats.design.residual.root_weights))))  # of a row of usual weight
         return bool(sigma < PERFECT * self.stats.scale or self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0))
 
-    def endless(self) -> list[np.ndarray]:
+    def endless(self) -> np.ndarray:
         """Points far out, for each level and for all: lower there than anywhere, and no residual is needed at all."""
         out = []
         at = 0
@@ -242,9 +265,9 @@ class Criterion:
             alone = np.zeros(self.diagonal.size)
             alone[own] = whole[own] = ENDLESS * self.reach[own]
             out.append(alone)
-        return [*out, whole]
+        return np.array([*out, whole])
 
-    def spread_starts(self) -> list[np.ndarray]:
+    def spread_starts(self) -> np.ndarray:
         """Points spread over the relative factors, R's parameters as at first.
 
         Diagonal entries reach from 0.05 to 20 times `reach`, on a scale of logarithms; what stands below them is at
@@ -257,7 +280,7 @@ class Criterion:
             phi[:k][at] = 0.05 * (400 * self.reach[:k][at]) ** point[at]
             phi[:k][~at] = (2 * point[~at] - 1) * phi[:k][at][self.column[~at]]
             out.append(phi)
-        return out
+        return np.array(out)
 
     def relaxed_starts(self) -> list[np.ndarray]:
         """What the fit with correlated effects says of the levels whose effects are independent.
@@ -447,16 +470,19 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     """
     criterion = evaluate.criterion
     found = [_search(evaluate, criterion.start())]
-    for start in _other_starts(evaluate, found[0]):
-        found.append(_search(evaluate, start))
+    for start in _other_starts(criterion, found[0]):
+        if all(_behind_a_rise(criterion, start, phi) for phi in found):
+            found.append(_search(evaluate, start))
     values = np.array([evaluate(phi)[0] for phi in found])
     best = int(np.argmin(values + np.where(np.arange(len(values)) > 0, 1e-6, 0.0)))
     others: list[float] = []
     for k in np.argsort(values):
         if values[k] > (others[-1] if others else values[best]) + 0.05 and _settled(evaluate, found[k]):
             others.append(float(values[k]))
-    endless = [phi for phi in criterion.endless() if criterion.at(phi) < values[best] - 1e-3]
-    return endless[0] if endless else found[best], tuple(others)
+    far = criterion.endless()
+    endless = criterion.values(far)
+    lowest = int(np.argmin(endless))
+    return far[lowest] if endless[lowest] < values[best] - 1e-3 else found[best], tuple(others)
 
 
 def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
@@ -466,42 +492,39 @@ def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
     return not len(free) or bool(np.linalg.eigvalsh(H)[0] > 0 and newton_gain(H, gradient) < 0.05)
 
 
-def _other_starts(evaluate: _Counted, found: np.ndarray) -> list[np.ndarray]:
-    """Points from which the search may end elsewhere than at `found`."""
-    criterion = evaluate.criterion
-    out = _along_axes(criterion, found)
-    design = criterion.stats.design
-    if sum(level.q for level in design.levels) > CHEAP and not criterion.tied:
-        return out[:1]
+def _other_starts(criterion: Criterion, found: np.ndarray) -> list[np.ndarray]:
+    """Points from which the search may end elsewhere than at `found`, the lowest of those spread evenly."""
+    axes = _along_axes(criterion, found)
+    if sum(level.q for level in criterion.stats.design.levels) > CHEAP and not criterion.tied:
+        return axes[:1]
     spread = criterion.spread_starts()
-    values = np.array([criterion.at(phi) for phi in spread])
-    chosen: list[np.ndarray] = []
-    for k in np.argsort(values):
-        far = all(np.abs(np.log((spread[k] ** 2 + 1e-4) / (phi**2 + 1e-4))).max() > 2 for phi in chosen)
-        if values[k] < HOPELESS and far and len(chosen) < SEARCHES:
-            chosen.append(spread[k])
-    return [*out[:2], *criterion.relaxed_starts(), *chosen]
+    values = criterion.values(spread)
+    lowest = [spread[k] for k in np.argsort(values)[:STARTS] if values[k] < HOPELESS]
+    return [*axes[:2], *criterion.relaxed_starts(), *lowest]
+
+
+def _behind_a_rise(criterion: Criterion, start: np.ndarray, end: np.ndarray) -> bool:
+    """Whether the criterion rises anywhere on the straight way from a start to a minimum: else they are one valley."""
+    t = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])[:, None]
+    return bool((np.diff(criterion.values(start + t * (end - start))) > 1e-6).any())
 
 
 def _along_axes(criterion: Criterion, found: np.ndarray) -> list[np.ndarray]:
     """Local minima along the axes of single SDs through `found`, elsewhere than there, the lowest first."""
-    out = []
     grid = np.array([0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 40.0])
-    here = criterion.at(found)
-    for k in np.flatnonzero(criterion.diagonal):
-        values = []
-        for place in grid:
-            trial = found.copy()
-            trial[k] = place * criterion.reach[k]
-            values.append(criterion.at(trial))
-        inner = np.concatenate([[np.inf], values, [np.inf]])
-        for i in range(len(grid)):
-            near = max(i - 1, 0), min(i + 1, len(grid) - 1)
-            around = grid[near[0]] * criterion.reach[k] <= found[k] <= grid[near[1]] * criterion.reach[k]
-            if not around and inner[i + 1] <= min(inner[i], inner[i + 2]) and values[i] < here + 20:
-                trial = found.copy()
-                trial[k] = grid[i] * criterion.reach[k]
-                out.append((values[i], trial))
+    axes = np.flatnonzero(criterion.diagonal)
+    trials = np.tile(found, (axes.size, grid.size, 1))
+    for a, k in enumerate(axes):
+        trials[a, :, k] = grid * criterion.reach[k]
+    values = criterion.values(np.concatenate([trials.reshape(-1, found.size), found[None]]))
+    here, values = values[-1], values[:-1].reshape(axes.size, grid.size)
+    out = []
+    for a, k in enumerate(axes):
+        places, around = trials[a, :, k], np.concatenate([[np.inf], values[a], [np.inf]])
+        for i in range(grid.size):
+            near = places[max(i - 1, 0)] <= found[k] <= places[min(i + 1, grid.size - 1)]
+            if not near and around[i + 1] <= min(around[i], around[i + 2]) and values[a, i] < here + 20:
+                out.append((values[a, i], trials[a, i]))
     return [trial for _, trial in sorted(out, key=lambda pair: pair[0])]
 
 

@@ -20,7 +20,7 @@ from bayeslmm.errors import SamplingError
 from bayeslmm.progress import Progress
 from bayeslmm.proposal import Mixture, proposal_at
 
-SEARCHES = 4  # starting points from which a mode is looked for
+SEARCHES = 8  # starting points from which a mode may be looked for
 SLIGHT = 9.0  # a mode with e^-9 of the mass of the largest, or less, is left out
 EFFECTS = 30_000_000
 """Random effects times draws up to which they are drawn with the proposals, accepted or not, from one factorisation."""
@@ -119,6 +119,8 @@ def find_modes(posterior: CollapsedPosterior) -> list[Mode]:
     lower, upper = np.array(posterior.box(starts[0])).T
     modes: list[Mode] = []
     for start in chosen:
+        if modes and not _behind_a_fall(posterior, start, modes):
+            continue
         low, high = np.minimum(lower, start), np.maximum(upper, start)
         x = descend(objective, start, low, high, gtol=0.02, ftol=1e-6, iterations=200)  # a proposal needs no more
         if any(np.abs(x - mode.phi).max() < 0.1 for mode in modes):
@@ -135,6 +137,14 @@ def find_modes(posterior: CollapsedPosterior) -> list[Mode]:
         modes.append(Mode(phi=x, H=H, log_density=-value))
     modes.sort(key=lambda mode: -mode.log_mass)
     return [mode for mode in modes if mode.log_mass > modes[0].log_mass - SLIGHT]
+
+
+def _behind_a_fall(posterior: CollapsedPosterior, start: np.ndarray, modes: list[Mode]) -> bool:
+    """Whether the density falls anywhere on the straight way from a start to every mode: else they are one hill."""
+    t = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])[:, None]
+    ways = np.concatenate([start + t * (mode.phi - start) for mode in modes])
+    values = posterior.evaluate(ways)[0].reshape(len(modes), -1)
+    return bool((np.diff(values, axis=1) < -1e-6).any(axis=1).all())
 
 
 def _apart(posterior: CollapsedPosterior, one: Mode, other: Mode) -> bool:

@@ -11,10 +11,13 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from bayeslmm.collapsed import collapsed_posterior
+from bayeslmm.criterion import Criterion
 from bayeslmm.errors import DataError
 from bayeslmm.independence import find_modes
 from bayeslmm.lmm import LMM
 from bayeslmm.proposal import Mixture, proposal_at
+from tests.registry import CASES as REGISTRY
+from tests.structured import CASES
 
 DATA = Path(__file__).parent / "data"
 
@@ -95,7 +98,7 @@ def test_a_perfect_fit_is_named(y):
         lmm.sample(draws=10, progress=False)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("groups", [300, 2000])
 def test_large_fits_are_judged_by_what_is_left_to_gain(seed, groups):
     rng = np.random.default_rng(seed)
@@ -106,3 +109,11 @@ def test_large_fits_are_judged_by_what_is_left_to_gain(seed, groups):
     fit = LMM("y ~ x + (x | g)", data).ml()
     assert fit.status.name == "converged"
     assert fit.optimum.gain < 1e-6
+
+
+@pytest.mark.parametrize("case", [*CASES[::17], *REGISTRY[::4]], ids=lambda case: case.name)
+@pytest.mark.parametrize("reml", [False, True], ids=["ML", "REML"])
+def test_the_criterion_at_many_points_is_that_at_each(case, reml):
+    criterion = Criterion(stats=case.lmm().statistics, reml=reml)
+    points = criterion.spread_starts()[:3]
+    np.testing.assert_allclose(criterion.values(points), [criterion.at(phi) for phi in points], rtol=1e-9)
