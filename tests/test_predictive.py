@@ -30,7 +30,7 @@ def white(C: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.linalg.solve(np.linalg.cholesky(C), x)
 
 
-@each
+@pytest.mark.parametrize("case", CASES[::2], ids=lambda case: case.name)
 def test_effects_and_residuals_are_normal_with_the_covariances_of_the_definition(case):
     """Each draw, whitened by the dense covariance at its own parameters, is standard normal."""
     lmm = case.lmm()

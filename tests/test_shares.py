@@ -7,8 +7,6 @@ import pytest
 import scipy.stats as st
 from registry import BY_NAME
 
-from bayeslmm import plots
-from bayeslmm.comparison import compare_posteriors
 from bayeslmm.design import build_design
 from bayeslmm.deviations import IndependentSDs, VarianceShares
 from bayeslmm.errors import PriorError
@@ -230,19 +228,3 @@ def test_the_density_in_PyMC_is_the_same(name):
     values = pm.draw([model["sigma_total"], model["shares"], *named], random_seed=1)
     drawn = one.join(np.asarray(values[0]), values[1])
     np.testing.assert_allclose(np.concatenate([np.atleast_1d(v) for v in values[2:]]), drawn, rtol=1e-12)
-
-
-def test_nuts_samples_the_same_posterior():
-    lmm = BY_NAME["one way"].lmm(priors=SPLIT)
-    nuts = lmm.sample(sampler="nuts", draws=1000, tune=500, chains=2, random_seed=1, progress=False)
-    collapsed = lmm.sample(draws=4000, random_seed=2, progress=False)
-    for name in ("sigma", "sigma_u2"):
-        a, b = (tree["posterior"][name].to_numpy().ravel() for tree in (nuts, collapsed))
-        noise = np.hypot(a.std() / np.sqrt(a.size / 5), b.std() / np.sqrt(b.size / 3))
-        assert abs(a.mean() - b.mean()) < 4 * noise
-    assert set(nuts["posterior"].data_vars) == set(collapsed["posterior"].data_vars)
-    comparison = compare_posteriors(lmm, {"joint": nuts, "marginal": collapsed})
-    figure = plots.sd_densities(comparison)
-    prior = [c for c in figure.axes[1].collections if len(c.get_paths())]
-    assert prior, "the prior of each SD is drawn from the shares"
-    assert "sigma_total" in comparison.lmm.priors.table()["parameter"].tolist()

@@ -15,6 +15,7 @@ from bayeslmm.factor import draw_many
 from bayeslmm.likelihood import _lower
 
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+every_third = pytest.mark.parametrize("case", CASES[::3], ids=lambda case: case.name)  # what is dear
 
 
 def point(lmm, seed: int = 1) -> tuple[list[np.ndarray], np.ndarray]:
@@ -50,7 +51,7 @@ def entries(criterion: Criterion, lambdas, psi) -> np.ndarray:
     return np.concatenate([theta, criterion.stats.design.residual.free(np.asarray(psi))])
 
 
-@each
+@every_third
 @pytest.mark.parametrize("reml", [False, True], ids=["ML", "REML"])
 def test_the_criterion_is_the_dense_one(case, reml):
     lmm = case.lmm()
@@ -74,7 +75,7 @@ def test_its_gradient_is_that_of_finite_differences(case):
         assert gradient[k] == pytest.approx(slope, rel=1e-6, abs=1e-6)
 
 
-@each
+@every_third
 def test_modes_and_their_variances_are_those_of_dense_conditioning(case):
     lmm = case.lmm()
     design = lmm.design
@@ -97,7 +98,7 @@ def test_modes_and_their_variances_are_those_of_dense_conditioning(case):
     np.testing.assert_allclose(fit.beta_cov, np.linalg.inv(X.T @ np.linalg.solve(V, X)), rtol=1e-7)
 
 
-@each
+@every_third
 def test_the_search_ends_at_a_maximum(case):
     for fit in (case.lmm().ml(), case.lmm().reml()):
         assert fit.status.name in ("converged", "singular", "flat"), fit.status
@@ -171,7 +172,7 @@ def test_drawn_effects_have_the_conditional_mean_and_covariance(case):
     np.testing.assert_allclose(A @ A.T, G - C @ np.linalg.solve(V, C.T), atol=1e-9)
 
 
-@each
+@every_third
 def test_the_labelled_matrices_are_the_dense_ones(case):
     lmm = case.lmm()
     fit = lmm.reml()

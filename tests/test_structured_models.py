@@ -21,13 +21,9 @@ CHOSEN = [
     if case.name
     in (
         "slopes / ar1 and strata",
-        "slopes / weights",
         "slopes / known",
         "none / cs",
-        "none / ar1 of the whole table",
         "kinship with relatives / iid",
-        "kinship with relatives / strata",
-        "kinship, slopes / cs across levels",
         "kinship and crossed slopes / ar1",
         "two kinships, slopes / iid",
     )
