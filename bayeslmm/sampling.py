@@ -17,6 +17,7 @@ from bayeslmm.design import Design
 from bayeslmm.errors import DescriptionError, SamplingError, did_you_mean
 from bayeslmm.factor import draw_many
 from bayeslmm.independence import run_chains
+from bayeslmm.mode_check import beginning, modes_of, unvisited
 from bayeslmm.parameters import coords, dims, level_names
 from bayeslmm.progress import Progress
 from bayeslmm.threads import one_blas_thread
@@ -292,10 +293,14 @@ def _nuts(
     began, ready = time.perf_counter(), seconds_compiling()
     model = lmm.marginal() if variant == "marginal" else build_joint(lmm.design, lmm.priors, scaled=True)
     nuts_seed, effect_seed = seed.spawn(2)
+    posterior_density = collapsed_posterior(lmm.statistics, lmm.priors)
+    modes = modes_of(posterior_density)
+    free = {variable.name for variable in model.free_RVs}
+    begin = beginning(posterior_density, modes[0], free) if modes else None
     with warnings.catch_warnings():
         # PyMC finds its initial point in a mode that looks for a BLAS library and complains; numba needs none
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS installation")
-        compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model))
+        compiled = nutpie.compile_pymc_model(freeze_dims_and_data(model), initial_points=begin)
     compiling = time.perf_counter() - began - (seconds_compiling() - ready)
     state, note = int(nuts_seed.generate_state(1)[0]), ""
 
@@ -332,6 +337,8 @@ def _nuts(
             kept |= _effects_given(lmm, kept, effect_seed)
         wanted = dims(lmm.design)
         tree = _tree(lmm.design, {name: kept[name] for name in wanted if name in kept}, stats, residuals)
+        if missed := unvisited(posterior_density, modes, kept):
+            tree.attrs["unvisited"] = missed
     if tree is None or clean < draws or len(whole) < chains:
         of = "" if len(whole) == chains else f" in {len(whole)} of {chains} chains"
         raise SamplingError(

@@ -65,8 +65,9 @@ def judge(tree: xr.DataTree) -> Judgement:
     Returns
     -------
     Judgement
-        R-hat above 1.01, fewer than 400 effective draws, a Pareto k of 0.7 or more, or more than one divergence in a
-        thousand draws are doubts. Below 1,000 draws in all, or with one chain, nothing can be judged, and that is said.
+        R-hat above 1.01, fewer than 400 effective draws, a Pareto k of 0.7 or more, more than one divergence in a
+        thousand draws, or a mode that no draw came near, are doubts. Below 1,000 draws in all, or with one chain,
+        nothing can be judged, and that is said.
 
     Examples
     --------
@@ -91,6 +92,8 @@ def judge(tree: xr.DataTree) -> Judgement:
     if not few and bad is not None and bad.sum() > DIVERGENT * bad.size:
         share = 100 * bad.mean()
         doubts.append(f"{bad.sum()} of {bad.size} draws diverged ({share:.2g} %), which leaves out a part of it")
+    if missed := str(tree.attrs.get("unvisited", "")):
+        doubts.append(missed)
     k = float(tree.attrs.get("pareto_k", np.nan))
     if k >= PARETO_LIMIT:
         doubts.append(f"the weights of its proposal have a Pareto k of {k:.2f}, {PARETO_LIMIT} being the limit")

@@ -25,7 +25,7 @@ ORDER = [
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
     *("criterion", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "scaling", "joint", "marginal"),
-    *("trust", "agreement", "sampling"),
+    *("trust", "agreement", "mode_check", "sampling"),
     *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
     *("matrices", "henderson", "equations", "family", "equivalence", "lmm"),
     *("marginals", "words", "tables", "comparison", "plots", "report"),

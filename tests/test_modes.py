@@ -15,6 +15,7 @@ from bayeslmm.criterion import Criterion
 from bayeslmm.errors import DataError
 from bayeslmm.independence import find_modes
 from bayeslmm.lmm import LMM
+from bayeslmm.mode_check import beginning, modes_of, unvisited
 from bayeslmm.proposal import Mixture, proposal_at
 from tests.registry import CASES as REGISTRY
 from tests.structured import CASES
@@ -65,6 +66,20 @@ def test_two_modes_are_found_sampled_and_said():
     positive = tree["posterior"]["beta"].values[..., 1] > 0
     error = np.sqrt(exact * (1 - exact) / 8000)  # of 16,000 draws, half counted as independent
     assert abs(positive.mean() - exact) < 4 * error
+
+
+def test_a_mode_that_was_not_visited_is_a_doubt():
+    lmm = bimodal()
+    posterior = collapsed_posterior(lmm.statistics, lmm.priors)
+    modes = modes_of(posterior)
+    here, there = (np.exp(mode.phi) for mode in modes)
+    one = {"sigma": np.full((2, 500), here[0]), "sigma_u2": np.full((2, 500), here[1])}
+    assert "was never visited" in unvisited(posterior, modes, one)
+    both = {name: np.concatenate([x, np.full((2, 500), there[k])]) for k, (name, x) in enumerate(one.items())}
+    assert unvisited(posterior, modes, both) == ""
+    begin = beginning(posterior, modes[0], {"beta_at_mean", "sigma"})
+    assert set(begin) == {"beta_at_mean", "sigma"}
+    assert begin["beta_at_mean"].shape == (2,)
 
 
 def test_a_mixture_is_a_density_and_matches_its_draws():
