@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from tempfile import gettempdir
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from bayeslmm.lmm import LMM
@@ -25,6 +27,14 @@ LME4 = json.loads((HERE / "data" / "lme4.json").read_text())
 def pytest_configure(config):
     # PyTensor says so when it folds a constant in C on a machine without BLAS; the numba code doesn't use it.
     config.addinivalue_line("filterwarnings", "ignore:PyTensor could not link to a BLAS installation:UserWarning")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels():
+    """Both versions of the kernels, compiled by one worker while the others wait: it is what takes longest at first."""
+    with FileLock(Path(gettempdir()) / "bayeslmm-tests-kernels.lock"):
+        for groups in ("(1 | school/class)", "(1 | school) + (1 | class)"):
+            LMM(f"Height ~ 1 + {groups}", read_data("heights")).ml()
 
 
 @cache
