@@ -469,6 +469,8 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     is nearest; how much higher another is, no check made there can tell.
     """
     criterion = evaluate.criterion
+    if criterion.diagonal.size == 0:
+        return np.zeros(0), ()
     found = [_search(evaluate, criterion.start())]
     for start in _other_starts(criterion, found[0]):
         if all(_behind_a_rise(criterion, start, phi) for phi in found):

@@ -132,3 +132,11 @@ def test_the_criterion_at_many_points_is_that_at_each(case, reml):
     criterion = Criterion(stats=case.lmm().statistics, reml=reml)
     points = criterion.spread_starts()[:3]
     np.testing.assert_allclose(criterion.values(points), [criterion.at(phi) for phi in points], rtol=1e-9)
+
+
+def test_a_model_with_nothing_but_sigma_to_estimate():
+    """Effects of known covariance, and none: ML, REML and the posterior all the same."""
+    calves = LMM.from_toml("models/calves.toml")
+    tree = calves.sample(random_seed=1, progress=False)
+    assert tree.attrs["trusted"] == 1
+    assert tree["posterior"]["sigma"].mean() == pytest.approx(calves.reml().sigma, rel=1.0)
