@@ -143,9 +143,9 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
 
 
 def _posterior_curve(comparison: Comparison, variant: str, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Grid and density: computed for the variant that is quoted where that can be, else smoothed from its draws."""
+    """Grid and density: computed for the marginal where that can be, or for what stands alone; else smoothed."""
     curve = comparison.curves.get(name)
-    if variant == comparison.best and curve is not None and curve.exact:
+    if variant == comparison.variants[-1] and curve is not None and curve.exact:
         return curve.grid, curve.density
     grid, density = density_of(x)
     # the estimate is cut off at the smallest draw; close the curve there
