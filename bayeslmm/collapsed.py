@@ -14,11 +14,12 @@ from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.criterion import EDGE, estimates, spread_points
+from bayeslmm.criterion import EDGE, spread_points
 from bayeslmm.factor import evaluate_and_draw, evaluate_many, factorise_statistics
 from bayeslmm.parameters import Coordinates
 from bayeslmm.priors import Prior, Priors
 from bayeslmm.residual import ResidualParameter
+from bayeslmm.search import estimates
 from bayeslmm.statistics import Statistics
 
 LOG_2PI = float(np.log(2 * np.pi))

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.criterion import EDGE, SINGULAR, Criterion, Optimum, minimise, units
+from bayeslmm.criterion import EDGE, SINGULAR, Criterion, units
 from bayeslmm.design import Design
 from bayeslmm.errors import DataError, visible
 from bayeslmm.factor import spread_variances
 from bayeslmm.parameters import corr_label, sigma_label
+from bayeslmm.search import Optimum, minimise
 from bayeslmm.statistics import Statistics
 from bayeslmm.threads import one_blas_thread
 

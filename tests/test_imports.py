@@ -23,7 +23,7 @@ ORDER = [
     *("frame", "grouping", "collinear", "columns", "checks", "residualwords", "structure", "residual", "rows"),
     *("design", "parameters", "basis", "plan", "memory", "blocks", "statistics"),
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
-    *("criterion", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
+    *("criterion", "search", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "scaling", "joint", "marginal"),
     *("trust", "agreement", "mode_check", "sampling"),
     *("show", "draws", "prediction", "predictive", "implied", "sensitivity", "explain"),
