@@ -17,7 +17,8 @@ def lift(array) -> np.ndarray:
     return np.array([mpf(x) for x in array.ravel().tolist()], dtype=object).reshape(array.shape)
 
 
-def _cholesky(V: np.ndarray) -> np.ndarray:
+def lower_root(V: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor."""
     L = V.copy()
     for k in range(len(L)):
         L[k, k] = mp.sqrt(L[k, k])
@@ -29,7 +30,8 @@ def _cholesky(V: np.ndarray) -> np.ndarray:
     return L
 
 
-def _forward_solve(L: np.ndarray, B: np.ndarray) -> np.ndarray:
+def forward_solve(L: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """L^-1 B for a lower triangular L."""
     X = B.copy()
     for k in range(len(L)):
         X[k] /= L[k, k]
@@ -63,7 +65,7 @@ class Exact:
                 rows = np.flatnonzero(level.index == g)
                 part = Z[rows, g * level.r : (g + 1) * level.r] @ lam
                 V[np.ix_(rows, rows)] += part @ part.T
-        return _cholesky(V)
+        return lower_root(V)
 
     @cached_property
     def logdet(self):
@@ -72,7 +74,7 @@ class Exact:
     @cached_property
     def _white(self) -> np.ndarray:
         """L^-1 [W Z]."""
-        return _forward_solve(self._half, np.hstack([lift(self.W), *self.Z]))
+        return forward_solve(self._half, np.hstack([lift(self.W), *self.Z]))
 
     @cached_property
     def T(self) -> np.ndarray:

@@ -160,7 +160,7 @@ def test_draws_that_are_not_finite_are_an_error_that_keeps_the_clean_part(nuts_o
         stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros((chains, draws), dtype=bool))})
         return xr.DataTree.from_dict({"/posterior": posterior, "/sample_stats": stats})
 
-    monkeypatch.setattr(nutpie, "compile_pymc_model", lambda model: None)
+    monkeypatch.setattr(nutpie, "compile_pymc_model", lambda model, **_: None)
     monkeypatch.setattr(nutpie, "sample", padded)
     with pytest.raises(SamplingError, match="12 of 20 finite draws") as caught:
         lmm.sample(sampler="nuts", draws=20, chains=2, random_seed=1)

@@ -11,9 +11,9 @@ from mpmath import mpf
 import bayeslmm as blm
 from bayeslmm.collapsed import collapsed_posterior
 from bayeslmm.likelihood import LikelihoodFit
+from tests.exact import lift
 
 from .designs import TERMS, OddDesign
-from .digits import lift
 from .oracle import DenseLevel, Oracle, log_normal_density
 
 

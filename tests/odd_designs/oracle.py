@@ -13,7 +13,7 @@ import numpy as np
 from mpmath import mp, mpf
 from scipy.optimize import minimize
 
-from .digits import forward_solve, lift, lower_root
+from tests.exact import forward_solve, lift, lower_root
 
 LOG_2PI = float(np.log(2 * np.pi))
 
