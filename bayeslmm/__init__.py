@@ -8,48 +8,50 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bayeslmm.cachefolder import prepare as _prepare_cache
+from bayeslmm.support.cache_folder import prepare as _prepare_cache
 
 if TYPE_CHECKING:
-    from bayeslmm import density
-    from bayeslmm.comparison import Comparison, compare
-    from bayeslmm.equations import MixedModelEquations, mixed_model_equations
-    from bayeslmm.equivalence import SameMarginal, same_marginal
+    from bayeslmm.comparison.comparison import Comparison, compare
+    from bayeslmm.criticism.sensitivity import add_log_densities
+    from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
+    from bayeslmm.description.known_matrix import KnownMatrix
+    from bayeslmm.distributions.prior import Prior
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
-    from bayeslmm.hierarchy import Hierarchy, Level, Residual
-    from bayeslmm.known import KnownMatrix
     from bayeslmm.lmm import LMM
-    from bayeslmm.mixednormal import MixedNormal
-    from bayeslmm.prior import Prior
-    from bayeslmm.sensitivity import add_log_densities
+    from bayeslmm.model import Model
+    from bayeslmm.pymc_models.mixed_normal import MixedNormal
+    from bayeslmm.theory import density
+    from bayeslmm.theory.mixed_model_equations import MixedModelEquations, mixed_model_equations
+    from bayeslmm.theory.same_marginal import SameMarginal, same_marginal
 
 __version__ = "0.1.0"
 
 _HOME = {
     "BayesLMMError": "errors",
-    "Comparison": "comparison",
+    "Comparison": "comparison.comparison",
     "DataError": "errors",
     "DescriptionError": "errors",
-    "Hierarchy": "hierarchy",
-    "KnownMatrix": "known",
+    "Hierarchy": "description.hierarchy",
+    "KnownMatrix": "description.known_matrix",
     "LMM": "lmm",
-    "Level": "hierarchy",
-    "MixedModelEquations": "equations",
-    "MixedNormal": "mixednormal",
-    "Prior": "prior",
+    "Level": "description.levels",
+    "MixedModelEquations": "theory.mixed_model_equations",
+    "MixedNormal": "pymc_models.mixed_normal",
+    "Model": "model",
+    "Prior": "distributions.prior",
     "PriorError": "errors",
-    "Residual": "hierarchy",
-    "SameMarginal": "equivalence",
+    "Residual": "description.levels",
+    "SameMarginal": "theory.same_marginal",
     "SamplingError": "errors",
-    "add_log_densities": "sensitivity",
-    "compare": "comparison",
-    "mixed_model_equations": "equations",
-    "same_marginal": "equivalence",
+    "add_log_densities": "criticism.sensitivity",
+    "compare": "comparison.comparison",
+    "mixed_model_equations": "theory.mixed_model_equations",
+    "same_marginal": "theory.same_marginal",
 }
 
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
-    "MixedModelEquations", "MixedNormal", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError",
+    "MixedModelEquations", "MixedNormal", "Model", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError",
     "add_log_densities", "compare", "density", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
@@ -61,7 +63,7 @@ def __getattr__(name: str):
     if name in _HOME:
         value = getattr(import_module(f"bayeslmm.{_HOME[name]}"), name)
     elif name == "density":
-        value = import_module("bayeslmm.density")
+        value = import_module("bayeslmm.theory.density")
     else:
         raise AttributeError(f"module 'bayeslmm' has no attribute {name!r}")
     globals()[name] = value

@@ -24,7 +24,7 @@ from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, Sampling
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayeslmm.likelihood import LikelihoodFit
+    from bayeslmm.likelihood.fit import LikelihoodFit
     from bayeslmm.lmm import LMM
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -197,7 +197,7 @@ def compare(
     quiet
         Only the comparison: no description, no progress.
     """
-    from bayeslmm.comparison import compare as compare_variants
+    from bayeslmm.comparison.comparison import compare as compare_variants
 
     model = _load(file, source)
     out = _writable(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
@@ -284,7 +284,7 @@ def schema() -> None:
     """Print the JSON Schema of the description file."""
     import json
 
-    from bayeslmm.schema import json_schema
+    from bayeslmm.description.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 
@@ -303,8 +303,8 @@ class Model:
 
 def _load(file: Path | None, source: Source) -> Model:
     """Read the model from a description file, or from --formula and --data."""
-    from bayeslmm.hierarchy import Hierarchy
-    from bayeslmm.modelfile import ModelFile
+    from bayeslmm.description.hierarchy import Hierarchy
+    from bayeslmm.description.model_file import ModelFile
 
     if (file is None) == (source.formula is None):
         said = "both a description file and --formula were" if file else "no model was"
@@ -397,7 +397,7 @@ def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.D
 
 def _posterior(lmm: LMM, variant: str, tree: xr.DataTree, random_effects: bool) -> str:
     """The posterior's part of the comparison table."""
-    from bayeslmm.comparison import compare_posteriors
+    from bayeslmm.comparison.comparison import compare_posteriors
 
     table = compare_posteriors(lmm, {variant: tree}, random_effects=random_effects).shown[variant]
     note = tree.attrs.get("note")

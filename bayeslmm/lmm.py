@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import check_centered, check_flag, check_list
-from bayeslmm.design import Design, build_design
+from bayeslmm.description.hierarchy import Hierarchy, Residual
+from bayeslmm.design.design import build_design
 from bayeslmm.errors import DescriptionError, visible
-from bayeslmm.hierarchy import Hierarchy, Residual
-from bayeslmm.likelihood import LikelihoodFit, fit_likelihood, theta_labels
-from bayeslmm.memory import enough_memory, say_if_large
-from bayeslmm.priors import Priors, resolve_priors
-from bayeslmm.statistics import Statistics, build_statistics
-from bayeslmm.threads import one_blas_thread
+from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.likelihood.fit import theta_labels
+from bayeslmm.model import Model
+from bayeslmm.support.arguments import check_centered, check_flag, check_list
+from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
-    from bayeslmm.implied import ImpliedPriors
+    from bayeslmm.criticism.implied_priors import ImpliedPriors
 
 
-class LMM:
+class LMM(Model):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
 
     Parameters
@@ -86,18 +84,16 @@ class LMM:
                 f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
                 "such as LMM('y ~ 1 + x + (1 | group)', data)."
             )
-        self.hierarchy = hierarchy
         with enough_memory(doing="Reading the data"), one_blas_thread():
-            self.design: Design = build_design(hierarchy, data, missing=missing)
-        self._given_priors = priors
+            design = build_design(hierarchy, data, missing=missing)
+        super().__init__(hierarchy=hierarchy, design=design, given_priors=priors or {})
         if priors:
             _ = self.priors  # a wrong one is an error now, not later
-        self._fits: dict[bool, LikelihoodFit] = {}
 
     @classmethod
     def from_toml(cls, path) -> LMM:
         """Read the description, its data and its priors from one TOML file."""
-        from bayeslmm.modelfile import ModelFile
+        from bayeslmm.description.model_file import ModelFile
 
         file = ModelFile.read(path)
         return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
@@ -110,56 +106,23 @@ class LMM:
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"
 
-    def describe(self) -> str:
-        """Say in words what the hierarchy is, with its counts and the shape and fill of Z."""
-        return visible(self.design.describe())
-
     def explain(self) -> str:
         """Say what the factorisation will do: blocks, sizes, cost and fill."""
-        from bayeslmm.explain import explain_plan
+        from bayeslmm.factorisation.cost import explain_plan
 
         return visible(explain_plan(self.statistics))
-
-    @cached_property
-    def priors(self) -> Priors:
-        """The prior of every parameter; `lmm.priors.table()` prints them with the defaults' reasons."""
-        with one_blas_thread():
-            return resolve_priors(self.design, self._given_priors)
-
-    @cached_property
-    def statistics(self) -> Statistics:
-        """Cross-products of [Z X y], made once; the same numbers on any number of cores."""
-        say_if_large(self.design)
-        with enough_memory(self.design), one_blas_thread():
-            return build_statistics(self.design)
-
-    # likelihood ------------------------------------------------------------------------------------------------
-
-    def ml(self) -> LikelihoodFit:
-        """Fit by maximum likelihood."""
-        return self._fit(reml=False)
-
-    def reml(self) -> LikelihoodFit:
-        """Fit by restricted maximum likelihood."""
-        return self._fit(reml=True)
-
-    def _fit(self, reml: bool) -> LikelihoodFit:
-        if reml not in self._fits:
-            with enough_memory(self.design):
-                self._fits[reml] = fit_likelihood(self.statistics, reml)
-        return self._fits[reml]
 
     # before the data -------------------------------------------------------------------------------------------
 
     def prior_predictive(self, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
-        """Draw parameters, random effects and data from the prior; see `bayeslmm.predictive.prior_predictive`."""
-        from bayeslmm.predictive import prior_predictive
+        """Draw parameters, random effects and data from the prior; see `prior_predictive`."""
+        from bayeslmm.criticism.prior_predictive import prior_predictive
 
         return prior_predictive(self, draws, random_seed)
 
     def implied_priors(self, draws: int = 4000, random_seed: int | None = None) -> ImpliedPriors:
-        """What the priors say about intra-class correlations and shrinkage; see `bayeslmm.implied.implied_priors`."""
-        from bayeslmm.implied import implied_priors
+        """What the priors say about intra-class correlations and shrinkage; see `implied_priors`."""
+        from bayeslmm.criticism.implied_priors import implied_priors
 
         return implied_priors(self, draws, random_seed)
 
@@ -168,13 +131,13 @@ class LMM:
     def joint(self, centered: bool | Mapping[str, bool] = False) -> pm.Model:
         """Build the joint model, with u2, u3, ... and e as nodes; `centered` for all levels or by level name."""
         check_centered(centered, [level.name for level in self.design.levels])  # before PyMC is imported
-        from bayeslmm.joint import build_joint
+        from bayeslmm.pymc_models.joint import build_joint
 
         return build_joint(self.design, self.priors, centered)
 
     def marginal(self) -> pm.Model:
         """Build the marginal model, the random effects integrated out exactly."""
-        from bayeslmm.marginal import build_marginal
+        from bayeslmm.pymc_models.marginal import build_marginal
 
         return build_marginal(self.statistics, self.priors)
 
@@ -193,33 +156,32 @@ class LMM:
         progress: bool = True,
         log_densities: bool = False,
     ) -> xr.DataTree:
-        """Sample the posterior; see `bayeslmm.sampling.sample`.
+        """Sample the posterior; see `sample`.
 
         With `log_densities` the tree also has each draw's log prior and log likelihood, see `add_log_densities`.
         """
-        from bayeslmm.sampling import sample
+        from bayeslmm.posterior.sampling import sample
 
         check_flag("log_densities", log_densities)
-        with enough_memory(self.design, "Sampling"):
-            tree = sample(
-                self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
-                centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
-            )  # fmt: skip
+        tree = sample(
+            self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
+            centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
+        )  # fmt: skip
         if not log_densities:
             return tree
-        from bayeslmm.sensitivity import add_log_densities
+        from bayeslmm.criticism.sensitivity import add_log_densities
 
         return add_log_densities(self, tree)
 
     def sensitivity(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
-        """Say how much prior and data move the posterior (power-scaling); see `bayeslmm.sensitivity.sensitivity`."""
-        from bayeslmm.sensitivity import sensitivity
+        """Say how much prior and data move the posterior (power-scaling); see `sensitivity`."""
+        from bayeslmm.criticism.sensitivity import sensitivity
 
         return sensitivity(self, tree, **options)
 
     def summary(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
-        """Summarise the parameters by ArviZ, correlations once; see `bayeslmm.sensitivity.posterior_summary`."""
-        from bayeslmm.sensitivity import posterior_summary
+        """Summarise the parameters by ArviZ, correlations once; see `posterior_summary`."""
+        from bayeslmm.criticism.sensitivity import posterior_summary
 
         return posterior_summary(self, tree, **options)
 
@@ -252,7 +214,7 @@ class LMM:
         missing : {"error", "drop"}
         random_seed : int, optional
         """
-        from bayeslmm.prediction import predict_posterior
+        from bayeslmm.predictions.predict import predict_posterior
 
         return predict_posterior(
             self, tree, data, kind=kind, random_effects=random_effects, allow_new_groups=allow_new_groups,
@@ -274,14 +236,14 @@ class LMM:
     @property
     def Z(self):
         """The random-effects matrix (n, q), sparse and labelled: one column per group and effect."""
-        from bayeslmm.show import LabelledMatrix
+        from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         return LabelledMatrix(self.design.Z, self.design.rows, self.design.Z_labels)
 
     @property
     def Zt(self):
         """Z transposed (q, n), as lme4 keeps it."""
-        from bayeslmm.show import LabelledMatrix
+        from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         return LabelledMatrix(self.design.Zt, self.design.Z_labels, self.design.rows)
 
@@ -289,7 +251,7 @@ class LMM:
         """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled; L (x) lambda for K = LL'."""
         from scipy import sparse
 
-        from bayeslmm.show import LabelledMatrix
+        from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         blocks = [
             sparse.kron(sparse.eye_array(level.m) if level.root is None else sparse.csr_array(level.root), lam)
@@ -300,14 +262,14 @@ class LMM:
 
     def G(self, theta: Sequence[float]):
         """Relative covariance G = Lambda Lambda' (q, q) of the random effects; sigma^2 G is their covariance."""
-        from bayeslmm.show import LabelledMatrix
+        from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         Lambda = self.Lambda(theta).matrix
         return LabelledMatrix((Lambda @ Lambda.T).tocsc(), self.design.Z_labels, self.design.Z_labels)
 
     def R(self, psi: Sequence[float] = ()):
         """Relative residual covariance R (n, n), sparse and labelled; psi are its parameters, as in ``fit.psi``."""
-        from bayeslmm.show import LabelledMatrix
+        from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         labels = [parameter.label for parameter in self.design.residual.parameters]
         remedy = "Pass fit.psi." if labels else "R has no parameters, so leave it out."
@@ -322,7 +284,7 @@ class LMM:
 
     def V(self, theta: Sequence[float], psi: Sequence[float] = ()):
         """Relative marginal covariance V = Z G Z' + R (n, n), sparse and labelled; Var(y) = sigma^2 V."""
-        from bayeslmm.show import LabelledMatrix
+        from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         Z = self.design.Z
         V = Z @ self.G(theta).matrix @ Z.T + self.R(psi).matrix

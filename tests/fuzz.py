@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bayeslmm.design import build_design
+from bayeslmm.description.hierarchy import Hierarchy
+from bayeslmm.description.model_file import ModelFile
+from bayeslmm.design.design import build_design
 from bayeslmm.errors import BayesLMMError
-from bayeslmm.hierarchy import Hierarchy
-from bayeslmm.modelfile import ModelFile
 
 N = 24
 DATA = {

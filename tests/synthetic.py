@@ -5,8 +5,8 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 
-from bayeslmm.comparison import compare_posteriors
-from bayeslmm.parameters import coords, dims
+from bayeslmm.comparison.comparison import compare_posteriors
+from bayeslmm.design.parameters import coords, dims
 
 MODELS = Path(__file__).parent.parent / "models"
 CHAINS, DRAWS = 4, 500

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from bayeslmm import density
-from bayeslmm.anchors import anchor
-from bayeslmm.collapsed import collapsed_posterior
-from bayeslmm.joint import build_joint
+from bayeslmm.criticism.prior_predictive import draw_parameters
 from bayeslmm.lmm import LMM
-from bayeslmm.predictive import draw_parameters
+from bayeslmm.posterior.collapsed import collapsed_posterior
+from bayeslmm.priors.anchors import anchor
+from bayeslmm.pymc_models.joint import build_joint
+from bayeslmm.theory import density
 
 DATA = Path(__file__).parent / "data"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayeslmm.design import build_design
+from bayeslmm.description.hierarchy import Hierarchy, Residual
+from bayeslmm.design.design import build_design
 from bayeslmm.errors import DataError
-from bayeslmm.hierarchy import Hierarchy, Residual
 from bayeslmm.lmm import LMM
 
 N = 24
@@ -380,7 +380,8 @@ class TestWhatCannotBeEstimated:
         import sys
 
         code = (
-            "import sys; from bayeslmm.design import build_design; from bayeslmm.hierarchy import Hierarchy\n"
+            "import sys; from bayeslmm.design.design import build_design\n"
+            "from bayeslmm.description.hierarchy import Hierarchy\n"
             "h = Hierarchy.from_formula('y ~ x + (1 | g)')\n"
             "build_design(h, {'y': [1.0, 2, 3, 5], 'x': [0, 1, 0, 1], 'g': [1, 1, 2, 2]})\n"
             "print([name for name in ('formulaic', 'narwhals', 'pymc', 'scipy') if name in sys.modules])"

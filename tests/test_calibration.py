@@ -11,8 +11,8 @@ from calibration.fits import TOP, calibrate, judge
 from calibration.ranks import holm, uniformity
 from calibration.studies import STUDIES
 
-from bayeslmm import sampling
-from bayeslmm.collapsed import CollapsedPosterior
+from bayeslmm.posterior import sampling
+from bayeslmm.posterior.collapsed import CollapsedPosterior
 
 
 def smallest(name: str, fits: int) -> tuple[float, str]:

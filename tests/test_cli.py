@@ -133,7 +133,7 @@ class TestCompare:
             asked.update(settings)
             return Result()
 
-        monkeypatch.setattr("bayeslmm.comparison.compare", compare)
+        monkeypatch.setattr("bayeslmm.comparison.comparison.compare", compare)
         return asked
 
     def test_describes_compares_and_writes_a_report(self, compared, capsys, tmp_path):
@@ -157,7 +157,7 @@ class TestCompare:
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("bayeslmm.comparison.compare", interrupted)
+        monkeypatch.setattr("bayeslmm.comparison.comparison.compare", interrupted)
         assert main(["compare", HEIGHTS, "--quiet"]) == INTERRUPTED
         assert capsys.readouterr().err == "bayeslmm: Interrupted.\n"
 
@@ -229,7 +229,7 @@ class TestErrors:
         def never(*_, **__):
             raise AssertionError("the long work began")
 
-        monkeypatch.setattr("bayeslmm.comparison.compare", never)
+        monkeypatch.setattr("bayeslmm.comparison.comparison.compare", never)
         monkeypatch.setattr(blm.LMM, "sample", never)
         suffix = ".html" if command[0] == "compare" else ".nc"
         (tmp_path / f"folder{suffix}").mkdir()

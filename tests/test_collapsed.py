@@ -10,12 +10,13 @@ from scipy.stats import skew as skewness
 from scipy.stats import t
 
 import bayeslmm as blm
-from bayeslmm import factor, independence, sampling
-from bayeslmm.collapsed import collapsed_posterior
+from bayeslmm.design.parameters import corr_cholesky
 from bayeslmm.errors import DescriptionError, SamplingError
-from bayeslmm.parameters import corr_cholesky
-from bayeslmm.progress import Progress
-from bayeslmm.proposal import proposal_at
+from bayeslmm.factorisation import factor
+from bayeslmm.posterior import independence, sampling
+from bayeslmm.posterior.collapsed import collapsed_posterior
+from bayeslmm.posterior.proposal import proposal_at
+from bayeslmm.support.progress import Progress
 
 MODELS = "models/data/"
 
@@ -271,7 +272,7 @@ def test_progress_is_silent_when_short(capsys):
 
 
 def test_progress_shows_long_work(capsys, monkeypatch):
-    monkeypatch.setattr("bayeslmm.progress.DELAY", 0.0)
+    monkeypatch.setattr("bayeslmm.support.progress.DELAY", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws bars only where it believes in a terminal
     with Progress() as progress:
         progress.stage("drawing the random effects", 2)

@@ -7,12 +7,12 @@ import pytest
 from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 
 import bayeslmm as blm
-from bayeslmm.collapsed import collapsed_posterior
-from bayeslmm.comparison import compare_posteriors
-from bayeslmm.draws import density_of, effect_labels, parameter_draws
-from bayeslmm.marginals import sd_curves
-from bayeslmm.trust import judge
-from bayeslmm.words import funnel_neck, number
+from bayeslmm.comparison.comparison import compare_posteriors
+from bayeslmm.comparison.findings import funnel_neck, number
+from bayeslmm.posterior.collapsed import collapsed_posterior
+from bayeslmm.posterior.draws import density_of, effect_labels, parameter_draws
+from bayeslmm.posterior.sd_densities import sd_curves
+from bayeslmm.posterior.trust import judge
 
 
 @pytest.fixture(scope="module")

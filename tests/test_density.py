@@ -12,8 +12,8 @@ from scipy import stats as scipy_stats
 from scipy.integrate import quad
 from scipy.linalg import block_diag
 
-from bayeslmm.density import conditional_moments, joint_logpdf, marginal_logpdf
 from bayeslmm.lmm import LMM
+from bayeslmm.theory.density import conditional_moments, joint_logpdf, marginal_logpdf
 
 NAMES = ["tiny", "unbalanced", "slope", "nested in three", "crossed", "nested and crossed with slopes"]
 

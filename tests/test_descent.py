@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
-from bayeslmm.descent import descend
+from bayeslmm.support.quasi_newton import descend
 
 FREE = np.full(2, np.inf)
 

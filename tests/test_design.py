@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayeslmm.columns import learn
-from bayeslmm.design import build_design, relation
+from bayeslmm.data.groups import find_groups
+from bayeslmm.description.hierarchy import Hierarchy
+from bayeslmm.design.design import build_design, relation
+from bayeslmm.design.model_matrix import learn
 from bayeslmm.errors import DataError
-from bayeslmm.grouping import find_groups
-from bayeslmm.hierarchy import Hierarchy
 
 HEIGHTS = pd.DataFrame(
     [(school, cls) for school in (1, 2) for cls in (1, 2, 3) for _ in range(3)], columns=["school", "class"]

@@ -12,9 +12,9 @@ from scipy import stats as scipy_stats
 from scipy.linalg import block_diag
 
 import bayeslmm as blm
-from bayeslmm.density import conditional_moments, joint_logpdf, marginal_logpdf
 from bayeslmm.errors import DataError, DescriptionError, PriorError
-from bayeslmm.matrices import read_covariance
+from bayeslmm.theory.density import conditional_moments, joint_logpdf, marginal_logpdf
+from bayeslmm.theory.given_matrices import read_covariance
 
 NAMES = [case.name for case in CASES]
 

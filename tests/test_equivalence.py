@@ -8,10 +8,10 @@ import pytest
 from pedigree import relationship
 
 import bayeslmm as blm
-from bayeslmm.density import marginal_logpdf
+from bayeslmm.design.parameters import corr_label, sigma_label
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.family import Family, residual_times
-from bayeslmm.parameters import corr_label, sigma_label
+from bayeslmm.theory.covariance_family import Family, residual_times
+from bayeslmm.theory.density import marginal_logpdf
 
 N = 48
 

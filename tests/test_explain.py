@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as blm
-from bayeslmm.explain import LARGE_TAIL, plan_cost
+from bayeslmm.factorisation.cost import LARGE_TAIL, plan_cost
 
 MODELS = Path(__file__).parents[1] / "models"
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from registry import BY_NAME, CASES, Case, factors, relative_G, scale_choices
 
-from bayeslmm import density
-from bayeslmm.basis import make_basis
 from bayeslmm.errors import DataError
-from bayeslmm.factor import factorise_statistics
+from bayeslmm.factorisation.conditioning import make_basis
+from bayeslmm.factorisation.factor import factorise_statistics
+from bayeslmm.factorisation.statistics import build_statistics
 from bayeslmm.lmm import LMM
-from bayeslmm.statistics import build_statistics
+from bayeslmm.theory import density
 
 PROMISE = 1e-10
 

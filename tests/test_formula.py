@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayeslmm.calls import OPTIONS
 from bayeslmm.errors import DescriptionError
-from bayeslmm.formula import columns_of, group_columns, normal_form, normal_response, parse, terms_of, write
-from bayeslmm.tokens import quote
+from bayeslmm.formula.parse import columns_of, group_columns, normal_form, normal_response, parse, terms_of, write
+from bayeslmm.formula.tokens import quote
+from bayeslmm.formula.transforms import OPTIONS
 
 
 def terms(text):
@@ -442,7 +442,7 @@ def test_every_allowed_call_is_evaluated_by_formulaic():
     import pandas as pd
     from formulaic import model_matrix
 
-    from bayeslmm.calls import transforms
+    from bayeslmm.formula.transforms import transforms
 
     data = pd.DataFrame({"x": np.linspace(1, 2, 12), "my g": list("abcabcabcabc")})
     texts = [

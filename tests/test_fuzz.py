@@ -9,10 +9,10 @@ import time
 
 import pytest
 
+from bayeslmm.description.known_matrix import KnownMatrix
+from bayeslmm.description.model_file import ModelFile
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.formula import parse
-from bayeslmm.known import KnownMatrix
-from bayeslmm.modelfile import ModelFile
+from bayeslmm.formula.parse import parse
 from tests.fuzz import ATTACKS, DATA, DESCRIPTIONS, FORMULAS, mutate, try_description, try_formula
 
 BASE = 'formula = "y ~ 1 + (1 | g)"\n'

@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
+from bayeslmm.description.known_matrix import KnownMatrix
+from bayeslmm.description.levels import STRUCTURES
 from bayeslmm.errors import DescriptionError
-from bayeslmm.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.known import KnownMatrix
-from bayeslmm.levels import STRUCTURES
 
 PUPILS = Hierarchy(response="Height", levels=(Level(group="class:school"), Level(group="school")))
 
@@ -154,7 +154,7 @@ def known_parts(draw):
 @given(hierarchies())
 @settings(max_examples=150, deadline=None)
 def test_formula_dict_and_toml_give_the_hierarchy_back(h):
-    from bayeslmm.modelfile import ModelFile
+    from bayeslmm.description.model_file import ModelFile
 
     beside = {
         kind: {name: m for name, lv in zip(h.names, h.levels, strict=True) if (m := getattr(lv, kind)) is not None}

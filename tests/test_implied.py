@@ -5,9 +5,9 @@ import pytest
 import scipy.stats as st
 
 import bayeslmm as blm
-from bayeslmm.density import conditional_moments
+from bayeslmm.criticism.prior_predictive import draw_parameters
 from bayeslmm.errors import PriorError
-from bayeslmm.predictive import draw_parameters
+from bayeslmm.theory.density import conditional_moments
 from tests.registry import BY_NAME
 from tests.structured import LEVELS, RESIDUALS, Structured, dense_V
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.io import mmwrite
 
+from bayeslmm.description.hierarchy import Hierarchy, Level
+from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.hierarchy import Hierarchy, Level
-from bayeslmm.known import KnownMatrix
 from bayeslmm.lmm import LMM
 
 LABELS = ["a", "b", "c"]

@@ -14,10 +14,10 @@ from registry import BY_NAME
 from scipy.integrate import quad
 from scipy.optimize import minimize
 
-from bayeslmm import density
-from bayeslmm.criterion import Criterion
-from bayeslmm.likelihood import LikelihoodFit
+from bayeslmm.likelihood.criterion import Criterion
+from bayeslmm.likelihood.fit import LikelihoodFit
 from bayeslmm.lmm import LMM
+from bayeslmm.theory import density
 
 FITS = LME4["fits"]
 SMALL = [key for key in FITS if FITS[key]["n"] < 1000]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import bayeslmm as blm
-from bayeslmm import memory
 from bayeslmm.errors import BayesLMMError, DataError, OutOfMemoryError
+from bayeslmm.factorisation import memory
 
 DATA = {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}
 
@@ -104,7 +104,7 @@ def test_kernels_are_said_to_be_compiled_when_they_are_and_only_then(tmp_path):
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
 import small_kernel
-from bayeslmm.compiling import first_use, njit, seconds_compiling
+from bayeslmm.factorisation.kernels.compiling import first_use, njit, seconds_compiling
 twice = njit(small_kernel.twice)
 for version in ("first", "first", "second"):
     with first_use(twice, version):

@@ -16,12 +16,12 @@ from registry import BY_NAME
 from scipy import stats as scipy_stats
 from scipy.linalg import block_diag
 
-from bayeslmm import density
-from bayeslmm.distributions import lkj_logpdf
+from bayeslmm.design.parameters import coords, dims
+from bayeslmm.distributions.densities import lkj_logpdf
 from bayeslmm.errors import DescriptionError
 from bayeslmm.lmm import LMM
-from bayeslmm.mixednormal import MixedNormal
-from bayeslmm.parameters import coords, dims
+from bayeslmm.pymc_models.mixed_normal import MixedNormal
+from bayeslmm.theory import density
 
 # Compiling the marginal takes long the first time, so few designs, but of every kind: the kernels have their own tests.
 NAMES = ["slope", "nested in three", "nested and crossed with slopes"]
@@ -112,7 +112,7 @@ class Compiled:
         return np.concatenate([values[level.name].ravel() for level in self.lmm.design.levels])
 
     def log_prior(self, values) -> float:
-        """Log density of the parameters by `bayeslmm.priors`; of correlations as PyMC has them, by factor."""
+        """Log density of the parameters by `bayeslmm.priors.resolve`; of correlations as PyMC has them, by factor."""
         priors, total = self.lmm.priors, 0.0
         total += sum(prior.logpdf(b) for prior, b in zip(priors.beta, values["beta"], strict=True))
         total += priors.sigma.logpdf(values["sigma"])

@@ -10,13 +10,13 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from bayeslmm.collapsed import collapsed_posterior
-from bayeslmm.criterion import Criterion
 from bayeslmm.errors import DataError
-from bayeslmm.independence import find_modes
+from bayeslmm.likelihood.criterion import Criterion
 from bayeslmm.lmm import LMM
-from bayeslmm.mode_check import beginning, modes_of, unvisited
-from bayeslmm.proposal import Mixture, proposal_at
+from bayeslmm.posterior.collapsed import collapsed_posterior
+from bayeslmm.posterior.independence import find_modes
+from bayeslmm.posterior.mode_check import beginning, modes_of, unvisited
+from bayeslmm.posterior.proposal import Mixture, proposal_at
 from tests.registry import CASES as REGISTRY
 from tests.structured import CASES
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import bayeslmm as blm
-from bayeslmm.design import build_design
-from bayeslmm.modelfile import ModelFile
+from bayeslmm.description.model_file import ModelFile
+from bayeslmm.design.design import build_design
 
 RNG = np.random.default_rng(8)
 G = np.repeat(np.arange(8), 5)

@@ -8,9 +8,9 @@ import pytest
 import scipy.stats as st
 
 import bayeslmm as blm
+from bayeslmm.design.parameters import coords, dims
+from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import DescriptionError, PriorError
-from bayeslmm.parameters import coords, dims
-from bayeslmm.prior import Prior
 from tests.registry import BY_NAME
 from tests.structured import LEVELS, RESIDUALS, Structured, dense_K, dense_R
 

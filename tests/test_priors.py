@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from scipy.integrate import quad
 
-from bayeslmm.design import build_design
-from bayeslmm.distributions import FAMILIES, lkj_draw, lkj_logpdf
+from bayeslmm.description.hierarchy import Hierarchy, Residual
+from bayeslmm.design.design import build_design
+from bayeslmm.design.residual_design import ResidualDesign
+from bayeslmm.distributions.densities import FAMILIES, lkj_draw, lkj_logpdf
 from bayeslmm.errors import PriorError
-from bayeslmm.hierarchy import Hierarchy, Residual
-from bayeslmm.priors import Prior, as_prior, resolve_priors
-from bayeslmm.residual import ResidualDesign
+from bayeslmm.priors.resolve import Prior, as_prior, resolve_priors
 
 # Each prior beside the same distribution in SciPy.
 SAME = [
@@ -565,7 +565,7 @@ def test_weights_scale_the_default_of_sigma():
 def test_a_level_of_known_covariance_has_no_SD():
     import pandas as pd
 
-    from bayeslmm.hierarchy import Level
+    from bayeslmm.description.hierarchy import Level
 
     K = pd.DataFrame(np.eye(6) + 0.1, index=list("abcdef"), columns=list("abcdef"))
     data = {"y": np.sin(np.arange(24)).tolist(), "s": np.repeat(list("abcdef"), 4).tolist()}

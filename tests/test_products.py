@@ -11,10 +11,11 @@ import pytest
 from registry import BY_NAME, CASES, factors
 from scipy.linalg import block_diag
 
-from bayeslmm import blocks, statistics
-from bayeslmm.factor import Factor, factorise
-from bayeslmm.op import FLOATS, log_det_and_T, pack_structure
-from bayeslmm.statistics import Statistics
+from bayeslmm.factorisation import layout as blocks
+from bayeslmm.factorisation import statistics
+from bayeslmm.factorisation.factor import Factor, factorise
+from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.pymc_models.factor_op import FLOATS, log_det_and_T, pack_structure
 
 DESIGNS = [
     "unbalanced",

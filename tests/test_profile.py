@@ -12,8 +12,8 @@ import pytest
 from scipy.optimize import brentq
 
 import bayeslmm as blm
-from bayeslmm.profile import _surface
-from bayeslmm.surface import Surface
+from bayeslmm.likelihood.confidence import _surface
+from bayeslmm.likelihood.deviance import Surface
 
 MODELS = Path(__file__).parents[1] / "models"
 

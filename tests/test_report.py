@@ -8,9 +8,9 @@ import pytest
 from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 
 import bayeslmm as blm
-from bayeslmm import plots
-from bayeslmm.comparison import compare_posteriors
-from bayeslmm.report import recipe, report_html
+from bayeslmm.comparison import plots
+from bayeslmm.comparison.comparison import compare_posteriors
+from bayeslmm.comparison.report import recipe, report_html
 
 VOID = {"meta", "img", "br"}
 
@@ -242,7 +242,7 @@ def test_report_is_written_whole_or_not_at_all(comparisons, tmp_path, monkeypatc
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("bayeslmm.report.os.replace", full)
+    monkeypatch.setattr("bayeslmm.comparison.report.os.replace", full)
     with pytest.raises(blm.DescriptionError, match=r"can't be written to .*no space"):
         c.report(path, title="Third")
     assert "<title>Second</title>" in path.read_text(encoding="utf-8")

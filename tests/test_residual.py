@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
+from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.hierarchy import Hierarchy, Level, Residual
 from bayeslmm.lmm import LMM
-from bayeslmm.rows import build_residual
 
 
 def refused(make, *said, kind=DataError):

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
+from bayeslmm.description.known_matrix import KnownMatrix
+from bayeslmm.design.residual_rows import build_residual
+from bayeslmm.design.residual_words import with_estimates
 from bayeslmm.errors import DataError
-from bayeslmm.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.known import KnownMatrix
 from bayeslmm.lmm import LMM
-from bayeslmm.residualwords import with_estimates
-from bayeslmm.rows import build_residual
 
 N = 48
 rng = np.random.default_rng(1)

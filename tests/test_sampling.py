@@ -6,9 +6,9 @@ import pytest
 import xarray as xr
 
 import bayeslmm as blm
-from bayeslmm import sampling, trust
-from bayeslmm.comparison import compare_posteriors
+from bayeslmm.comparison.comparison import compare_posteriors
 from bayeslmm.errors import SamplingError
+from bayeslmm.posterior import sampling, trust
 
 # Models as they are: the joint of the first has funnels at both ends of its SDs.
 CASES = {"heights": "models/heights.toml", "sleepstudy": "models/sleepstudy.toml"}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pytensor.compile.mode import Mode
 
-from bayeslmm import density
-from bayeslmm.defaults import row_variances
-from bayeslmm.joint import build_joint
+from bayeslmm.priors.defaults import row_variances
+from bayeslmm.pymc_models.joint import build_joint
+from bayeslmm.theory import density
 from tests.registry import BY_NAME
 from tests.structured import Structured
 

@@ -10,17 +10,17 @@ import xarray as xr
 from pymc.stats import compute_log_prior
 
 import bayeslmm as blm
-from bayeslmm.density import marginal_logpdf
-from bayeslmm.errors import DataError
-from bayeslmm.parameters import congruent
-from bayeslmm.predictive import draw_effects, draw_parameters
-from bayeslmm.sensitivity import (
+from bayeslmm.criticism.prior_predictive import draw_effects, draw_parameters
+from bayeslmm.criticism.sensitivity import (
     add_log_densities,
     conditional_log_likelihood,
     log_prior,
     marginal_log_likelihood,
     residual_parameters,
 )
+from bayeslmm.design.parameters import congruent
+from bayeslmm.errors import DataError
+from bayeslmm.theory.density import marginal_logpdf
 from tests.registry import BY_NAME
 from tests.structured import CASES, DATA, KGX, Structured, dense_K, dense_R
 

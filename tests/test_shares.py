@@ -7,13 +7,13 @@ import pytest
 import scipy.stats as st
 from registry import BY_NAME
 
-from bayeslmm.design import build_design
-from bayeslmm.deviations import IndependentSDs, VarianceShares
+from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
+from bayeslmm.description.model_file import ModelFile
+from bayeslmm.design.design import build_design
+from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import PriorError
-from bayeslmm.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.modelfile import ModelFile
-from bayeslmm.prior import Prior
-from bayeslmm.priors import resolve_priors
+from bayeslmm.priors.resolve import resolve_priors
+from bayeslmm.priors.sd_priors import IndependentSDs, VarianceShares
 
 SPLIT = {"sigma_total": "HalfStudentT(nu=3, sigma=2)", "shares": "Dirichlet(a=1)"}
 

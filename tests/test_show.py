@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 import bayeslmm as blm
-from bayeslmm.show import CELL_LIMIT, LabelledMatrix, fit_text, format_column
+from bayeslmm.likelihood.printing import CELL_LIMIT, LabelledMatrix, fit_text, format_column
 
 MODELS = Path(__file__).parents[1] / "models"
 

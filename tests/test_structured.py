@@ -9,10 +9,10 @@ from scipy.linalg import block_diag
 from structured import CASES, DATA, KG, KGX, Structured, dense_K, dense_R, dense_V
 
 import bayeslmm as blm
-from bayeslmm.collapsed import collapsed_posterior
-from bayeslmm.criterion import Criterion
-from bayeslmm.factor import draw_many
-from bayeslmm.likelihood import _lower
+from bayeslmm.factorisation.factor import draw_many
+from bayeslmm.likelihood.criterion import Criterion
+from bayeslmm.likelihood.fit import _lower
+from bayeslmm.posterior.collapsed import collapsed_posterior
 
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_third = pytest.mark.parametrize("case", CASES[::3], ids=lambda case: case.name)  # what is dear

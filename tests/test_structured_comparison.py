@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 import bayeslmm as blm
-from bayeslmm import plots
-from bayeslmm.comparison import Comparison
-from bayeslmm.report import equations, recipe
+from bayeslmm.comparison import plots
+from bayeslmm.comparison.comparison import Comparison
+from bayeslmm.comparison.report import equations, recipe
 
 MODELS = Path(__file__).parents[1] / "models"
 

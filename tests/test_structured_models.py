@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from structured import CASES, dense_K, dense_R, dense_V
 
-from bayeslmm.distributions import lkj_logpdf
+from bayeslmm.distributions.densities import lkj_logpdf
 
 CHOSEN = [
     case

@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.linalg import block_diag
 
 import bayeslmm as blm
-from bayeslmm.parameters import corr_label, sigma_label
+from bayeslmm.design.parameters import corr_label, sigma_label
 
 HERE = Path(__file__).parent / "data"
 FITS = {f"{fit['name']}:{fit['method']}": fit for fit in json.loads((HERE / "structured.json").read_text())["fits"]}

@@ -9,7 +9,7 @@ import scipy.linalg  # noqa: F401
 from threadpoolctl import ThreadpoolController
 
 import bayeslmm as blm
-from bayeslmm.threads import one_blas_thread
+from bayeslmm.support.threads import one_blas_thread
 
 
 def blas_threads() -> set[int]:

@@ -4,7 +4,7 @@ import arviz as az
 import numpy as np
 import pytest
 
-from bayeslmm import trust
+from bayeslmm.posterior import trust
 
 
 def chains(rho, ties=False, shape=(4, 501)):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bayeslmm.lmm import LMM
-    from bayeslmm.priors import Prior
+    from bayeslmm.distributions.prior import Prior
 
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "models" / "data"

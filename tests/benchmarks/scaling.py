@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bayeslmm.design import build_design
-from bayeslmm.factor import factorise_statistics
-from bayeslmm.hierarchy import Hierarchy
-from bayeslmm.kernel import workspace
-from bayeslmm.statistics import Statistics, build_statistics
+from bayeslmm.description.hierarchy import Hierarchy
+from bayeslmm.design.design import build_design
+from bayeslmm.factorisation.factor import factorise_statistics
+from bayeslmm.factorisation.kernels.entry import workspace
+from bayeslmm.factorisation.statistics import Statistics, build_statistics
 from tests.benchmarks.tables import machine, number, preamble, table, times
 
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)

@@ -9,8 +9,8 @@ import numpy as np
 from mpmath import mpf
 
 import bayeslmm as blm
-from bayeslmm.collapsed import collapsed_posterior
-from bayeslmm.likelihood import LikelihoodFit
+from bayeslmm.likelihood.fit import LikelihoodFit
+from bayeslmm.posterior.collapsed import collapsed_posterior
 from tests.exact import lift
 
 from .designs import TERMS, OddDesign

@@ -1,0 +1,1 @@
+"""What the priors imply, and how much they matter."""

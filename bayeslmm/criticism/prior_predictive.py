@@ -1,0 +1,140 @@
+"""Draws of the parameters from their prior, and of y from these: by NumPy alone, before any model is compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayeslmm.design.linear_predictor import linear_predictor
+from bayeslmm.design.parameters import congruent, coords, dims, level_names
+from bayeslmm.errors import PriorError
+from bayeslmm.posterior.tree import by_level
+from bayeslmm.support.arguments import check_seed, check_whole
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayeslmm.design.design import Design
+    from bayeslmm.model import Model
+    from bayeslmm.priors.resolve import Priors
+
+
+def prior_predictive(model: Model, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
+    """Draw parameters, random effects and data from the prior.
+
+    Parameters
+    ----------
+    model : Model
+    draws : int
+    random_seed : int, optional
+        The same seed gives the same draws.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups ``prior`` (beta, sigma, sigma_u2, ..., corr_u2, u2, ... under the posterior's names and dims, one
+        chain), ``prior_predictive`` (y) and ``observed_data`` (y), as ArviZ's plots of predictive checks want them.
+
+    Raises
+    ------
+    PriorError
+        Where a prior is flat: nothing can be drawn from it.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+    >>> tree = prior_predictive(lmm, draws=100, random_seed=1)
+    >>> dict(tree["prior_predictive"]["y"].sizes)
+    {'chain': 1, 'draw': 100, 'row': 6}
+    """
+    import xarray as xr
+
+    rng = generator(draws, random_seed)
+    design = model.design
+    values = draw_parameters(design, model.priors, draws, rng)
+    values |= draw_effects(design, values, rng)
+    y = draw_response(design, values, rng)
+    labels, known = coords(design), dims(design)
+
+    def dataset(arrays: dict[str, tuple[tuple[str, ...], np.ndarray]]) -> xr.Dataset:
+        used = {dim: labels[dim] for own, _ in arrays.values() for dim in own}
+        variables = {name: (("chain", "draw", *own), x[None]) for name, (own, x) in arrays.items()}
+        return xr.Dataset(variables, coords={"chain": [0], "draw": np.arange(draws), **used})
+
+    tree = xr.DataTree.from_dict(
+        {
+            "/prior": dataset({name: (known[name], values[name]) for name in known if name in values}),
+            "/prior_predictive": dataset({"y": (("row",), y)}),
+            "/observed_data": xr.Dataset({"y": ("row", design.y)}, coords={"row": labels["row"]}),
+        }
+    )
+    tree.attrs |= {"draws": draws, "random_seed": -1 if random_seed is None else random_seed}
+    tree.attrs["inference_library"] = "bayeslmm"
+    return tree
+
+
+def generator(draws: Any, random_seed: Any) -> np.random.Generator:
+    """Random numbers for a number of draws; refuse what is no such number and no seed."""
+    check_whole("draws", draws, least=1, example=500)
+    check_seed(random_seed)
+    return np.random.default_rng(random_seed)
+
+
+def draw_parameters(design: Design, priors: Priors, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """beta, sigma, SDs, correlations and the parameters of R from their priors, draws first."""
+    flat = [row for row in priors.reasons if row.prior.is_flat]
+    if flat:
+        raise PriorError(
+            f"Nothing can be drawn from flat priors: {', '.join(f'{row.parameter} ~ {row.prior}' for row in flat)}. "
+            "Give proper ones, or leave them out: the defaults of lmm.priors are proper."
+        )
+    sds = priors.sds.rvs(rng, draws)
+    beta = np.stack([prior.rvs(rng, draws) for prior in priors.beta], axis=-1) if priors.beta else np.zeros((draws, 0))
+    values = {"beta": beta @ priors.beta_map.T, "sigma": sds[:, 0]}
+    at = 1
+    for level, lkj, W in zip(design.levels, priors.corr, priors.effect_maps, strict=True):
+        names = level_names(level)
+        if level.known:
+            continue
+        sd = sds[:, at : at + level.r]
+        at += level.r
+        if lkj is not None:
+            corr = lkj.rvs(rng, draws, r=level.r)
+            sd, values[names.corr] = (sd, corr) if W is None else congruent(W, sd, corr)
+        values[names.sigma] = sd[:, 0] if level.r == 1 else sd
+    ratios = []
+    for parameter, prior in zip(design.residual.parameters, priors.residual, strict=True):
+        if parameter.name == "rho":
+            values["rho"] = prior.rvs(rng, draws)
+        else:
+            ratios.append(prior.rvs(rng, draws))
+    if ratios:
+        values["sigma_ratio"] = np.stack(ratios, axis=-1)
+    return values
+
+
+def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """u2, u3, ... given their SDs and correlations: (draws, m[, r])."""
+    out = {}
+    draws = len(values["sigma"])
+    for level in design.levels:
+        names = level_names(level)
+        u = rng.standard_normal((draws, level.m, level.r))
+        if level.root is not None:
+            u = np.einsum("gh,dhe->dge", level.root, u, optimize=True)
+        if names.corr in values:
+            u = u @ np.swapaxes(np.linalg.cholesky(values[names.corr]), -1, -2)
+        sd = values["sigma" if level.known else names.sigma]
+        u *= sd.reshape(draws, 1, -1)
+        out[names.u] = u[..., 0] if level.r == 1 else u
+    return out
+
+
+def draw_response(design: Design, values: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Y = offset + X beta + Z u + e (draws, n)."""
+    y = linear_predictor(design, values["beta"], by_level(design, values))
+    psi = ([values["rho"]] if "rho" in values else []) + list(values.get("sigma_ratio", np.zeros((0, 0))).T)
+    y += values["sigma"][:, None] * design.residual.color(rng.standard_normal(y.shape), psi)
+    return y

@@ -1,0 +1,1 @@
+"""Data as they come: named columns and groups of rows."""

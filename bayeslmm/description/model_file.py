@@ -1,0 +1,280 @@
+"""Description files: a hierarchy, its data, its priors and its story, in TOML. Data, never code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bayeslmm.description.hierarchy import Hierarchy
+from bayeslmm.description.known_matrix import KnownMatrix
+from bayeslmm.description.levels import Level, Residual, group_columns
+from bayeslmm.description.schema import EXPECTED, check_shape
+from bayeslmm.description.toml_text import key_lines, load, where
+from bayeslmm.distributions.prior import Prior
+from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, beside
+from bayeslmm.formula.tokens import check_name
+from bayeslmm.support.arguments import check_path
+from bayeslmm.support.files import ordinary, read_text, show_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MISSING_TEXTS = ["", "NA", "NaN", "nan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """A description file that was read and found sound.
+
+    Attributes
+    ----------
+    path : Path
+        The file itself.
+    title, source, notes : str
+        Its story.
+    data : Path or None
+        The table, relative to the file's folder unless absolute.
+    hierarchy : Hierarchy
+        The model.
+    priors : dict
+        For each parameter a Prior, or a dict from effect to Prior.
+    missing : {"error", "drop"}
+        What to do about missing values.
+
+    Examples
+    --------
+    >>> text = 'formula = "Height ~ 1 + (1 | school/class)"'
+    >>> ModelFile.parse(text).hierarchy.formula
+    'Height ~ 1 + (1 | class:school) + (1 | school)'
+    """
+
+    path: Path
+    hierarchy: Hierarchy
+    title: str = ""
+    source: str = ""
+    notes: str = ""
+    data: Path | None = None
+    priors: dict[str, Prior | dict[str, Prior]] = field(default_factory=dict)
+    missing: str = "error"
+
+    @classmethod
+    def read(cls, path: str | Path) -> ModelFile:
+        """Read a description file; every error names the file and the line."""
+        path = check_path(path, "models/heights.toml")
+        return cls.parse(read_text(path, "description file").replace("\r\n", "\n").replace("\r", "\n"), path)
+
+    @classmethod
+    def parse(cls, text: str, path: str | Path = "description.toml") -> ModelFile:
+        """Read the text of a description file; `path` is where it says it comes from."""
+        path = Path(path)
+        content = load(path, text)
+        lines = key_lines(text)
+        check_shape(path, lines, content)
+        hierarchy = _hierarchy(path, lines, content)
+        stated = {key: content[key] for key in ("title", "source", "notes", "missing") if key in content}
+        data = _data_path(path, lines, content)
+        return cls(path=path, hierarchy=hierarchy, data=data, priors=_priors(path, lines, content), **stated)
+
+    def load_data(self) -> pd.DataFrame:
+        """Read the table; columns that only group keep their texts, so "01" and "1" stay apart.
+
+        Empty cells, NA and NaN are missing; any other text stays a text.
+        """
+        import pandas as pd
+
+        if self.data is None:
+            raise DataError(f'{self.path} names no data; add a line such as data = "data/heights.csv"')
+        if not ordinary(self.data):
+            raise DataError(
+                f"{self.path}: the data file {show_path(self.data)} does not exist, or is no file{beside(self.data)}"
+                " A path is relative to the folder of the description."
+            )
+        compression: Any = "gzip" if self.data.suffix == ".gz" else None
+        read: dict[str, Any] = {"compression": compression, "encoding": "utf-8-sig", "low_memory": False}
+        read |= {"keep_default_na": False, "na_values": _MISSING_TEXTS}
+        try:
+            first = pd.read_csv(self.data, **(read | {"header": None, "nrows": 1, "dtype": str}))
+            names = [str(name) for name in first.iloc[0]]
+            twice = sorted({name for name in names if names.count(name) > 1 and name != "nan"})
+            if twice:
+                raise DataError(f"{self.data}: the column {twice[0]!r} stands twice in its first line; rename one")
+            grouping = [name for name in _only_grouping(self.hierarchy) if name in names]
+            frame = pd.read_csv(self.data, **(read | {"dtype": dict.fromkeys(grouping, str)}))
+        except pd.errors.EmptyDataError:
+            raise DataError(f"{self.data}: the file is empty; expected a line of column names and rows") from None
+        except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, ValueError) as error:
+            if isinstance(error, BayesLMMError):
+                raise
+            raise DataError(f"{self.data}: not readable as a table in CSV: {error}") from None
+        for name in grouping:
+            frame[name] = _whole_numbers(frame[name])
+        return frame
+
+
+def _fail(path: Path, lines: Mapping, place: tuple, message: str, kind: type = DescriptionError) -> NoReturn:
+    """Raise an error at the line of a key, or of the nearest table around it."""
+    raise kind(f"{where(path, lines, place)}: {message}")
+
+
+@contextmanager
+def _blaming(path: Path, lines: Mapping, place: tuple) -> Iterator[None]:
+    """Put the file and the line of a key before an error that is raised inside."""
+    try:
+        yield
+    except DescriptionError as error:
+        _fail(path, lines, place, str(error))
+
+
+def _hierarchy(path: Path, lines: Mapping, content: dict) -> Hierarchy:
+    explicit = [key for key in ("response", "fixed", "levels") if key in content]
+    if "formula" in content:
+        if explicit:
+            _fail(
+                path,
+                lines,
+                (explicit[0],),
+                f"{explicit[0]!r} and 'formula' both describe the model; keep the formula,"
+                " or response, fixed and [[levels]]",
+            )
+        return _from_formula(path, lines, content)
+    if not explicit:
+        _fail(
+            path,
+            lines,
+            (),
+            'nothing describes the model; write formula = "y ~ 1 + (1 | group)", or response, fixed and [[levels]]',
+        )
+    for kind in ("covariance", "precision"):
+        if kind in content:
+            _fail(path, lines, (kind,), f"[{kind}] stands beside a formula; write {kind} = ... in its [[levels]]")
+    if "response" not in content:
+        _fail(path, lines, (explicit[0],), f"'response' is missing; expected {EXPECTED['response']}")
+    if "levels" not in content and "residual" not in content:
+        _fail(path, lines, ("response",), f"'levels' is missing; expected {EXPECTED['levels']}")
+    return _explicit(path, lines, content)
+
+
+def _from_formula(path: Path, lines: Mapping, content: dict) -> Hierarchy:
+    """Make the hierarchy from a formula and what it can't say, each blamed at its own line."""
+    from bayeslmm.description.hierarchy import place_of
+    from bayeslmm.formula.parse import normal_offset, parse
+
+    with _blaming(path, lines, ("formula",)):
+        terms = parse(content["formula"]).terms
+    offset = content.get("offset", "")
+    with _blaming(path, lines, ("offset",)):
+        normal_offset(offset)
+    matrices: dict[str, dict[str, KnownMatrix]] = {"covariance": {}, "precision": {}}
+    seen: dict[int, str] = {}
+    for kind, found in matrices.items():
+        for key, given in content.get(kind, {}).items():
+            with _blaming(path, lines, (kind, key)):
+                term = place_of(key, terms, kind)
+                if term in seen:
+                    raise DescriptionError(f"{key!r} has a matrix already, that of {seen[term]}; keep one of them")
+                found[key] = KnownMatrix.of(given, precision=kind == "precision", folder=path.parent)
+            seen[term] = f"{kind}.{key}"
+    residual = _residual(path, lines, content)
+    with _blaming(path, lines, ("formula",)):
+        return Hierarchy.from_formula(content["formula"], residual=residual, offset=offset, **matrices)
+
+
+def _explicit(path: Path, lines: Mapping, content: dict) -> Hierarchy:
+    """Make the hierarchy from its parts, each blamed at its own line."""
+    from bayeslmm.formula.parse import normal_offset, normal_response, split_offset
+
+    with _blaming(path, lines, ("response",)):
+        normal_response(content["response"])
+    with _blaming(path, lines, ("fixed",)):
+        split_offset(content.get("fixed", "1"))
+    with _blaming(path, lines, ("offset",)):
+        normal_offset(content.get("offset", ""))
+    levels = [_level(path, lines, k, given) for k, given in enumerate(content.get("levels", []))]
+    parts = {key: content[key] for key in ("response", "fixed", "offset") if key in content}
+    residual = _residual(path, lines, content)
+    if levels:
+        with _blaming(path, lines, ("levels",)):
+            Hierarchy(**parts, levels=tuple(levels))
+    with _blaming(path, lines, ("residual",) if "residual" in content else ("levels",)):
+        return Hierarchy(**parts, levels=tuple(levels), residual=residual)
+
+
+def _level(path: Path, lines: Mapping, k: int, given: dict) -> Level:
+    parts = dict(given)
+    for kind in ("covariance", "precision"):
+        if kind in parts:
+            with _blaming(path, lines, ("levels", k, kind)):
+                parts[kind] = KnownMatrix.of(parts[kind], precision=kind == "precision", folder=path.parent)
+    key = "effects" if "effects" in given and not _is_sound(given["effects"]) else "group"
+    with _blaming(path, lines, ("levels", k, key)):
+        return Level.from_dict(parts)
+
+
+def _residual(path: Path, lines: Mapping, content: dict) -> Residual:
+    parts = dict(content.get("residual", {}))
+    if "covariance" in parts:
+        with _blaming(path, lines, ("residual", "covariance")):
+            parts["covariance"] = KnownMatrix.of(parts["covariance"], folder=path.parent)
+    for key in ("group", "weights", "by", "time"):
+        if key in parts:
+            with _blaming(path, lines, ("residual", key)):
+                group_columns(parts[key]) if key == "group" else check_name(parts[key])
+    with _blaming(path, lines, ("residual", "structure")):
+        return Residual.from_dict(parts)
+
+
+def _is_sound(effects: str) -> bool:
+    from bayeslmm.formula.parse import terms_of
+
+    try:
+        return bool(terms_of(effects))
+    except DescriptionError:
+        return False
+
+
+def _priors(path: Path, lines: Mapping, content: dict) -> dict[str, Prior | dict[str, Prior]]:
+    def one(place: tuple, text: str) -> Prior:
+        try:
+            return Prior.parse(text)
+        except PriorError as error:
+            _fail(path, lines, place, f"{'.'.join(place)}: {error}", PriorError)
+
+    priors: dict[str, Prior | dict[str, Prior]] = {}
+    for key, given in content.get("priors", {}).items():
+        place = ("priors", key)
+        if isinstance(given, str):
+            priors[key] = one(place, given)
+        else:
+            priors[key] = {effect: one((*place, effect), text) for effect, text in given.items()}
+    return priors
+
+
+def _data_path(path: Path, lines: Mapping, content: dict) -> Path | None:
+    if "data" not in content:
+        return None
+    text = content["data"]
+    if not text.endswith((".csv", ".csv.gz")) or "://" in text:
+        _fail(path, lines, ("data",), f"data is {text!r}; expected {EXPECTED['data']}")
+    return path.parent / Path(text)
+
+
+def _only_grouping(hierarchy: Hierarchy) -> list[str]:
+    from bayeslmm.formula.parse import columns_of
+
+    residual = hierarchy.residual
+    used = [hierarchy.response, hierarchy.fixed, *(level.effects for level in hierarchy.levels)]
+    used += [f"offset({hierarchy.offset})"] if hierarchy.offset else []
+    elsewhere = {column for text in used for column in columns_of(text)} | {residual.weights, residual.time}
+    groups = [name for level in hierarchy.levels for name in level.group]
+    groups += [*(residual.group or ()), *([residual.by] if residual.by else [])]
+    return [name for name in dict.fromkeys(groups) if name not in elsewhere]
+
+
+def _whole_numbers(column: pd.Series) -> pd.Series:
+    """Make whole numbers of the labels where that loses nothing: no "01", no text, no missing ones."""
+    if len(column) and column.notna().all() and column.str.fullmatch(r"-?[1-9]\d{0,17}|0").all():
+        return column.astype("int64")
+    return column

@@ -1,0 +1,1 @@
+"""Description and data together: y, X, Z, R, their labels, and words about them."""

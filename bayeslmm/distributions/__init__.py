@@ -1,0 +1,1 @@
+"""Prior distributions as a user names them, and their densities."""

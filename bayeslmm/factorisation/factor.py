@@ -1,0 +1,250 @@
+"""The factorisation as objects: log|V0|, T = W' V0^-1 W, their gradient, and draws of the random effects.
+
+One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. The kernels are in
+`elimination` (down to the root) and `backsolve` (back to the leaves), behind one entry in `kernel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayeslmm.factorisation.kernels.entry import NO_TERMS, ascend, descend, workspace
+from bayeslmm.factorisation.layout import Structure
+from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.support import threads
+
+COLUMNS = 64  # right-hand sides that are solved for together
+PIECE = 256  # factorisations that are kept at a time, where their parts have
+PARTS = 500_000  # no more numbers than this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjoint:
+    """What comes back from the root: modes, variances and the gradient.
+
+    Attributes
+    ----------
+    b : (q, d) array
+        Conditional modes of the random effects for every column of W.
+    variances : flat array
+        Blocks (r x r) of Cov(b | y) / sigma^2, level by level, group by group.
+    gradient : flat array
+        Cotangent of the kernels' lambda vector.
+    """
+
+    b: np.ndarray
+    variances: np.ndarray
+    gradient: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductAdjoint:
+    """Cotangents of the cross-products, as `Structure` and `factorise` hold them.
+
+    Their inner product with a change of (zz, zt, zz_tail, ZtW, WtW) is the change of a log|V0| + tr(Tbar T).
+
+    Attributes
+    ----------
+    zz, zt : flat arrays
+        Of the chain's products: a product of two different columns is stored once and counts twice.
+    zz_tail : (q_T, q_T) array
+        Of the tail's products, for changes that keep them symmetric.
+    ZtW : (q, d) array
+    WtW : (d, d) array
+    adjoint : Adjoint
+        Modes, variances and the gradient from the same pass.
+    """
+
+    zz: np.ndarray
+    zt: np.ndarray
+    zz_tail: np.ndarray
+    ZtW: np.ndarray
+    WtW: np.ndarray
+    adjoint: Adjoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """One factorisation at given lambda.
+
+    Attributes
+    ----------
+    logdet : float
+        log|V0| = log|Z Lambda Lambda' Z' + I|.
+    T : (d, d) array
+        W' V0^-1 W.
+    """
+
+    structure: Structure
+    lam: np.ndarray
+    logdet: float
+    T: np.ndarray
+    parts: tuple[np.ndarray, ...]
+
+    def adjoint(self, a: float, Tbar: np.ndarray) -> Adjoint:
+        """Pull the cotangents of (log|V0|, T) back to lambda; Tbar (d, d) is symmetrised."""
+        return self._backward(a, (Tbar + Tbar.T) / 2, np.empty(0), np.empty(0), np.empty((0, 0)))
+
+    def product_adjoint(self, a: float, Tbar: np.ndarray) -> ProductAdjoint:
+        """Pull the cotangents of (log|V0|, T) back to the cross-products too; Tbar (d, d) is symmetrised.
+
+        d(a log|V0| + tr(Tbar T)) / d(Z'Z) = a C + b Tbar b' with C = Lambda M^-1 Lambda', exact where no column is
+        marked as lying in the span of a level (`Structure.inspan` and `Statistics.winspan` all False).
+        """
+        st = self.structure
+        Tbar = (Tbar + Tbar.T) / 2
+        zz, zt, zz_tail = np.zeros(st.zz.size), np.zeros(st.zt.size), np.zeros(st.zz_tail.shape)
+        adjoint = self._backward(a, Tbar, zz, zt, zz_tail)
+        return ProductAdjoint(zz=zz, zt=zt, zz_tail=zz_tail, ZtW=-2 * adjoint.b @ Tbar, WtW=Tbar, adjoint=adjoint)
+
+    def _backward(self, a: float, Tbar: np.ndarray, zz: np.ndarray, zt: np.ndarray, zz_tail: np.ndarray) -> Adjoint:
+        st = self.structure
+        b = np.zeros((st.q, self.T.shape[0]))
+        variances = np.zeros(st.n_blocks)
+        gradient = np.zeros(st.n_lambda)
+        outputs = (b, variances, gradient, zz, zt, zz_tail)
+        ascend(st, self.parts, self.lam[None], pullback=(np.ascontiguousarray(Tbar), float(a), st.voff, *outputs))
+        return Adjoint(b=b, variances=variances, gradient=gradient)
+
+    def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
+        """B ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
+        b = np.zeros((1, self.structure.q))
+        given = (np.ascontiguousarray(v)[None], np.array([sigma], dtype=float), np.ascontiguousarray(z)[None])
+        ascend(self.structure, self.parts, self.lam[None], draws=(*given, b))
+        return b[0]
+
+
+def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
+    """Factorise at the kernels' lambda vector."""
+    logdets, Ts, parts = descend(st, winspan, ZtW, WtW, lam[None])
+    return Factor(structure=st, lam=lam, logdet=float(logdets[0]), T=Ts[0], parts=parts)
+
+
+def factorise_statistics(stats: Statistics, lam: np.ndarray) -> Factor:
+    """Factorise the model's own W = [Q y_] at the kernels' lambda vector."""
+    return factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)
+
+
+def spread_variances(factor: Factor, stats: Statistics, k: int) -> np.ndarray:
+    """Blocks (m, r, r) of Cov(u_k | y) / sigma^2 on the improved basis, for a level with a known covariance.
+
+    u = B v mixes the kernels' effects v, so that all of their covariances count: one solve per column of B'.
+    """
+    level, B = stats.design.levels[k], stats.roots[k]
+    assert B is not None
+    start = sum(other.q for other in stats.design.levels[:k])
+    m, r = level.m, level.r
+    out = np.empty((m, r, r))
+    for first in range(0, m, COLUMNS):
+        groups = np.arange(first, min(first + COLUMNS, m))
+        right = np.zeros((stats.structure.q, groups.size * r))
+        for e in range(r):
+            right[start + e : start + m * r : r, e::r] = B[groups].T
+        d = right.shape[1]
+        blind = np.zeros((len(stats.plan.chain), d), dtype=np.bool_)
+        solved = factorise(stats.structure, factor.lam, right, np.zeros((d, d)), blind)
+        b = solved.adjoint(0.0, np.zeros((d, d))).b[start : start + m * r].reshape(m, r, groups.size, r)
+        out[groups] = np.einsum("gm,mage->gae", B[groups], b)
+    return out
+
+
+def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, tuple[np.ndarray, ...]]:
+    """The statistics and terms as `kernel.descend` takes them: where R has parameters, with products of their own."""
+    if coefs is None:
+        return stats, NO_TERMS
+    st, products = stats.structure, stats.products
+    assert products is not None
+    structure = replace(st, zz=st.zz.copy(), zz_tail=st.zz_tail.copy(), zt=st.zt.copy())
+    arrays = (products.zz, products.zz_tail, products.zt, products.ZtW, products.WtW)
+    terms = tuple(np.ascontiguousarray(A.reshape(len(A), -1)) for A in arrays)
+    own = replace(stats, structure=structure, ZtW=stats.ZtW.copy(), WtW=stats.WtW.copy())
+    return own, (*terms, np.ascontiguousarray(coefs))
+
+
+def _threads(stats: Statistics, evaluations: int) -> int:
+    """Threads for a batch: starting them costs more than a small batch does."""
+    numbers = stats.structure.zz.size + stats.structure.zt.size + stats.structure.q + stats.structure.zz_tail.size
+    return threads.workers() if evaluations * numbers > 20_000 else 1
+
+
+def evaluate_many(
+    stats: Statistics, lams: np.ndarray, coefs: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(log|V0| (B,), T (B, d, d)) at B kernel lambda vectors, over all cores.
+
+    `coefs` (B, T) are those of R^-1's terms, where R has parameters; log|R| is not in log|V0|.
+    """
+    lams = np.ascontiguousarray(lams)
+    d = stats.WtW.shape[0]
+    logdets, Ts = np.empty(len(lams)), np.empty((len(lams), d, d))
+
+    def task(lo: int, hi: int) -> None:
+        own, terms = _summing(stats, None if coefs is None else coefs[lo:hi])
+        logdets[lo:hi], Ts[lo:hi], _ = descend(own.structure, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms)
+
+    with threads.one_blas_thread():
+        threads.share(task, len(lams), _threads(stats, len(lams)))
+    return logdets, Ts
+
+
+def evaluate_and_draw(
+    stats: Statistics,
+    lams: np.ndarray,
+    coefs: np.ndarray | None,
+    sigma: np.ndarray,
+    z: np.ndarray,
+    respond: Callable[[slice, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `evaluate_many`, and random effects (B, q), on the kernels' basis, from the same factorisations.
+
+    Parameters
+    ----------
+    sigma, z : (B,) and (B, q) arrays
+        Residual SDs, and standard normals.
+    respond : callable
+        From some of the rows (a slice) and their T to the data W v that the effects are conditioned on: v (rows, d).
+    """
+    lams, sigma, z = (np.ascontiguousarray(x) for x in (lams, sigma, z))
+    d = stats.WtW.shape[0]
+    logdets, Ts, b = np.empty(len(lams)), np.empty((len(lams), d, d)), np.empty((len(lams), stats.structure.q))
+    size = 1 + sum(part.size for part in workspace(stats.structure, d))
+    piece = min(PIECE, len(lams), max(1, PARTS // size))
+
+    def task(lo: int, hi: int) -> None:
+        parts = workspace(stats.structure, d, piece)
+        for first in range(lo, hi, piece):
+            rows = slice(first, min(first + piece, hi))
+            own, terms = _summing(stats, None if coefs is None else coefs[rows])
+            given = (own.structure, own.winspan, own.ZtW, own.WtW)
+            logdets[rows], Ts[rows], _ = descend(*given, lams[rows], terms, parts=parts)
+            v = np.ascontiguousarray(respond(rows, Ts[rows]))
+            ascend(own.structure, parts, lams[rows], draws=(v, sigma[rows], z[rows], b[rows]))
+
+    with threads.one_blas_thread():
+        threads.share(task, len(lams), _threads(stats, len(lams)))
+    return logdets, Ts, b
+
+
+def draw_many(
+    stats: Statistics,
+    lams: np.ndarray,
+    v: np.ndarray,
+    sigma: np.ndarray,
+    z: np.ndarray,
+    coefs: np.ndarray | None = None,
+) -> np.ndarray:
+    """Random effects (B, q), on the kernels' basis, at B parameter values; equal neighbours share a factorisation."""
+    lams, v, sigma, z = (np.ascontiguousarray(x) for x in (lams, v, sigma, z))
+    b = np.empty((len(lams), stats.structure.q))
+
+    def task(lo: int, hi: int) -> None:
+        own, terms = _summing(stats, None if coefs is None else coefs[lo:hi])
+        draws = (v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi])
+        descend(own.structure, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms, draws)
+
+    with threads.one_blas_thread():
+        threads.share(task, len(lams), _threads(stats, len(lams)))
+    return b

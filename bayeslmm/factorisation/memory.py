@@ -1,0 +1,84 @@
+"""How much memory a design needs, said before it is taken and where it isn't there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bayeslmm.design.design import Design
+from bayeslmm.errors import BayesLMMError, OutOfMemoryError
+from bayeslmm.factorisation.plan import plan_elimination
+
+COPIES_OF_X = 6  # X itself, its orthonormal basis, and what LAPACK and the products take at the peak
+COPIES_OF_TAIL = 8  # the Schur complement, its factor, and what value and gradient take; as in `explain`
+COPIES_OF_ROOT = 4
+LARGE = 1e9  # bytes at the peak from which they are worth a word
+
+
+def needed(design: Design) -> dict[str, float]:
+    """Bytes at the peak by what takes them, the largest first.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+    >>> needed(lmm.design)
+    {'X (6 x 1)': 288.0, 'the columns of the levels': 288.0}
+    """
+    rows = sum(level.m for level in design.levels)
+    tail = plan_elimination(design).tail_columns
+    sizes = {
+        f"X ({design.n:,} x {design.p:,})": 8.0 * COPIES_OF_X * design.n * design.p,
+        "the columns of the levels": 8.0 * sum(6 * level.columns.size for level in design.levels),
+        f"the dense block of the crossed levels ({tail:,} x {tail:,})": 8.0 * COPIES_OF_TAIL * tail**2,
+        f"known covariances of {rows:,} groups": 8.0
+        * COPIES_OF_ROOT
+        * sum(level.root.size for level in design.levels if level.root is not None),
+    }
+    return {what: size for what, size in sorted(sizes.items(), key=lambda item: -item[1]) if size}
+
+
+def in_words(design: Design) -> str:
+    """The peak in words, such as "about 2.4 GB, most of it for X (50,000 x 1,000)"."""
+    sizes = needed(design)
+    return f"about {gigabytes(sum(sizes.values()))}, most of it for {next(iter(sizes), 'y')}"
+
+
+def say_if_large(design: Design) -> None:
+    """Say on stderr what the peak will be, where it is large enough to be a surprise."""
+    if sum(needed(design).values()) > LARGE:
+        print(f"bayeslmm: this model takes {in_words(design)}.", file=sys.stderr)
+
+
+def gigabytes(size: float) -> str:
+    """Bytes as MB or GB, two digits."""
+    size, unit = (size / 1e9, "GB") if size >= 1e9 else (size / 1e6, "MB")
+    return f"{float(f'{size:.2g}'):,g} {unit}"
+
+
+@contextmanager
+def enough_memory(design: Design | None = None, doing: str = "The fit") -> Iterator[None]:
+    """Context in which memory that runs out is this project's own error, with what is needed.
+
+    Raises
+    ------
+    OutOfMemoryError
+    """
+    try:
+        yield
+    except BayesLMMError:
+        raise
+    except MemoryError as error:
+        said = f" ({error})" if str(error) else ""
+        raise OutOfMemoryError(f"{doing} ran out of memory{said}. {_remedy(design)}") from error
+
+
+def _remedy(design: Design | None) -> str:
+    if design is None:
+        return "Use fewer rows or columns, or a machine (or a limit, `ulimit -v`) with more of it."
+    return (
+        f"It needs {in_words(design)}, beside about 500 MB for Python and its libraries. "
+        "Fit a subset of the rows or groups, make a fixed factor of many levels a grouping, (1 | factor), keep fewer "
+        "draws, or use a machine (or a limit, `ulimit -v`) with more of it."
+    )

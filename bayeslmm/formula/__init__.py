@@ -1,0 +1,1 @@
+"""The formula language: a text becomes terms, checked against an allow-list."""

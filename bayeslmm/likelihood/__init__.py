@@ -1,0 +1,1 @@
+"""ML and REML: criterion, search, fits, confidence limits."""

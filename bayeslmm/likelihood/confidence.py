@@ -1,0 +1,300 @@
+"""Confidence limits of a fit: where the deviance, minimised over all else, rises too far; or Wald's.
+
+The deviance and its coordinates are those of `surface`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.parameters import corr_label, level_names, sigma_label
+from bayeslmm.design.residual_design import ResidualParameter
+from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.likelihood.criterion import EDGE
+from bayeslmm.likelihood.deviance import FLAT, Surface
+from bayeslmm.support.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from bayeslmm.likelihood.fit import LikelihoodFit
+
+METHODS = ("profile", "wald")
+
+Limits = tuple[float, float, str]
+Profile = Callable[[float, np.ndarray], tuple[float, np.ndarray]]
+
+
+def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "profile") -> pd.DataFrame:
+    """Return estimate, lower, upper and criterion for every parameter of the fit.
+
+    Parameters
+    ----------
+    fit : LikelihoodFit
+    level : float
+        Coverage, between 0 and 1.
+    method : {"profile", "wald"}
+        "profile": where the deviance rises by the chi-squared quantile with one degree of freedom. REML says
+        nothing about the fixed effects, so theirs are Wald's then. "wald": estimate +- z SE, for SDs on the
+        log scale and for correlations on the arctanh scale.
+
+    Notes
+    -----
+    An SD whose lower limit is 0, or a correlation that reaches 1 or -1, is on the edge of what it can be: the
+    data don't exclude it. Where there is no answer, the limits are NaN and `criterion` says why.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> fit = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}).ml()
+    >>> confidence_limits(fit, method="wald").round(2)
+                     estimate  lower  upper criterion
+    beta[Intercept]      4.83   1.59   8.08   ML Wald
+    sigma                0.71   0.32   1.57   ML Wald
+    sigma_u2             2.82   1.24   6.45   ML Wald
+    """
+    if not (isinstance(level, int | float) and 0 < level < 1):
+        hint = f" Did you mean {level / 100:g}?" if isinstance(level, int | float) and 1 < level < 100 else ""
+        raise DescriptionError(f"level is {level!r}; a coverage between 0 and 1 was expected, such as 0.95.{hint}")
+    if method not in METHODS:
+        raise DescriptionError(
+            f"method is {method!r}; 'profile' or 'wald' was expected.{did_you_mean(str(method), METHODS)}"
+        )
+    from scipy.stats import norm
+
+    z = float(norm.ppf((1 + level) / 2))
+    with one_blas_thread():
+        profile = method == "profile"
+        rows: dict[str, Limits] = {}
+        for j, name in enumerate(fit.design.coef):
+            if profile and fit.method == "ML":
+                rows[f"beta[{name}]"] = _profile_beta(fit, j, z)
+            else:
+                half = z * float(fit.fixef_se.iloc[j])
+                rows[f"beta[{name}]"] = (fit.beta[j] - half, fit.beta[j] + half, f"{fit.method} Wald")
+        rows |= _profile_variances(fit, z) if profile else _wald_variances(fit, z)
+    estimates = fit.estimates()
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["lower", "upper", "criterion"])
+    table.insert(0, "estimate", estimates)
+    return table.loc[estimates.index]
+
+
+def _surface(fit: LikelihoodFit, k: int | None = None, first: int = 0) -> Surface:
+    """The fit's deviance, effect `first` of level k taken first."""
+    orders = [tuple(range(level.r)) for level in fit.design.levels]
+    if k is not None:
+        orders[k] = (first, *(e for e in orders[k] if e != first))
+    return Surface(stats=fit.stats, reml=fit.method == "REML", orders=tuple(orders))
+
+
+def _scale(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
+    """Typical size of each entry of psi."""
+    out = np.ones(surface.size)
+    for level, (sd, _), sds, M in zip(fit.design.levels, surface.slices, fit.sds, fit.stats.maps, strict=True):
+        if level.known:
+            continue
+        typical = fit.sigma / np.abs(np.diag(M))
+        out[sd] = np.where(sds > 0.1 * typical, sds, typical)
+    return out
+
+
+# profile limits ----------------------------------------------------------------------------------------
+
+
+def _profile_beta(fit: LikelihoodFit, j: int, z: float) -> Limits:
+    surface = _surface(fit)
+    scale = _scale(fit, surface)
+    step = z * float(fit.fixef_se.iloc[j])
+
+    def profile(x: float, start: np.ndarray) -> tuple[float, np.ndarray]:
+        return surface.minimise(start, scale, beta=(j, x))
+
+    return _both(fit, profile, fit.beta[j], surface.psi(fit), step, (-np.inf, np.inf), z)
+
+
+def _profile_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
+    """Limits of sigma, the SDs and the correlations."""
+    surface = _surface(fit)
+    scale = _scale(fit, surface)
+    d = surface.degrees
+    lower, upper, said = _profile_entry(fit, surface, 0, z / np.sqrt(2 * d), (-np.inf, np.inf), z)
+    out: dict[str, Limits] = {"sigma": (float(np.exp(lower)), float(np.exp(upper)), said)}
+    for k, level in enumerate(fit.design.levels):
+        sd, corr = surface.slices[k]
+        for e in range(0 if level.known else level.r):
+            at = sd.start + e
+            out[sigma_label(level, e)] = _profile_entry(fit, surface, at, scale[at] / 2, (0.0, np.inf), z)
+        if not level.correlated:
+            continue
+        for i in range(1, level.r):
+            for j in range(i):
+                name = corr_label(level, j, i)
+                if fit.sds[k][i] == 0 or fit.sds[k][j] == 0:
+                    out[name] = (np.nan, np.nan, f"{fit.method} profile: none, as an SD is zero")
+                    continue
+                turned = _surface(fit, k, j)
+                place = turned.orders[k].index(i)
+                at = corr.start + place * (place - 1) // 2
+                lower, upper, said = _profile_entry(fit, turned, at, 0.5, (-FLAT, FLAT), z)
+                out[name] = (_correlation(lower), _correlation(upper), said)
+    first = surface.coordinates.residual.start
+    for k, parameter in enumerate(fit.design.residual.parameters):
+        lower, upper, said = _profile_entry(fit, surface, first + k, 0.5, (-EDGE, EDGE), z)
+        out[parameter.label] = (_natural(parameter, lower), _natural(parameter, upper), said)
+    return out
+
+
+def _natural(parameter: ResidualParameter, z: float) -> float:
+    """A limit of a residual parameter; the end of its range where the search came to it."""
+    if abs(z) >= EDGE:
+        return parameter.lower if z < 0 else parameter.upper
+    return float(parameter.natural(z))
+
+
+def _correlation(z: float) -> float:
+    return float(np.sign(z)) if abs(z) >= FLAT else float(np.tanh(z))
+
+
+def _profile_entry(
+    fit: LikelihoodFit, surface: Surface, at: int, step: float, ends: tuple[float, float], z: float
+) -> Limits:
+    """Limits of one entry of psi, the others at their best."""
+    scale, start = _scale(fit, surface), surface.psi(fit)
+
+    def profile(x: float, near: np.ndarray) -> tuple[float, np.ndarray]:
+        psi = near.copy()
+        psi[at] = x
+        return surface.minimise(psi, scale, pin=at)
+
+    return _both(fit, profile, start[at], start, step, ends, z)
+
+
+class _Better(Exception):
+    """Profiling came below the fit's own deviance."""
+
+
+def _both(
+    fit: LikelihoodFit,
+    profile: Profile,
+    estimate: float,
+    start: np.ndarray,
+    step: float,
+    ends: tuple[float, float],
+    z: float,
+) -> Limits:
+    least = -2 * fit.loglik
+    try:
+        lower = _limit(profile, estimate, start, -step, ends[0], least, z)
+        upper = _limit(profile, estimate, start, step, ends[1], least, z)
+    except _Better:
+        reason = "none, as profiling found a higher likelihood than the fit's"
+        return (np.nan, np.nan, f"{fit.method} profile: {reason}")
+    reason = ": no limit found" if np.isnan(lower) or np.isnan(upper) else ""
+    return (lower, upper, f"{fit.method} profile{reason}")
+
+
+def _limit(
+    profile: Profile, estimate: float, start: np.ndarray, step: float, end: float, least: float, z: float
+) -> float:
+    """Where the root of the rise is z: walk until it is passed, then close in; `end` if it never is."""
+    from scipy.optimize import brentq
+
+    seen = {float(estimate): (-z, start)}
+
+    def excess(x: float) -> float:
+        if x not in seen:
+            near, within = (
+                min(known, key=lambda other: abs(other - x))
+                for known in (seen, [other for other, (over, _) in seen.items() if over <= 0])
+            )
+            value, psi = profile(x, seen[near][1])
+            if near != within and value > least + z**2:  # another start, in case of several minima
+                value, psi = min((value, psi), profile(x, seen[within][1]), key=lambda found: found[0])
+            if value < least - 1e-4:
+                raise _Better
+            seen[x] = (float(np.sqrt(max(value - least, 0.0))) - z, psi)
+        return seen[x][0]
+
+    inside = float(estimate)
+    for k in range(60):
+        outside = estimate + step * 1.5**k
+        if (step < 0 and outside <= end) or (step > 0 and outside >= end):
+            outside = end
+        if outside == inside:
+            return float(end)
+        if excess(outside) > 0:
+            break
+        inside = outside
+    else:
+        return float("nan")
+    return float(brentq(excess, inside, outside, xtol=1e-7 * abs(step), rtol=1e-9))
+
+
+# Wald limits -------------------------------------------------------------------------------------------
+
+
+def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
+    """Limits from the curvature at the optimum, in log sigma, log SDs and arctanh partial correlations."""
+    plain = _surface(fit)
+    psi, se = plain.psi(fit), _wald_errors(fit, plain)
+    edge = f"{fit.method} Wald: none, on the boundary"
+
+    def limits(at: int, value: float, error: float, back) -> Limits:
+        if np.isnan(error):
+            return (np.nan, np.nan, edge)
+        return (float(back(value - z * error)), float(back(value + z * error)), f"{fit.method} Wald")
+
+    out = {"sigma": limits(0, psi[0], se[0], np.exp)}
+    for k, level in enumerate(fit.design.levels):
+        sd, corr = plain.slices[k]
+        for e in range(0 if level.known else level.r):
+            at = sd.start + e
+            with np.errstate(divide="ignore"):
+                out[sigma_label(level, e)] = limits(at, np.log(psi[at]), se[at], np.exp)
+        if not level.correlated:
+            continue
+        for i in range(1, level.r):
+            for j in range(i):
+                turned = _surface(fit, k, j) if j else plain
+                place = turned.orders[k].index(i)
+                at = corr.start + place * (place - 1) // 2
+                error = _wald_errors(fit, turned)[at] if j else se[at]
+                out[corr_label(level, j, i)] = limits(at, turned.psi(fit)[at], error, np.tanh)
+    first = plain.coordinates.residual.start
+    for k, parameter in enumerate(fit.design.residual.parameters):
+        out[parameter.label] = limits(first + k, psi[first + k], se[first + k], parameter.natural)
+    return out
+
+
+def _wald_errors(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
+    """Standard errors of log sigma, log SDs, arctanh partial correlations; NaN for those on the boundary."""
+    psi = surface.psi(fit)
+    free = np.ones(surface.size, dtype=bool)
+    first = surface.coordinates.residual.start
+    free[first:] = [parameter.label not in fit.boundary for parameter in fit.design.residual.parameters]
+    for level, (sd, corr) in zip(fit.design.levels, surface.slices, strict=True):
+        if level.known:
+            continue
+        zero = [sigma_label(level, e) in fit.boundary for e in range(level.r)]
+        free[sd] = ~np.array(zero)
+        if any(zero) or level_names(level).corr in fit.boundary:
+            free[corr] = False
+    entries = np.flatnonzero(free)
+
+    def gradient(x: np.ndarray) -> np.ndarray:
+        moved = psi.copy()
+        moved[entries] += x
+        logs = surface.sd_entries & free
+        moved[logs] = psi[logs] * np.exp((moved - psi)[logs])
+        slope = surface.value_and_gradient(moved)[1]
+        slope[logs] *= moved[logs]
+        return slope[entries]
+
+    steps = 1e-4 * np.eye(entries.size)
+    H = np.array([(gradient(step) - gradient(-step)) / 2e-4 for step in steps])
+    out = np.full(surface.size, np.nan)
+    with np.errstate(invalid="ignore"):
+        out[entries] = np.sqrt(np.diag(np.linalg.inv((H + H.T) / 4)))
+    return out

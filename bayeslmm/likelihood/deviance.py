@@ -1,0 +1,208 @@
+"""The deviance before sigma is profiled out, D(psi), with its gradient and its minimum.
+
+psi = (log sigma, SDs, arctanh of partial correlations, R's parameters on the real line):
+
+    D(psi) = log|V0| + log|R| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
+
+In SDs, not their logarithms, so that the boundary SD = 0 is a point like any other. A correlation of two effects is a
+partial correlation in an order that begins with one of them, so its level is put in that order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayeslmm.design.parameters import FLAT, Coordinates, corr_cholesky, partial_correlations
+from bayeslmm.factorisation.factor import factorise_statistics
+from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.likelihood.criterion import EDGE
+
+if TYPE_CHECKING:
+    from bayeslmm.likelihood.fit import LikelihoodFit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """The deviance D(psi), with its gradient; `orders` gives the order of the effects, level by level."""
+
+    stats: Statistics
+    reml: bool
+    orders: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def coordinates(self) -> Coordinates:
+        """What stands where in psi."""
+        return Coordinates(design=self.stats.design)
+
+    @cached_property
+    def slices(self) -> tuple[tuple[slice, slice], ...]:
+        """Where each level's SDs and partial correlations stand in psi."""
+        return self.coordinates.slices
+
+    @cached_property
+    def size(self) -> int:
+        """Length of psi."""
+        return self.coordinates.size
+
+    @cached_property
+    def sd_entries(self) -> np.ndarray:
+        """Which entries of psi are SDs."""
+        out = np.zeros(self.size, dtype=bool)
+        for sd, _ in self.slices:
+            out[sd] = True
+        return out
+
+    @property
+    def degrees(self) -> int:
+        """Rows for ML, less the columns of X for REML."""
+        return self.stats.design.n - (self.stats.design.p if self.reml else 0)
+
+    @cached_property
+    def _Rinv(self) -> np.ndarray:
+        return np.linalg.inv(self.stats.R) if self.stats.design.p else self.stats.R
+
+    def psi(self, fit: LikelihoodFit) -> np.ndarray:
+        """Coordinates of a fit."""
+        out = np.zeros(self.size)
+        out[0] = np.log(fit.sigma)
+        for level, lam, (sd, corr), order in zip(
+            self.stats.design.levels, fit.lambdas, self.slices, self.orders, strict=True
+        ):
+            if level.known:
+                continue
+            size = np.sqrt(np.einsum("ij,ij->i", lam, lam))
+            out[sd] = fit.sigma * size
+            if level.correlated:
+                rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
+                out[corr] = partial_correlations(np.linalg.qr(rows.T, mode="r").T)
+        with np.errstate(divide="ignore"):  # at the end of its range
+            out[self.coordinates.residual] = np.clip(self.stats.design.residual.free(fit.psi), -EDGE, EDGE)
+        return out
+
+    def loadings(self, k: int, z: np.ndarray) -> np.ndarray:
+        """Cholesky factor of level k's correlations: rows in the level's own order."""
+        level, order = self.stats.design.levels[k], list(self.orders[k])
+        if not level.correlated:
+            return np.eye(level.r)
+        L = np.empty((level.r, level.r))
+        L[order] = corr_cholesky(z, level.r)
+        return L
+
+    def value_and_gradient(self, psi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
+        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
+        residual, tail = self.stats.design.residual, self.coordinates.residual
+        natural = residual.natural(psi[tail])
+        stats, p, d = self.stats.at(natural), self.stats.design.p, self.degrees
+        sigma = float(np.exp(psi[0]))
+        tau2 = (sigma / stats.scale) ** 2
+        loadings = [self.loadings(k, psi[z]) for k, (_, z) in enumerate(self.slices)]
+        lambdas = [
+            L if level.known else psi[sd][:, None] / sigma * L
+            for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
+        ]
+        factor = factorise_statistics(stats, stats.flatten(lambdas))
+        P, c = factor.T[:p, :p], factor.T[:p, p]
+        Pinv = np.linalg.inv(P) if p else P
+        a = Pinv @ c
+        rss = float(factor.T[p, p] - c @ a)
+        if beta is not None:
+            row = self._Rinv[beta[0]]
+            gap = (beta[1] - row @ stats.gamma) / stats.scale - row @ a
+            along = Pinv @ row
+            a = a + along * gap / (row @ along)
+            rss += float(gap**2 / (row @ along))
+        value = factor.logdet + residual.log_det(natural) + d * (np.log(2 * np.pi) + 2 * psi[0]) + rss / tau2
+        v = np.append(-a, 1.0)
+        Tbar = np.outer(v, v) / tau2
+        if self.reml:
+            value += np.linalg.slogdet(P)[1] + 2 * np.linalg.slogdet(stats.R)[1]
+            Tbar[:p, :p] += Pinv
+        gradient = np.zeros(self.size)
+        gradient[0] = 2 * d - 2 * rss / tau2
+        if stats.products is None:
+            flat = factor.adjoint(1.0, Tbar).gradient
+        else:
+            bar = factor.product_adjoint(1.0, Tbar)
+            flat = bar.adjoint.gradient
+            c, logdet = residual.derivatives(natural)
+            gradient[tail] = (c @ stats.products.inner(bar) + logdet) * residual.slope(psi[tail])
+        for k, (sd, z) in enumerate(self.slices):
+            if stats.design.levels[k].known:
+                continue
+            L, r = loadings[k], self.stats.design.levels[k].r
+            bar = stats.maps[k].T @ flat[stats.lambda_slices[k]].reshape(r, r)
+            gradient[0] -= float(np.sum(bar * lambdas[k]))
+            gradient[sd] = np.sum(bar * L, axis=1) / sigma
+            weight = bar * psi[sd][:, None] / sigma
+            for at in range(z.start, z.stop):
+                step = np.zeros(z.stop - z.start)
+                step[at - z.start] = 1e-6
+                change = self.loadings(k, psi[z] + step) - self.loadings(k, psi[z] - step)
+                gradient[at] = float(np.sum(weight * change)) / 2e-6
+        return float(value), gradient
+
+    def minimise(
+        self,
+        start: np.ndarray,
+        scale: np.ndarray,
+        *,
+        pin: int | None = None,
+        beta: tuple[int, float] | None = None,
+    ) -> tuple[float, np.ndarray]:
+        """Least D over psi, entry `pin` held where it is."""
+        from scipy.optimize import minimize
+
+        free = np.delete(np.arange(self.size), [] if pin is None else [pin])
+        lower = np.where(self.sd_entries, 0.0, -np.inf)
+        upper = np.full(self.size, np.inf)
+        for _, z in self.slices:
+            lower[z], upper[z] = -FLAT, FLAT
+        lower[self.coordinates.residual], upper[self.coordinates.residual] = -EDGE, EDGE
+        bounds = list(zip(lower[free], upper[free], strict=True))
+
+        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+            psi = best.copy()
+            psi[free] = x * scale[free]
+            value, gradient = self.value_and_gradient(psi, beta)
+            return value, gradient[free] * scale[free]
+
+        best = start.copy()
+        value = np.inf
+        for _ in range(5):
+            if free.size:
+                options = {"maxiter": 300, "ftol": 1e-14, "gtol": 1e-6, "maxcor": 8}
+                found = minimize(
+                    objective,
+                    best[free] / scale[free],
+                    jac=True,
+                    method="L-BFGS-B",
+                    bounds=bounds,
+                    options=options,
+                )
+                best[free] = found.x * scale[free]
+                value = float(found.fun)
+            else:
+                value = self.value_and_gradient(best, beta)[0]
+            better = self._leave_edge(best, scale, free, value, beta)
+            if better is None:
+                break
+            best = better
+        return value, best
+
+    def _leave_edge(self, psi, scale, free, value, beta) -> np.ndarray | None:
+        """A better point off the edge (an SD of zero, a correlation of one), where slopes vanish; or None."""
+        edge = np.where(self.sd_entries, psi <= 1e-4 * scale, np.abs(psi) > 3)
+        edge[0] = False
+        edge[self.coordinates.residual] = False
+        for k in free[edge[free]]:
+            places = (1e-2, 0.1, 0.5) if self.sd_entries[k] else (np.sign(psi[k]) * 1.5, 0.0, -np.sign(psi[k]) * 3)
+            for place in places:
+                trial = psi.copy()
+                trial[k] = place * scale[k]
+                if self.value_and_gradient(trial, beta)[0] < value - 1e-8:
+                    return trial
+        return None

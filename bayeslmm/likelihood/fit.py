@@ -1,0 +1,427 @@
+"""ML and REML on the factorisation: fixed effects, variance components, conditional modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design
+from bayeslmm.design.linear_predictor import linear_predictor, rows_of
+from bayeslmm.design.parameters import corr_label, sigma_label
+from bayeslmm.errors import DataError, visible
+from bayeslmm.factorisation.factor import spread_variances
+from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.likelihood.criterion import EDGE, SINGULAR, Criterion, units
+from bayeslmm.likelihood.search import Optimum, minimise
+from bayeslmm.support.arguments import check_flag
+from bayeslmm.support.threads import one_blas_thread
+
+RIVAL = 6.0  # how much lower another maximum may be and still deserve a word, in log-likelihood
+
+
+@dataclass(frozen=True)
+class RandomEffects(Mapping):
+    """Conditional modes of every level: a DataFrame (groups x effects and their SDs) by name ("u2") or label."""
+
+    frames: Mapping[str, pd.DataFrame]
+    labels: Mapping[str, str]
+
+    def __getitem__(self, key: str) -> pd.DataFrame:
+        if key in self.frames:
+            return self.frames[key]
+        named = [name for name, label in self.labels.items() if label == key]
+        if len(named) == 1:
+            return self.frames[named[0]]
+        raise KeyError(f"{key!r}; there are {', '.join(f'{n} ({label})' for n, label in self.labels.items())}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __repr__(self) -> str:
+        frames = (f"{name}, one per {self.labels[name]}\n{frame}" for name, frame in self.frames.items())
+        return visible("\n\n".join(frames))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How the search ended.
+
+    Attributes
+    ----------
+    name : {"converged", "singular", "flat", "perfect fit", "not converged"}
+    advice : str
+        What it means, and what to do about it.
+    """
+
+    name: str
+    advice: str
+    gradient: float
+    curvature: float
+    evaluations: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.advice}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodFit:
+    """A maximum likelihood or REML fit.
+
+    Attributes
+    ----------
+    method : {"ML", "REML"}
+    lambdas : per level the (r, r) lower triangular relative covariance factor
+    sigma : float
+        Residual standard deviation, in units of y (of the first stratum, where there are strata).
+    psi : array
+        The residual's parameters, in the order of ``design.residual.parameters``: rho, ratios of SDs.
+    loglik : float
+        Log-likelihood, or log restricted likelihood, at the optimum.
+    """
+
+    method: str
+    design: Design
+    stats: Statistics
+    optimum: Optimum
+    lambdas: tuple[np.ndarray, ...]
+    sigma: float
+    psi: np.ndarray
+    loglik: float
+    beta: np.ndarray
+    beta_cov: np.ndarray
+    modes: np.ndarray
+    mode_cov: tuple[np.ndarray, ...]
+
+    @property
+    def fixef(self) -> pd.Series:
+        """Fixed effects, in units of y per unit of the column."""
+        return pd.Series(self.beta, index=list(self.design.coef), name="fixef")
+
+    @property
+    def fixef_cov(self) -> pd.DataFrame:
+        """Covariance of the fixed effects, given the variance parameters."""
+        return pd.DataFrame(self.beta_cov, index=list(self.design.coef), columns=list(self.design.coef))
+
+    @property
+    def fixef_se(self) -> pd.Series:
+        """Standard errors of the fixed effects."""
+        return pd.Series(np.sqrt(np.diag(self.beta_cov)), index=list(self.design.coef), name="se")
+
+    @property
+    def theta(self) -> pd.Series:
+        """Free entries of the relative factors, level by level and column by column, as in lme4."""
+        values = [self.lambdas[k][i, j] for k, i, j in _theta_places(self.design)]
+        return pd.Series(values, index=theta_labels(self.design), name="theta", dtype=float)
+
+    @property
+    def sds(self) -> tuple[np.ndarray, ...]:
+        """Per level, the SDs of its effects in units of y per unit of the column."""
+        return tuple(self.sigma * np.sqrt(np.einsum("ij,ij->i", lam, lam)) for lam in self.lambdas)
+
+    def estimates(self) -> pd.Series:
+        """Every parameter under the name that all variants share."""
+        out = {f"beta[{name}]": value for name, value in zip(self.design.coef, self.beta, strict=True)}
+        out["sigma"] = self.sigma
+        for level, sd, corr in zip(self.design.levels, self.sds, self._correlations(), strict=True):
+            if level.known:
+                continue
+            out |= {sigma_label(level, e): float(sd[e]) for e in range(level.r)}
+            if level.correlated:
+                out |= {corr_label(level, j, i): float(corr[i, j]) for i in range(1, level.r) for j in range(i)}
+        out |= {p.label: float(value) for p, value in zip(self.design.residual.parameters, self.psi, strict=True)}
+        return pd.Series(out, name=self.method)
+
+    def _correlations(self) -> Iterator[np.ndarray]:
+        for lam in self.lambdas:
+            V = lam @ lam.T
+            sd = np.sqrt(np.diag(V))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                yield np.where(np.outer(sd, sd) > 0, V / np.outer(sd, sd), np.nan)
+
+    @property
+    def varcorr(self) -> pd.DataFrame:
+        """Variances and covariances, tidy: group, effect, effect2, variance (or covariance), sd or correlation."""
+        rows: list[tuple] = []
+        for level, lam, corr in zip(self.design.levels, self.lambdas, self._correlations(), strict=True):
+            V = self.sigma**2 * lam @ lam.T
+            rows += [(level.tag, effect, None, V[e, e], np.sqrt(V[e, e])) for e, effect in enumerate(level.effects)]
+            if level.correlated:
+                rows += [
+                    (level.tag, level.effects[j], level.effects[i], V[i, j], corr[i, j])
+                    for i in range(1, level.r)
+                    for j in range(i)
+                ]
+        residual = self.design.residual
+        rho, ratios = residual.split(self.psi)
+        for label, ratio in zip(residual.strata or (None,), ratios, strict=True):
+            rows.append(("Residual", label, None, (self.sigma * ratio) ** 2, self.sigma * ratio))
+        if residual.has_rho:
+            rows.append(("Residual", "rho", None, np.nan, rho))
+        return pd.DataFrame(rows, columns=["group", "effect", "effect2", "variance", "sd_or_corr"])
+
+    @property
+    def b(self) -> pd.Series:
+        """Conditional modes of the random effects in the order of Z's columns."""
+        return pd.Series(self.modes, index=self.design.Z_labels, name="b")
+
+    @cached_property
+    def _effects(self) -> dict[str, np.ndarray]:
+        """The conditional modes (m, r) by level name."""
+        ends = np.cumsum([level.q for level in self.design.levels])[:-1]
+        parts = np.split(self.modes, ends)
+        return {
+            level.name: own.reshape(level.m, level.r) for level, own in zip(self.design.levels, parts, strict=False)
+        }
+
+    @cached_property
+    def ranef(self) -> RandomEffects:
+        """Conditional modes per level, with their conditional SDs given the estimates."""
+        frames = {}
+        for level, cov in zip(self.design.levels, self.mode_cov, strict=True):
+            values = self._effects[level.name]
+            frame = pd.DataFrame(values, index=pd.Index(level.groups, name=level.label), columns=list(level.effects))
+            for e, effect in enumerate(level.effects):
+                frame[f"{effect}_sd"] = np.sqrt(cov[:, e, e])
+            frames[level.name] = frame
+        return RandomEffects(frames, {level.name: level.label for level in self.design.levels})
+
+    @property
+    def fitted(self) -> pd.Series:
+        """X beta + Z b, the fitted values with the random effects, and with the offset where there is one."""
+        values = linear_predictor(self.design, self.beta, self._effects)
+        return pd.Series(values, index=self.design.rows, name="fitted")
+
+    @property
+    def residuals(self) -> pd.Series:
+        """Y minus the fitted values, in units of y."""
+        return pd.Series(self.design.y - self.fitted.to_numpy(), index=self.design.rows, name="residuals")
+
+    def predict(
+        self, data: Any = None, *, random_effects: bool = True, allow_new_groups: bool = False, missing: str = "error"
+    ) -> pd.Series:
+        """Predict the mean of new rows: X beta + Z b, with the conditional modes b, and the offset of the new rows.
+
+        Parameters
+        ----------
+        data : frame or mapping of columns, optional
+            No response needed; the fit's own rows where it is left out.
+        random_effects : bool
+            False leaves them out: X beta alone, lme4's ``re.form = NA``; new rows need no grouping columns then.
+        allow_new_groups : bool
+            Whether groups that the fit hasn't seen are taken at zero, their expectation, instead of an error.
+        missing : {"error", "drop"}
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> fit = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}).reml()
+        >>> fit.predict({"g": ["a", "d"]}, allow_new_groups=True).round(2).tolist()
+        [1.57, 4.83]
+        """
+        check_flag("random_effects", random_effects)
+        rows = rows_of(self.design, data, allow_new_groups, missing, random_effects)
+        values = linear_predictor(rows, self.beta, self._effects if random_effects else {})
+        return pd.Series(values, index=rows.rows, name="predicted")
+
+    @property
+    def npar(self) -> int:
+        """Number of estimated parameters: fixed effects, theta, sigma, those of R."""
+        return self.design.p + len(self.theta) + 1 + len(self.psi)
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, on this fit's own likelihood."""
+        return -2 * self.loglik + 2 * self.npar
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion with n = number of rows, as in lme4."""
+        return -2 * self.loglik + np.log(self.design.n) * self.npar
+
+    @cached_property
+    def boundary(self) -> tuple[str, ...]:
+        """Parameters on the edge of their space: SDs that are zero, levels whose covariance is singular."""
+        out = []
+        for level, raw, M, unit in zip(
+            self.design.levels, self.lambdas, self.stats.maps, units(self.stats), strict=True
+        ):
+            if level.known:
+                continue
+            lam = raw / unit
+            size = np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M))
+            zero = [sigma_label(level, e) for e in range(level.r) if size[e] < SINGULAR]
+            out += zero
+            if level.correlated and not zero:
+                smallest = np.sqrt(max(np.linalg.eigvalsh(M @ lam @ lam.T @ M.T)[0], 0.0))
+                if smallest < SINGULAR:
+                    out.append(f"corr_{level.name}")
+        for p, z in zip(self.design.residual.parameters, self.optimum.phi[::-1][: len(self.psi)][::-1], strict=True):
+            out += [p.label] if abs(z) >= EDGE else []
+        return tuple(out)
+
+    @cached_property
+    def perfect(self) -> bool:
+        """Whether no residual is left, so that the likelihood has no maximum."""
+        return Criterion(stats=self.stats, reml=self.method == "REML").perfect(self.sigma)
+
+    @property
+    def singular(self) -> bool:
+        """Whether a parameter is on its edge: a level's covariance singular, as lme4's isSingular has it (1e-4)."""
+        return bool(self.boundary)
+
+    @property
+    def status(self) -> Status:
+        """What the checks of gradient and curvature found, with advice."""
+        o = self.optimum
+        if self.perfect:
+            name = "perfect fit"
+            advice = (
+                f"no residual is left, sigma is zero up to rounding ({self.sigma:.1g}), and the likelihood has no "
+                "maximum: it grows without end. Standard errors, intervals and comparisons mean nothing here. Is the "
+                "response made from its predictors, or does each group have one value only?"
+            )
+        elif not o.converged:
+            name = "not converged"
+            advice = (
+                f"a step further would still gain {o.gain / 2:.2g} of log-likelihood, and the smallest curvature is "
+                f"{o.curvature:.2g}; "
+                "scale the columns, drop an effect that the data cannot tell apart, or look at the posterior instead"
+            )
+        elif o.flat:
+            name = "flat"
+            advice = (
+                "the likelihood doesn't change in some direction: parameters of this model can't be told apart by the "
+                "data, and their estimates are one point of many. Leave one of them out, or look at the posterior"
+            )
+        elif self.singular:
+            name = "singular"
+            own = {parameter.label for parameter in self.design.residual.parameters}
+            what = "its end" if own & set(self.boundary) else "no variation in that direction"
+            advice = (
+                f"the maximum lies on the boundary, {', '.join(self.boundary)}: the likelihood prefers {what}. It is a "
+                "point on an edge, not evidence that this is the value; look at the posterior, or simplify"
+            )
+        else:
+            name, advice = "converged", "gradient and curvature are those of a maximum"
+        if o.others and (lower := (o.others[0] - o.value) / 2) < RIVAL:
+            advice += f". The likelihood has another maximum, lower by {lower:.2g} only: look at the posterior"
+        return Status(name=name, advice=advice, gradient=o.gradient, curvature=o.curvature, evaluations=o.evaluations)
+
+    def confint(self, level: float = 0.95, method: str = "profile") -> pd.DataFrame:
+        """Confidence limits of the fixed effects, SDs and correlations.
+
+        Parameters
+        ----------
+        level : float
+            Coverage, 0.95 by default.
+        method : {"profile", "wald"}
+            Profile limits come from the criterion of this fit (ML, or REML); REML says nothing about the fixed
+            effects, so theirs are then from its Wald standard errors. The column `criterion` says which.
+
+        Returns
+        -------
+        pandas.DataFrame
+            estimate, lower, upper, criterion.
+        """
+        from bayeslmm.likelihood.confidence import confidence_limits
+
+        if self.perfect:
+            raise DataError(
+                f"There are no confidence limits for a perfect fit: {self.status.advice} Look at fit.fixef for the "
+                "coefficients that reproduce the response."
+            )
+        return confidence_limits(self, level, method)
+
+    def __repr__(self) -> str:
+        from bayeslmm.likelihood.printing import fit_text
+
+        return visible(fit_text(self))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+def fit_likelihood(stats: Statistics, reml: bool) -> LikelihoodFit:
+    """Fit by ML or REML.
+
+    Source: Bates, Mächler, Bolker & Walker (2015), equations 34 and 42.
+    """
+    criterion = Criterion(stats=stats, reml=reml)
+    with one_blas_thread():
+        return fit_at(criterion, minimise(criterion))
+
+
+def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
+    """Everything that follows from the optimum."""
+    stats, design = criterion.stats, criterion.stats.design
+    factor = criterion.factor(optimum.phi)
+    if not criterion.sane(factor):
+        raise DataError(
+            "The likelihood cannot be computed at the point where the search ended: the numbers overflow. "
+            "Scale y and the columns to ordinary sizes, or drop an effect that the data cannot tell apart."
+        )
+    value, rss, coefficients, Pinv = criterion.value(factor, optimum.phi)
+    sigma = stats.scale * np.sqrt(rss / criterion.degrees)
+    Rinv = np.linalg.inv(stats.R) if design.p else stats.R
+    p = design.p
+    adjoint = factor.adjoint(1.0, np.zeros((p + 1, p + 1)))
+    b_better = stats.scale * (adjoint.b @ np.append(-coefficients, 1.0))
+    covs, lambdas, block = [], [], 0
+    for k, (level, M, span) in enumerate(zip(design.levels, stats.maps, stats.lambda_slices, strict=True)):
+        back = np.linalg.inv(M)
+        better = factor.lam[span].reshape(level.r, level.r)
+        raw = back @ better
+        lambdas.append(_lower(raw) if level.correlated else np.diag(np.diag(raw)))
+        C = adjoint.variances[block : block + level.m * level.r**2].reshape(level.m, level.r, level.r)
+        if level.root is not None:
+            C = spread_variances(factor, stats.at(criterion.psi(optimum.phi)), k)
+        covs.append(sigma**2 * back @ C @ back.T)
+        block += level.m * level.r**2
+    return LikelihoodFit(
+        method="REML" if criterion.reml else "ML",
+        design=design,
+        stats=stats,
+        optimum=optimum,
+        lambdas=tuple(lambdas),
+        sigma=float(sigma),
+        psi=criterion.psi(optimum.phi),
+        loglik=-value / 2,
+        beta=Rinv @ (stats.gamma + stats.scale * coefficients),
+        beta_cov=sigma**2 * Rinv @ Pinv @ Rinv.T,
+        modes=np.concatenate([*(u.ravel() for u in stats.effects(b_better)), np.zeros(0)]),
+        mode_cov=tuple(covs),
+    )
+
+
+def _theta_places(design: Design) -> list[tuple[int, int, int]]:
+    """(level, row, column) of the free entries of the relative factors, in lme4's order."""
+    return [
+        (k, i, j)
+        for k, level in enumerate(design.levels)
+        for j in range(0 if level.known else level.r)
+        for i in (range(j, level.r) if level.correlated else [j])
+    ]
+
+
+def theta_labels(design: Design) -> list[str]:
+    """Names of theta's entries, "Subject.Intercept", "Subject.Days.Intercept", ..."""
+    names = []
+    for k, i, j in _theta_places(design):
+        level = design.levels[k]
+        names.append(f"{level.tag}.{level.effects[i]}" + ("" if i == j else f".{level.effects[j]}"))
+    return names
+
+
+def _lower(factor: np.ndarray) -> np.ndarray:
+    """Lower triangular L with non-negative diagonal and L L' = factor factor'."""
+    L = np.linalg.qr(factor.T, mode="r").T
+    return L * np.where(np.diag(L) < 0, -1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Sampling, and what the draws are worth."""

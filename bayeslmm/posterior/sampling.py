@@ -1,0 +1,173 @@
+"""Sampling: which sampler runs, and what its draws are worth."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.factorisation.kernels.compiling import seconds_compiling
+from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.model import Model
+from bayeslmm.posterior.collapsed import collapsed_posterior
+from bayeslmm.posterior.collapsed_sampler import Collapsed
+from bayeslmm.posterior.nuts import Nuts
+from bayeslmm.posterior.sampler import Run, Settings
+from bayeslmm.posterior.trust import judge
+from bayeslmm.support.arguments import check_centered, check_flag, check_seed, check_whole
+
+COLLAPSED_LIMIT = 12  # variance parameters up to which the collapsed sampler is tried first
+
+
+def sample(
+    model: Model,
+    variant: str = "marginal",
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    random_seed: int | None = None,
+    sampler: str = "auto",
+    centered: bool | Mapping[str, bool] = False,
+    target_accept: float = 0.9,
+    residuals: bool = False,
+    progress: bool = True,
+) -> xr.DataTree:
+    """Sample the posterior of one variant.
+
+    Parameters
+    ----------
+    model : Model
+    variant : {"marginal", "joint"}
+        In the marginal variant u2, u3, ... are drawn exactly from p(u | y, parameters).
+    draws, tune, chains : int
+        Kept and tuning draws per chain (the collapsed sampler adapts by itself: `tune` is for NUTS).
+    random_seed : int, optional
+        The same seed gives the same draws, whatever the number of cores.
+    sampler : {"auto", "collapsed", "nuts"}
+        "auto" takes the collapsed sampler for the marginal variant with up to 12 variance parameters, and NUTS where
+        its diagnostics fail or the variant is joint; ``attrs["sampler"]`` says which one ran, ``attrs["note"]`` why.
+    centered : bool or mapping of level to bool
+        Parameterisation of the joint variant, as `LMM.joint` writes it down. NUTS moves in coordinates between the
+        two forms (see `scaling`), the same for both.
+    target_accept : float
+        Acceptance rate that NUTS adapts its step size to. Where more than one draw in a thousand diverges, NUTS runs
+        again by itself at 0.99.
+    residuals : bool
+        Whether to keep e = y - X beta - Z u (dims chain, draw, row).
+    progress : bool
+        Show progress when the work takes more than a second.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups posterior, sample_stats, observed_data. Its attrs say what it is worth: ``trusted`` (1 or 0), ``doubts``
+        (why not), ``note`` (what was done instead of what was asked for), ``seconds`` in all and thereof
+        ``seconds_compiling`` and ``seconds_sampling``.
+
+    Warns
+    -----
+    UserWarning
+        If the draws can't be trusted, see `trust.judge`. Draws too few to judge are only said to be so in attrs.
+
+    Raises
+    ------
+    SamplingError
+        If the run was interrupted or has draws that are not finite; its `clean` is the part that can be trusted.
+    """
+    _check(variant, sampler, target_accept)
+    for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
+        check_whole(name, count, least, example=4 if name == "chains" else 1000)
+    check_seed(random_seed)
+    check_flag("residuals", residuals)
+    check_flag("progress", progress)
+    check_centered(centered, [level.name for level in model.design.levels])
+    settings = Settings(
+        draws=draws, tune=tune, chains=chains, seed=np.random.SeedSequence(random_seed), target_accept=target_accept,
+        residuals=residuals, progress=progress,
+    )  # fmt: skip
+    began, ready = time.perf_counter(), seconds_compiling()
+    with enough_memory(model.design, "Sampling"):
+        name, run = _run(model, variant, sampler, settings)
+    run.tree.attrs |= {
+        "variant": variant,
+        "draws": draws,
+        "chains": chains,
+        "tune": tune if name == "nuts" else 0,
+        "random_seed": -1 if random_seed is None else random_seed,
+        "sampler": name,
+        "note": run.note,
+    }
+    return _finish(run.tree, time.perf_counter() - began, seconds_compiling() - ready + run.compiling)
+
+
+def _run(model: Model, variant: str, sampler: str, settings: Settings) -> tuple[str, Run]:
+    """Run the collapsed sampler where it can be tried, else NUTS: (which it was, its run)."""
+    nuts, collapsed, why = Nuts(variant), Collapsed(), ""
+    if variant == "marginal" and sampler != "nuts":
+        size = collapsed_posterior(model.statistics, model.priors).coordinates.size
+        if sampler == "auto" and size > COLLAPSED_LIMIT:
+            why = f"{size} variance parameters are more than the collapsed sampler takes ({COLLAPSED_LIMIT}): NUTS ran."
+        else:
+            run = collapsed.run(model, settings)
+            if not run.trouble or sampler == "collapsed":
+                return collapsed.name, _noted(run, run.trouble, run.note)
+            why = f"{run.trouble} NUTS ran on the marginal model instead."
+            _say(why)
+    run = nuts.run(model, settings)
+    return nuts.name, _noted(run, why, run.note)
+
+
+def _noted(run: Run, *notes: str) -> Run:
+    return replace(run, note=" ".join(filter(None, notes)))
+
+
+def _say(note: str) -> None:
+    warnings.warn(note, UserWarning, stacklevel=5)
+
+
+def _check(variant: str, sampler: str, target_accept: float) -> None:
+    for name, value, known in (
+        ("variant", variant, ("marginal", "joint")),
+        ("sampler", sampler, ("auto", "collapsed", "nuts")),
+    ):
+        if value not in known:
+            raise DescriptionError(
+                f"{name}={value!r}; expected {' or '.join(map(repr, known))}.{did_you_mean(str(value), known)}"
+            )
+    if variant == "joint" and sampler == "collapsed":
+        raise DescriptionError(
+            "The collapsed sampler works on the marginal: write sample('marginal', sampler='collapsed')."
+        )
+    if not isinstance(target_accept, int | float | np.floating) or not 0 < target_accept < 1:
+        raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
+
+
+def _finish(tree: xr.DataTree, seconds: float, compiling: float) -> xr.DataTree:
+    """Write down how long it took and what the draws are worth; warn where they can't be trusted."""
+    judged = judge(tree)
+    tree.attrs |= {
+        "seconds": seconds,
+        "seconds_compiling": compiling,
+        "seconds_sampling": seconds - compiling,
+        "trusted": int(judged.trusted),  # netCDF has no booleans
+        "doubts": judged.text,
+        "inference_library": "bayeslmm",
+    }
+    if judged.doubts:
+        _say(f"This posterior cannot be trusted yet: {'; '.join(judged.doubts)}. {_remedy(tree)}")
+    return tree
+
+
+def _remedy(tree: xr.DataTree) -> str:
+    """What to do about draws that can't be trusted."""
+    if tree.attrs["variant"] == "joint":
+        return "Sample the marginal model, which has no funnel, or take more draws (draws=4000)."
+    if tree.attrs["sampler"] == "collapsed":
+        return "Write sampler='nuts', or take more draws (draws=4000)."
+    return "Take more draws (draws=4000, tune=2000), and look at the chains: they may be in different modes."

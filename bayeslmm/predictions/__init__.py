@@ -1,0 +1,1 @@
+"""What a posterior says of rows, old and new."""

@@ -1,0 +1,1 @@
+"""The prior of every parameter: given ones and defaults."""

@@ -1,0 +1,160 @@
+"""The defaults: weakly informative, scaled by the data, each with its reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.distributions.prior import Prior
+from bayeslmm.priors.anchors import Anchor, is_constant, spread_of
+
+
+def _short(value: float, like: float | None = None) -> float:
+    """Round to three digits; with ``like``, to the place of its third digit."""
+    size = abs(value if like is None else like)
+    return round(value, 2 - floor(log10(size))) if size > 0 else 0.0
+
+
+def coefficient_defaults(
+    coef: Sequence[str], stated: Anchor, full: Anchor, y: np.ndarray, sd_y: float
+) -> list[tuple[Prior, str]]:
+    """Default and reason per column of X.
+
+    Parameters
+    ----------
+    stated : Anchor
+        Where these priors are stated.
+    full : Anchor
+        Where they would be, were no prior given: it says how wide a coefficient is where it is stated as written.
+    """
+    wide, mean_y = 2.5 * sd_y, float(np.mean(y))
+    constant = full.constant
+    scales = np.where(constant != 0, np.abs(constant) * wide, wide / full.spreads())
+    carried = full.carried(scales)
+    defaults = []
+    for j, name in enumerate(coef):
+        moved = full.moved(j)
+        here = moved and stated.moved(j)
+        scale = scales[j] if here else carried[j]
+        where = _where(coef, full, j) if moved else ""
+        if constant[j] != 0:
+            sigma = _short(scale)
+            prior = Prior("Normal", mu=_short(constant[j] * mean_y, like=sigma), sigma=sigma)
+            said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
+            reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){said}"
+        else:
+            prior = Prior("Normal", mu=0, sigma=_short(scale))
+            spread = full.spreads()[j]
+            adds = " beyond the terms in it" if np.count_nonzero(full.W[:, j][constant == 0]) > 1 else ""
+            said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
+            reason = (
+                f"2.5 SDs of y per SD of {name}{adds}: 2.5 x {sd_y:.3g} / {spread:.3g} = {wide / spread:.3g}, "
+                f"in either direction{said}"
+            )
+        defaults.append((prior, reason))
+    return defaults
+
+
+def _where(names: Sequence[str], full: Anchor, j: int) -> str:
+    """Say where a coefficient is stated: " at the mean of x"."""
+    others = [names[k] for k in full.others(j)]
+    named = ", ".join(others) if len(others) < 4 else "the predictors"
+    return f" at the mean of {named}"
+
+
+def _deviation(scale: float, of: str, how: str = "the SD of y,") -> tuple[Prior, str]:
+    reason = f"SD of {of}: more likely below {how} {scale:.3g}, than above, with a heavy tail"
+    return Prior("HalfStudentT", nu=3, sigma=_short(scale)), reason
+
+
+def row_variances(residual: Any) -> np.ndarray:
+    """Diagonal of R at rho = 0 and ratios 1: 1 / w; a single 1 where R is the identity."""
+    if residual.plain:
+        return np.ones(1)
+    own = 1.0 if residual.matrix is None else np.diagonal(residual.matrix)
+    return own * residual.scales(residual.split(residual.neutral)[1]) ** 2
+
+
+def residual_deviation(residual: Any, sd_y: float) -> tuple[Prior, str]:
+    """Default and reason for sigma: the SD of the rows, those of weight 1 and of the first stratum."""
+    of = "the rows around their mean"
+    if residual.strata:
+        of = f"the rows with {residual.residual.by} {residual.strata[0]} around their mean"
+    size = float(np.median(np.sqrt(row_variances(residual))))
+    if abs(size - 1) < 1e-9:
+        return _deviation(sd_y, of)
+    how = f"the SD of y over the median row's SD relative to sigma, {sd_y:.3g} / {size:.3g} ="
+    return _deviation(sd_y / size, of, how)
+
+
+def total_deviation(sd_y: float) -> tuple[Prior, str]:
+    """Default and reason for the total SD."""
+    return _deviation(sd_y, "y around its mean, rows and effects together")
+
+
+def effect_deviations(
+    level: Any, stated: Anchor, full: Anchor, names: Sequence[str], sd_y: float
+) -> list[tuple[Prior, str]]:
+    """Default and reason for the SD of each effect of a level.
+
+    Parameters
+    ----------
+    stated : Anchor
+        Where these priors are stated, of the level's own columns.
+    full : Anchor
+        Where they would be stated if the model were not tied to zero, of the columns `names`, the level's own first.
+    """
+    groups = f"between the groups of {level.label}"
+    if level.root is not None:  # an SD of sigma_u2 sqrt(K_jj): the prior is for that of an average group
+        own = float(np.sqrt(np.mean(np.einsum("ij,ij->i", level.root, level.root)[: level.m - level.relatives])))
+        if not np.isclose(own, 1.0, rtol=0.05):
+            sd_y = sd_y / own
+            groups += f" (divided by the root {own:.3g} of their covariance's mean diagonal)"
+    sizes = np.array([_size(full, j) for j in range(len(names))])
+    carried = full.carried(sd_y / sizes)
+    out = []
+    for j, effect in enumerate(level.effects):
+        moved, size = full.moved(j), float(sizes[j])
+        here = moved and stated.moved(j)
+        where = ""
+        if moved:
+            where = _where(names, full, j) + ("" if here else ", carried to where they are 0")
+        scale = float(carried[j]) if moved and not here else sd_y / size
+        if full.constant[j] != 0 and is_constant(level.columns[:, j]):
+            what, how = f"the {effect} {groups}{where}", "the SD of y,"
+        elif abs(size - 1) < 1e-12:
+            what, how = f"the effect of {effect} {groups}{where}", "the SD of y,"
+        else:
+            what = f"the slope on {effect} {groups}{where}"
+            how = f"the SD of y per SD of {effect}, {sd_y:.3g} / {size:.3g} ="
+        if moved and not here:
+            how = "what that makes of the SD of y,"
+        out.append(_deviation(scale, what, how))
+    return out
+
+
+def _size(full: Anchor, j: int) -> float:
+    """What an effect's column stands for: its value, the distance of its two values, or its SD over the rows."""
+    x = full.columns[:, j]
+    if full.constant[j] != 0 and is_constant(x):
+        return abs(float(x[0]))
+    if full.constant[j] != 0:
+        return 1.0
+    low, high = float(x.min()), float(x.max())
+    if high > low and bool(((x - low < 1e-9 * (high - low)) | (high - x < 1e-9 * (high - low))).all()):
+        return high - low
+    return spread_of(x)
+
+
+def residual_default(parameter: Any) -> tuple[Prior, str]:
+    """Default and reason for a parameter of R: rho alike wherever R is positive definite, ratios of SDs around 1."""
+    if parameter.name == "rho":
+        digits = 10.0 ** (2 - floor(log10(abs(parameter.lower))))
+        lower = ceil(parameter.lower * digits) / digits  # shortened towards zero: R stays positive definite
+        prior = Prior("Uniform", lower=lower, upper=parameter.upper)
+        return prior, f"{parameter.reason}: every value at which R is positive definite alike"
+    prior = Prior("LogNormal", mu=0, sigma=1)
+    return prior, f"{parameter.reason}: most likely within a factor of 7 (95 %), whichever of the two is larger"

@@ -1,0 +1,1 @@
+"""The joint and the marginal model in PyMC."""

@@ -1,0 +1,1 @@
+"""Small things that any stage may use: arguments, files, threads, text, progress."""

@@ -1,0 +1,1 @@
+"""The model's mathematics for teaching, and as the tests' measure."""
