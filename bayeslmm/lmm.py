@@ -294,21 +294,9 @@ class LMM(Model):
         """Per level the (r, r) lower triangular factor, from theta in lme4's order."""
         remedy = "Pass fit.theta, or the entries level by level, column by column of the lower triangle."
         values = check_list(theta, theta_labels(self.design), "theta", remedy)
-        sizes = [
-            0 if level.known else level.r * (level.r + 1) // 2 if level.correlated else level.r
-            for level in self.design.levels
-        ]
         blocks, at = [], 0
-        for level, size in zip(self.design.levels, sizes, strict=True):
-            block = np.zeros((level.r, level.r))
-            if level.known:
-                block = np.eye(level.r)
-            elif level.correlated:
-                rows, cols = np.tril_indices(level.r)
-                order = np.lexsort((rows, cols))
-                block[rows[order], cols[order]] = values[at : at + size]
-            else:
-                np.fill_diagonal(block, values[at : at + size])
-            blocks.append(block)
+        for level in self.design.levels:
+            size = len(level.structure.theta_labels(level.effects))
+            blocks.append(level.structure.from_theta(values[at : at + size], level.r))
             at += size
         return blocks

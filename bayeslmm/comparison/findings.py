@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.design.parameters import corr_label, sigma_label
+from bayeslmm.design.parameters import level_names
 from bayeslmm.posterior.trust import divergent, judge
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ def funnel_neck(c: Comparison, variant: str) -> tuple[str, LevelDesign, float] |
         return None
     shifts = []
     for level in c.model.design.levels:
-        for e in range(0 if level.known else level.r):
-            name = sigma_label(level, e)
+        for name in level.sd_labels:
             x = np.log(np.maximum(c.values(variant, name), np.finfo(float).tiny))
             if np.ptp(x) > 0:
                 shift = (x[at.ravel()].mean() - x[~at.ravel()].mean()) / x.std()
@@ -255,8 +254,7 @@ def _flat(c: Comparison) -> Iterator[str]:
 def _boundary(c: Comparison) -> Iterator[str]:
     fits = {"ML": set(c.ml.boundary), "REML": set(c.reml.boundary)}
     for level in c.model.design.levels:
-        for e in range(level.r):
-            name = sigma_label(level, e)
+        for e, name in enumerate(level.sd_labels):
             who = [fit for fit, names in fits.items() if name in names]
             if not who:
                 continue
@@ -270,7 +268,7 @@ def _boundary(c: Comparison) -> Iterator[str]:
                 f"{_interval(c, name)}; "
                 f"the probability that it exceeds half the residual SD{per} is {percent(exceeds)}."
             )
-        who = [fit for fit, names in fits.items() if f"corr_{level.name}" in names]
+        who = [fit for fit, names in fits.items() if names & {level_names(level).corr, level_names(level).rho}]
         if who:
             yield from _tied(c, level, who)
     for parameter in c.model.design.residual.parameters:
@@ -297,8 +295,7 @@ def _residuals(c: Comparison) -> Iterator[str]:
 
 def _tied(c: Comparison, level: LevelDesign, who: list[str]) -> Iterator[str]:
     fit = c.ml if who[0] == "ML" else c.reml
-    pairs = [corr_label(level, j, i) for i in range(1, level.r) for j in range(i)]
-    extreme = [name for name in pairs if abs(fit.estimates()[name]) > 0.999]
+    extreme = [name for name in level.correlation_labels if abs(fit.estimates()[name]) > 0.999]
     verb = "s" if len(who) == 1 else ""
     for name in extreme[:3]:
         x = c.values(c.best, name)
@@ -320,8 +317,7 @@ def _few_groups(c: Comparison) -> Iterator[str]:
         m = level.m - level.relatives
         if m >= FEW_GROUPS:
             continue
-        for e, prior in enumerate(priors):
-            name = sigma_label(level, e)
+        for e, (name, prior) in enumerate(zip(level.sd_labels, priors, strict=True)):
             x = c.values(c.best, name)
             yield (
                 f"{level.label} has {m} groups, and {m} numbers say little about the SD they "
@@ -425,9 +421,9 @@ def unit_of(model: Model, name: str) -> str:
         if name == f"beta[{label}]":
             return _per_unit(y, label, column)
     for level in design.levels:
-        for e, effect in enumerate(level.effects):
-            if name == sigma_label(level, e):
-                return _per_unit(y, effect, level.columns[:, e])
+        for e, label in enumerate(level.sd_labels):
+            if name == label:
+                return _per_unit(y, level.effects[e], level.columns[:, e])
     if name.startswith("sigma_ratio"):
         return "ratio of SDs"
     return y if name == "sigma" else "correlation"
@@ -441,7 +437,7 @@ def _per_unit(y: str, name: str, column: np.ndarray) -> str:
 
 def meaning(level: LevelDesign, effect: int) -> str:
     """Say what an SD measures: "the SD between the groups of school"."""
-    name = level.effects[effect]
+    name = level.effects[effect] if level.n_sds == level.r else "each effect"
     what = "the SD" if name == "Intercept" else f"the SD of {name}"
     return f"{what} between the groups of {level.label}"
 

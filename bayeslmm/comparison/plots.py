@@ -13,7 +13,7 @@ import numpy as np
 
 from bayeslmm.comparison.findings import funnel_neck, unit_of
 from bayeslmm.criticism.prior_predictive import draw_parameters
-from bayeslmm.design.parameters import level_names, sigma_label
+from bayeslmm.design.parameters import level_names
 from bayeslmm.posterior.draws import density_of, sd_labels
 from bayeslmm.posterior.trust import ESS_LIMIT, divergent
 from bayeslmm.priors.defaults import row_variances
@@ -166,9 +166,9 @@ def _prior_densities(model: Model) -> dict[str, Callable[[np.ndarray], np.ndarra
         out[name] = None if k in sds.flat else partial(sds.density, k)
     proper = not any(row.prior.is_flat for row in model.priors.reasons)
     for k, level in enumerate(model.design.levels):
-        for e in range(level.r):
+        for e, label in enumerate(level.sd_labels):
             if model.priors.stated_elsewhere(k, e):
-                out[sigma_label(level, e)] = _derived(model, level_names(level).sigma, e) if proper else None
+                out[label] = _derived(model, level_names(level).sigma, e) if proper else None
     for parameter, prior in zip(model.design.residual.parameters, model.priors.residual, strict=True):
         out[parameter.label] = None if prior.is_flat else partial(_density, prior)
     return out
@@ -273,8 +273,8 @@ def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax:
     some = "" if len(order) == level.m else f"; {len(order)} of {level.m} groups, evenly spaced by rank"
     of = "" if level.r == 1 else f", {level.effects[effect]}"
     tidy(a, f"{level.name}{of}: one per {level.label}{some}", left=False)
-    if not level.known:
-        _unit(a, comparison.model, sigma_label(level, effect))
+    if level.n_sds:
+        _unit(a, comparison.model, level.sd_labels[min(effect, level.n_sds - 1)])
     a.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8.5)
     a.set_title(a.get_title(loc="left"), loc="left", fontsize=10, pad=24)
     return figure
@@ -376,7 +376,7 @@ def ess_bars(comparison: Comparison, ax: Axes | None = None) -> Figure:
 
 def has_funnel(comparison: Comparison, variant: str) -> bool:
     """Whether the posterior has the random effects that `funnel` draws: those of levels with an SD of their own."""
-    levels = [level for level in comparison.model.design.levels if not level.known]
+    levels = [level for level in comparison.model.design.levels if level.n_sds]
     variables = comparison.posteriors[variant]["posterior"].data_vars
     return bool(levels) and all(level.name in variables for level in levels)
 
@@ -389,8 +389,8 @@ def funnel(comparison: Comparison, variant: str = "joint", ax: Axes | None = Non
     """
     design = comparison.model.design
     neck = funnel_neck(comparison, variant)
-    level = [level for level in design.levels if not level.known][-1] if neck is None else neck[1]
-    labels = [sigma_label(level, e) for e in range(level.r)]
+    level = [level for level in design.levels if level.n_sds][-1] if neck is None else neck[1]
+    labels = level.sd_labels
     effect = 0 if neck is None else labels.index(neck[0])
     group = int(np.argmin(np.bincount(level.index, minlength=level.m)))
     tree = comparison.posteriors[variant]

@@ -181,10 +181,10 @@ def equations(model: Model) -> str:
     for level in levels:
         u, G = symbol("u", level), symbol("G", level)
         names = escape(", ".join(level.effects))
-        how = "correlated" if level.correlated else "independent"
+        how = level.structure.adjective
         K = "<i>I</i>" if level.root is None else symbol("K", level)
         if level.r == 1:
-            variance = f"{s2}{K}" if level.known else f"<i>σ</i><sub>{level.name}</sub><sup>2</sup>{K}"
+            variance = f"{s2}{K}" if not level.n_sds else f"<i>σ</i><sub>{level.name}</sub><sup>2</sup>{K}"
             lines.append(f"{u} ~ N(0, {s2}{G}), {s2}{G} = {variance}")
             what = f"one effect ({names})"
         else:

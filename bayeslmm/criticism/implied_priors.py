@@ -170,9 +170,10 @@ def _residual_variance(design: Design, values: dict[str, np.ndarray]) -> np.ndar
 def _level_variance(level: LevelDesign, values: dict[str, np.ndarray]) -> np.ndarray:
     """Mean over the rows of the variance that a level adds, covariances of its effects included: tr(Sigma M)."""
     names = level_names(level)
-    sd = values["sigma" if level.known else names.sigma].reshape(len(values["sigma"]), -1)
+    sd = values[names.sigma if level.n_sds else "sigma"].reshape(len(values["sigma"]), -1)
     M = (level.columns * _group_variances(level)[:, None]).T @ level.columns / len(level.columns)
     corr = values.get(names.corr, np.eye(level.r))
+    sd = np.broadcast_to(sd, (len(sd), level.r))
     return np.einsum("de,def,df,ef->d", sd, np.broadcast_to(corr, (len(sd), level.r, level.r)), sd, M)
 
 
@@ -186,7 +187,7 @@ def _intercept_variance(level: LevelDesign, values: dict[str, np.ndarray]) -> np
     """Mean over the rows of the variance of a level's intercepts, (draws,); None where it has none."""
     if INTERCEPT not in level.effects:
         return None
-    sd = values["sigma" if level.known else level_names(level).sigma].reshape(len(values["sigma"]), -1)
+    sd = values[level_names(level).sigma if level.n_sds else "sigma"].reshape(len(values["sigma"]), -1)
     return sd[:, level.effects.index(INTERCEPT)] ** 2 * _group_variances(level).mean()
 
 

@@ -94,16 +94,18 @@ def draw_parameters(design: Design, priors: Priors, draws: int, rng: np.random.G
     beta = np.stack([prior.rvs(rng, draws) for prior in priors.beta], axis=-1) if priors.beta else np.zeros((draws, 0))
     values = {"beta": beta @ priors.beta_map.T, "sigma": sds[:, 0]}
     at = 1
-    for level, lkj, W in zip(design.levels, priors.corr, priors.effect_maps, strict=True):
+    for level, prior, W in zip(design.levels, priors.corr, priors.effect_maps, strict=True):
         names = level_names(level)
-        if level.known:
+        if not level.n_sds:
             continue
-        sd = sds[:, at : at + level.r]
-        at += level.r
-        if lkj is not None:
-            corr = lkj.rvs(rng, draws, r=level.r)
+        sd = sds[:, at : at + level.n_sds]
+        at += level.n_sds
+        if prior is not None:
+            corr = level.structure.draw(prior, rng, draws, level.r)
             sd, values[names.corr] = (sd, corr) if W is None else congruent(W, sd, corr)
-        values[names.sigma] = sd[:, 0] if level.r == 1 else sd
+            if not level.structure.paired:
+                values[names.rho] = level.structure.correlation_values(corr)[:, 0]
+        values[names.sigma] = sd[:, 0] if level.n_sds == 1 else sd
     ratios = []
     for parameter, prior in zip(design.residual.parameters, priors.residual, strict=True):
         if parameter.name == "rho":
@@ -126,7 +128,7 @@ def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.G
             u = np.einsum("gh,dhe->dge", level.root, u, optimize=True)
         if names.corr in values:
             u = u @ np.swapaxes(np.linalg.cholesky(values[names.corr]), -1, -2)
-        sd = values["sigma" if level.known else names.sigma]
+        sd = values[names.sigma if level.n_sds else "sigma"]
         u *= sd.reshape(draws, 1, -1)
         out[names.u] = u[..., 0] if level.r == 1 else u
     return out

@@ -184,7 +184,7 @@ def log_prior(model: Model, values: Values) -> Values:
     stated = values["beta"] if priors.beta_anchor is None else values["beta"] @ priors.beta_anchor.inverse.T
     out = {"beta": _each(priors.beta, stated)}
     if priors.shares is not None:
-        names = ["sigma", *(level_names(level).sigma for level in design.levels if not level.known)]
+        names = ["sigma", *(level_names(level).sigma for level in design.levels if level.n_sds)]
         total, shares = priors.shares.split(np.column_stack([values[name] for name in names]))
         out["sigma_total"] = priors.shares.total.logpdf(total)
         out["shares"] = priors.shares.dirichlet.logpdf(shares)
@@ -203,7 +203,8 @@ def log_prior(model: Model, values: Values) -> Values:
         if sd:
             out[own.sigma] = _each(sd, stated[own.sigma])
         if corr is not None:
-            out[own.corr] = corr.logpdf(stated[own.corr])
+            name = own.corr if level.structure.paired else own.rho
+            out[name] = corr.logpdf(stated[name])
     psi = list(priors.residual)
     if design.residual.has_rho:
         out["rho"] = psi.pop(0).logpdf(values["rho"])

@@ -119,7 +119,7 @@ class Hierarchy:
             for key, matrix in _by_level(kind, given).items():
                 matrices[place_of(key, parts.terms, kind)][kind] = matrix
         levels = tuple(
-            Level(group=term.group, effects=term.effects, correlated=term.correlated, **matrix)
+            Level(group=term.group, effects=term.effects, structure=term.structure, **matrix)
             for term, matrix in zip(parts.terms, matrices, strict=True)
         )
         expect_text("offset", offset, "'log(n)'")

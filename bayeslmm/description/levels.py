@@ -7,6 +7,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from bayeslmm.covariances.effects.registry import EFFECTS, ENTIRELY_KNOWN
+from bayeslmm.covariances.effects.structure import EffectStructure
 from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.formula import parse as language
@@ -26,6 +28,9 @@ class Level:
         What varies between the groups, as on the left of a bar: "1", "1 + Days", "0 + recipe".
     correlated : bool
         Whether the effects of one group are correlated (``|``) or independent (``||``).
+    structure : {"us", "diag", "cs", "ar1"}
+        Their covariance: any ("us", the default), independent effects (what ``correlated=False`` says), compound
+        symmetry (an SD each and one correlation), AR(1) (one SD, correlations that fall off in the order of effects).
     covariance : labelled DataFrame, file, or KnownMatrix, optional
         Covariance K of the groups up to a factor: a kinship, a phylogeny. The effects have covariance K (x) Sigma,
         Sigma estimated. Rows are matched to groups by label; labels without rows are relatives.
@@ -44,6 +49,7 @@ class Level:
     group: tuple[str, ...]
     effects: str = "1"
     correlated: bool = True
+    structure: str = "us"
     covariance: KnownMatrix | None = None
     precision: KnownMatrix | None = None
     known: bool = False
@@ -54,6 +60,7 @@ class Level:
         for name in ("correlated", "known"):
             if not isinstance(getattr(self, name), bool):
                 raise DescriptionError(f"{name} is True or False; got {getattr(self, name)!r}")
+        self._settle_structure()
         object.__setattr__(self, "effects", language.normal_form(self.effects))
         if not language.terms_of(self.effects):
             raise DescriptionError(
@@ -71,6 +78,27 @@ class Level:
                 "covariance of its effects"
             )
 
+    def _settle_structure(self) -> None:
+        """``correlated=False`` and ``structure="diag"`` say the same."""
+        if not isinstance(self.structure, str) or self.structure not in EFFECTS:
+            listed = "; ".join(f"{name!r}: {one.text}" for name, one in EFFECTS.items())
+            raise DescriptionError(
+                f"the effects have no structure {self.structure!r}; there are {listed}."
+                f"{did_you_mean(str(self.structure), EFFECTS)}"
+            )
+        if not self.correlated and EFFECTS[self.structure].paired:
+            object.__setattr__(self, "structure", "diag")
+        if not self.correlated and self.structure != "diag":
+            raise DescriptionError(
+                f"the level {self.label!r} has structure={self.structure!r} and correlated=False; write one of them"
+            )
+        object.__setattr__(self, "correlated", self.structure != "diag")
+
+    @property
+    def effect_structure(self) -> EffectStructure:
+        """How the effects of a group vary together."""
+        return ENTIRELY_KNOWN if self.known else EFFECTS[self.structure]
+
     @property
     def label(self) -> str:
         """Name of the grouping, as lme4 writes it."""
@@ -84,6 +112,7 @@ class Level:
     def to_dict(self) -> dict[str, Any]:
         """Return the keyword arguments that make this level."""
         out: dict[str, Any] = {"group": list(self.group), "effects": self.effects, "correlated": self.correlated}
+        out |= {"structure": self.structure} if self.structure not in ("us", "diag") else {}
         out |= {name: m.to_dict() for name in ("covariance", "precision") if (m := getattr(self, name)) is not None}
         return out | ({"known": True} if self.known else {})
 
@@ -93,7 +122,7 @@ class Level:
         return cls(**_read_matrices(take_parts(cls, given), folder))
 
     def __str__(self) -> str:
-        return f"{self.effects} {'|' if self.correlated else '||'} {self.label}"
+        return self.effect_structure.bar(self.effects, self.label).removeprefix("(").removesuffix(")")
 
 
 STRUCTURES = {

@@ -73,7 +73,7 @@ def describe(design: Design) -> str:
     for level in design.levels:
         filled = level.Z.nnz
         share = f"{100 * filled / (level.Z.shape[0] * level.q):.3g}"
-        effects = ", ".join(level.effects) + (" (correlated)" if level.correlated else "")
+        effects = ", ".join(level.effects) + level.structure.words(level.effects)
         lines.append(
             f"{level.name}, one per {level.label}: {effects}. Z is {level.Z.shape[0]} x {level.q} with "
             f"{filled} non-zeros ({share} %)."
@@ -99,7 +99,7 @@ def hints(design: Design) -> list[str]:
     """
     found = _of_response(design)
     for level in design.levels:
-        if _seen(level) < 5 and not level.known:
+        if _seen(level) < 5 and level.n_sds:
             found.append(
                 f"{level.label} has only {_seen(level)} groups: the data barely inform the variance between "
                 "them, so its prior matters."
@@ -107,7 +107,7 @@ def hints(design: Design) -> list[str]:
         if said := _of_known_covariance(level, design):
             found.append(said)
         if _splits_groups(level):
-            found += [_of_split_groups(level)] if level.correlated else []
+            found += [_of_split_groups(level)] if level.structure.paired else []
             continue
         for name, column in zip(level.effects, level.columns.T, strict=True):
             if name != "Intercept" and np.ptp(column) > 0 and _constant_within(column, level.index, level.m):

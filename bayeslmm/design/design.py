@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.covariances.effects.structure import EffectStructure
 from bayeslmm.data.groups import Groups, find_groups
 from bayeslmm.data.table import take
 from bayeslmm.description.hierarchy import Hierarchy, Level
@@ -107,9 +108,29 @@ class LevelDesign:
         return self.m * self.r
 
     @property
+    def structure(self) -> EffectStructure:
+        """How the effects of a group vary together."""
+        return self.level.effect_structure
+
+    @property
     def correlated(self) -> bool:
         """Whether there are several effects per group that may be correlated."""
-        return self.level.correlated and self.r > 1
+        return self.structure.correlated(self.r)
+
+    @property
+    def n_sds(self) -> int:
+        """Number of SDs to estimate."""
+        return self.structure.n_sds(self.r)
+
+    @property
+    def sd_labels(self) -> list[str]:
+        """Names of the SDs: "sigma_u2", or "sigma_u2[Days]" where there are several."""
+        return self.structure.sd_labels(self.name, self.effects)
+
+    @property
+    def correlation_labels(self) -> list[str]:
+        """Names of the correlations, each of them once."""
+        return self.structure.correlation_labels(self.name, self.effects)
 
     @property
     def known(self) -> bool:

@@ -93,7 +93,8 @@ def settle_effects(level: Level, columns: np.ndarray, encoder: Encoder) -> tuple
     """Leave out effects that change nothing about what a level can say, and say which.
 
     Correlated effects: columns that are a combination of those before them, since every covariance that they could
-    add is one of the others' already. Independent effects: columns that are zero or a multiple of another.
+    add is one of the others' already. Independent effects: columns that are zero or a multiple of another. Of
+    other structures none: to leave out an effect would be another model.
 
     Examples
     --------
@@ -102,7 +103,8 @@ def settle_effects(level: Level, columns: np.ndarray, encoder: Encoder) -> tuple
     >>> settle_effects(Level(group="g", effects="1 + x"), columns, encoder)[2]
     ('x is left out of (1 + x | g), because x = 0 in every row.',)
     """
-    found = combinations(columns) if level.correlated else proportional(columns)
+    found = combinations(columns) if level.effect_structure.paired else {}
+    found = found if level.correlated else proportional(columns)
     return _leave_out(encoder, columns, found, f"({level})")
 
 
@@ -145,6 +147,13 @@ def check_level(
     m, label, term = len(groups), level.label, f"({level})"
     if r == 0:
         raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
+    structure = level.effect_structure
+    if r < structure.least:
+        raise DataError(
+            f"The term {term} has one effect ({encoder.names[0]}), and {structure.name} is {structure.text}; expected "
+            f"{structure.least} effects or more. Write a factor, as in {structure.bar('0 + C(time)', label)}, or "
+            f"(1 | {label})."
+        )
     for name, column in zip(encoder.names, columns.T, strict=True):
         check_size(f"{name!r} in {term}", column)
     if m == 1:
@@ -159,7 +168,7 @@ def check_level(
             "can't be told from the residual; expected several rows in some groups. Leave the term out, or "
             "group by less."
         )
-    if like_e and level.correlated and m * r >= n:
+    if like_e and level.effect_structure.paired and m * r >= n:
         raise DataError(
             f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are "
             "confounded with the residual: together they could fit every row. Expected fewer effects than "

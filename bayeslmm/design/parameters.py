@@ -15,7 +15,7 @@ from bayeslmm.design.design import Design, LevelDesign
 # Dimensions and variables that PyMC, ArviZ or the models here have: "sample" is ArviZ's for chain and draw stacked.
 RESERVED = {"chain", "draw", "sample", "coef", "row", "stratum", "share", "beta", "sigma", "e", "y", "y_data"}
 RESERVED |= {"rho", "sigma_ratio", "sigma_total", "shares"}
-RESERVED_PATTERN = re.compile(r"(z_|sigma_|corr_)?u\d+(_\w+)?")
+RESERVED_PATTERN = re.compile(r"(z_|sigma_|corr_|rho_)?u\d+(_\w+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class LevelNames:
     u: str
     sigma: str
     corr: str
+    rho: str
     group: str
     effect: str
     effect_bis: str
@@ -42,21 +43,11 @@ def level_names(level: LevelDesign) -> LevelNames:
         u=u,
         sigma=f"sigma_{u}",
         corr=f"corr_{u}",
+        rho=f"rho_{u}",
         group=f"{label}_{u}" if level.shadowed else f"{label}_group" if taken else label,
         effect=f"{u}_effect",
         effect_bis=f"{u}_effect_bis",
     )
-
-
-def sigma_label(level: LevelDesign, effect: int) -> str:
-    """Name of one SD: "sigma_u2", or "sigma_u2[Days]" where a level has several effects."""
-    name = level_names(level).sigma
-    return name if level.r == 1 else f"{name}[{level.effects[effect]}]"
-
-
-def corr_label(level: LevelDesign, i: int, j: int) -> str:
-    """Name of one correlation: "corr_u2[Intercept, Days]"."""
-    return f"{level_names(level).corr}[{level.effects[i]}, {level.effects[j]}]"
 
 
 STRATUM = "stratum"  # dimension of the ratios of SDs
@@ -88,45 +79,21 @@ def dims(design: Design) -> dict[str, tuple[str, ...]]:
     for level in design.levels:
         names = level_names(level)
         effect = (names.effect,) if level.r > 1 else ()
-        if not level.known:
-            out[names.sigma] = effect
+        if level.n_sds:
+            out[names.sigma] = effect if level.n_sds == level.r else ()
         out[names.u] = (names.group, *effect)
         if level.correlated:
             out[names.corr] = (names.effect, names.effect_bis)
+            if not level.structure.paired:
+                out[names.rho] = ()
     for parameter in design.residual.parameters:
         out[parameter.name] = () if parameter.name == "rho" else (STRATUM,)
     return out
 
 
-def corr_cholesky(z: np.ndarray, r: int) -> np.ndarray:
-    """Cholesky factor of a correlation matrix from canonical partial correlations tanh(z), row by row.
-
-    Source: Lewandowski, Kurowicka & Joe (2009).
-
-    Examples
-    --------
-    >>> L = corr_cholesky(np.array([np.arctanh(0.5)]), 2)
-    >>> (L @ L.T).round(3).tolist()
-    [[1.0, 0.5], [0.5, 1.0]]
-    """
-    L = np.zeros((*z.shape[:-1], r, r))
-    L[..., 0, 0] = 1.0
-    at = 0
-    for i in range(1, r):
-        left = np.ones(z.shape[:-1])
-        for j in range(i):
-            c = np.tanh(z[..., at])
-            L[..., i, j] = c * np.sqrt(left)
-            # 1 - tanh^2 without cancellation
-            left = left / np.cosh(z[..., at]) ** 2
-            at += 1
-        L[..., i, i] = np.sqrt(left)
-    return L
-
-
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """The variance parameters on the real line: log sigma, log SDs and arctanh of partial correlations, then R's.
+    """The variance parameters on the real line: log sigma, log SDs and coordinates of correlations, then R's.
 
     `natural` goes from there to (sigma, SDs, correlations). A known level has none: its SD is sigma.
 
@@ -145,9 +112,7 @@ class Coordinates:
         """Labels of the coordinates' natural parameters."""
         out = ["sigma"]
         for level in self.design.levels:
-            out += [] if level.known else [sigma_label(level, e) for e in range(level.r)]
-            if level.correlated:
-                out += [corr_label(level, j, i) for i in range(1, level.r) for j in range(i)]
+            out += [*level.sd_labels, *level.correlation_labels]
         return (*out, *(parameter.label for parameter in self.design.residual.parameters))
 
     @property
@@ -160,8 +125,7 @@ class Coordinates:
         """Per level, where its log SDs and its partial correlations stand."""
         out, at = [], 1
         for level in self.design.levels:
-            n_sd = 0 if level.known else level.r
-            n_corr = level.r * (level.r - 1) // 2 if level.correlated else 0
+            n_sd, n_corr = level.n_sds, level.structure.n_correlations(level.r)
             out.append((slice(at, at + n_sd), slice(at + n_sd, at + n_sd + n_corr)))
             at += n_sd + n_corr
         return tuple(out)
@@ -196,10 +160,9 @@ class Coordinates:
         """F_k / sigma per level: W diag(SD / sigma) L, with L the factor of the correlations."""
         out = []
         for k, (level, (sd, corr)) in enumerate(zip(self.design.levels, self.slices, strict=True)):
-            known, L = level.known, np.eye(level.r)
-            ratio = np.ones((*phi.shape[:-1], level.r)) if known else np.exp(phi[..., sd] - phi[..., :1])
-            if level.correlated:
-                L = corr_cholesky(phi[..., corr], level.r)
+            L = level.structure.root(phi[..., corr], level.r)
+            own = level.structure.spread(np.exp(phi[..., sd] - phi[..., :1]))
+            ratio = own if level.n_sds else np.ones((*phi.shape[:-1], level.r))
             factor = ratio[..., :, None] * L
             W = self.maps[k] if self.maps else None
             out.append(factor if W is None else W @ factor)
@@ -210,16 +173,15 @@ class Coordinates:
         phi = np.zeros(self.size)
         phi[0] = log_sigma
         for k, (level, factor, (sd, corr)) in enumerate(zip(self.design.levels, factors, self.slices, strict=True)):
-            if level.known:
+            if not level.n_sds:
                 continue
             W = self.maps[k] if self.maps else None
             stated = factor if W is None else np.linalg.solve(W, factor)
             size = np.sqrt(np.einsum("ij,ij->i", stated, stated))
             with np.errstate(divide="ignore"):
-                phi[sd] = np.log(size) + log_sigma
-            if level.correlated:
-                rows = np.divide(stated, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)
-                phi[corr] = partial_correlations(np.linalg.qr(rows.T, mode="r").T)
+                phi[sd] = np.log(level.structure.gather(size)) + log_sigma
+            rows = np.divide(stated, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)
+            phi[corr] = level.structure.coordinates(rows)
         return phi
 
 
@@ -238,25 +200,3 @@ def congruent(W: np.ndarray, sd: np.ndarray, corr: np.ndarray) -> tuple[np.ndarr
     at = np.arange(sd.shape[1])
     out[:, at, at] = 1.0
     return size, out
-
-
-FLAT = 8.0  # arctanh(correlation) from here on stands for a correlation of one
-
-
-def partial_correlations(L: np.ndarray) -> np.ndarray:
-    """Inverse of `corr_cholesky`, kept away from infinity; signs of L's columns don't matter.
-
-    Examples
-    --------
-    >>> partial_correlations(corr_cholesky(np.array([0.5, -1.0, 0.2]), 3)).round(6).tolist()
-    [0.5, -1.0, 0.2]
-    """
-    L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
-    out = []
-    for i in range(1, L.shape[0]):
-        left = 1.0
-        for j in range(i):
-            c = L[i, j] / np.sqrt(left) if left > 1e-14 else 0.0
-            out.append(float(np.clip(np.arctanh(np.clip(c, -1 + 1e-15, 1 - 1e-15)), -FLAT, FLAT)))
-            left = max(left - L[i, j] ** 2, 0.0)
-    return np.array(out)

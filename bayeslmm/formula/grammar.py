@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
+from bayeslmm.covariances.effects.registry import EFFECTS
 from bayeslmm.formula.tokens import Cursor, Token, quote
 from bayeslmm.formula.transforms import read_braces, read_call, read_offset
 
@@ -46,7 +47,7 @@ class Bar:
 
     effects: str
     groups: tuple[tuple[str, ...], ...]
-    correlated: bool
+    structure: str
     at: int
 
 
@@ -210,6 +211,8 @@ def _primary(cursor: Cursor) -> Item | Sum:
         if cursor.after.kind == "op" and cursor.after.text == "(":
             if token.text == "offset":
                 return Offset(read_offset(cursor), token.at)
+            if token.text in EFFECTS:
+                return _structured(cursor)
             text = read_call(cursor)
             return Part(text, 4, (frozenset([text]),), token.at)
         return read_column(cursor)
@@ -233,6 +236,20 @@ def read_column(cursor: Cursor) -> Part:
     cursor.use(token)
     text = quote(token.text)
     return Part(text, 4, (frozenset([text]),), token.at)
+
+
+def _structured(cursor: Cursor) -> Bar:
+    """Read a group term whose covariance is named, such as ``cs(0 + f | g)``."""
+    name = cursor.take()
+    inside = _parenthesis(cursor)
+    if not isinstance(inside, Bar):
+        cursor.fault(
+            f"{name.text}(...) names the covariance of a group term; write it around one, as in {name.text}(0 + f | g)",
+            name,
+        )
+    if inside.structure != "us":
+        cursor.fault(f"`||` says that effects are independent; inside {name.text}(...) write `|`", inside.at)
+    return Bar(inside.effects, inside.groups, name.text, name.at)
 
 
 def _parenthesis(cursor: Cursor) -> Item | Sum:
@@ -264,7 +281,7 @@ def _parenthesis(cursor: Cursor) -> Item | Sum:
     if cursor.token.kind not in ("op", "end"):
         cursor.stray("expected `:`, `/` or `)`")
     cursor.close(opened)
-    return Bar(effects, groups, bar.text == "|", opened.at)
+    return Bar(effects, groups, "us" if bar.text == "|" else "diag", opened.at)
 
 
 def read_grouping(cursor: Cursor) -> tuple[tuple[str, ...], ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bayeslmm.covariances.effects.registry import EFFECTS
 from bayeslmm.errors import DescriptionError
 from bayeslmm.formula.grammar import (
     Bar,
@@ -35,7 +36,7 @@ class GroupTerm:
 
     group: tuple[str, ...]
     effects: str
-    correlated: bool
+    structure: str = "us"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +85,7 @@ def parse(text: str) -> Formula:
         if isinstance(item, Bar):
             if sign == "-":
                 cursor.fault("a group term cannot be subtracted; leave it out, or join it with `+`", item.at)
-            terms += [GroupTerm(group=group, effects=item.effects, correlated=item.correlated) for group in item.groups]
+            terms += [GroupTerm(group=group, effects=item.effects, structure=item.structure) for group in item.groups]
     columns = tuple({**left, **cursor.columns})
     return Formula(response=response, fixed=fixed, terms=tuple(terms), columns=columns, offset=offset)
 
@@ -240,14 +241,14 @@ def group_columns(text: str) -> tuple[str, ...]:
 
 
 def write(response: str, fixed: str, terms, offset: str = "") -> str:
-    """Write a formula from its normal parts; `terms` have group, effects and correlated.
+    """Write a formula from its normal parts; `terms` have group, effects and structure.
 
     Examples
     --------
-    >>> write("y", "1 + x", [GroupTerm(group=("a", "b"), effects="1", correlated=True)])
+    >>> write("y", "1 + x", [GroupTerm(group=("a", "b"), effects="1")])
     'y ~ 1 + x + (1 | a:b)'
     """
-    bars = [f"({term.effects} {'|' if term.correlated else '||'} {':'.join(map(quote, term.group))})" for term in terms]
+    bars = [EFFECTS[term.structure].bar(term.effects, ":".join(map(quote, term.group))) for term in terms]
     offsets = [f"offset({offset})"] if offset else []
     return f"{response} ~ {' + '.join([fixed, *offsets, *bars])}"
 

@@ -5,17 +5,19 @@ The deviance and its coordinates are those of `surface`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.parameters import corr_label, level_names, sigma_label
+from bayeslmm.covariances.effects.structure import FLAT
+from bayeslmm.design.design import LevelDesign
 from bayeslmm.design.residual_design import ResidualParameter
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.criterion import EDGE
-from bayeslmm.likelihood.deviance import FLAT, Surface
+from bayeslmm.likelihood.deviance import Surface
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -93,10 +95,8 @@ def _scale(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
     """Typical size of each entry of psi."""
     out = np.ones(surface.size)
     for level, (sd, _), sds, M in zip(fit.design.levels, surface.slices, fit.sds, fit.stats.maps, strict=True):
-        if level.known:
-            continue
         typical = fit.sigma / np.abs(np.diag(M))
-        out[sd] = np.where(sds > 0.1 * typical, sds, typical)
+        out[sd] = level.structure.gather(np.where(sds > 0.1 * typical, sds, typical))
     return out
 
 
@@ -123,27 +123,33 @@ def _profile_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
     out: dict[str, Limits] = {"sigma": (float(np.exp(lower)), float(np.exp(upper)), said)}
     for k, level in enumerate(fit.design.levels):
         sd, corr = surface.slices[k]
-        for e in range(0 if level.known else level.r):
-            at = sd.start + e
-            out[sigma_label(level, e)] = _profile_entry(fit, surface, at, scale[at] / 2, (0.0, np.inf), z)
-        if not level.correlated:
-            continue
-        for i in range(1, level.r):
-            for j in range(i):
-                name = corr_label(level, j, i)
-                if fit.sds[k][i] == 0 or fit.sds[k][j] == 0:
-                    out[name] = (np.nan, np.nan, f"{fit.method} profile: none, as an SD is zero")
-                    continue
-                turned = _surface(fit, k, j)
-                place = turned.orders[k].index(i)
-                at = corr.start + place * (place - 1) // 2
-                lower, upper, said = _profile_entry(fit, turned, at, 0.5, (-FLAT, FLAT), z)
-                out[name] = (_correlation(lower), _correlation(upper), said)
+        for at, name in enumerate(level.sd_labels, start=sd.start):
+            out[name] = _profile_entry(fit, surface, at, scale[at] / 2, (0.0, np.inf), z)
+        for name, effects, turned, place in _correlations(fit, k):
+            if (fit.sds[k][list(effects)] == 0).any():
+                out[name] = (np.nan, np.nan, f"{fit.method} profile: none, as an SD is zero")
+                continue
+            lower, upper, said = _profile_entry(fit, turned, corr.start + place, 0.5, (-FLAT, FLAT), z)
+            out[name] = (_correlation(level, lower), _correlation(level, upper), said)
     first = surface.coordinates.residual.start
     for k, parameter in enumerate(fit.design.residual.parameters):
         lower, upper, said = _profile_entry(fit, surface, first + k, 0.5, (-EDGE, EDGE), z)
         out[parameter.label] = (_natural(parameter, lower), _natural(parameter, upper), said)
     return out
+
+
+def _correlations(fit: LikelihoodFit, k: int) -> Iterator[tuple[str, tuple[int, ...], Surface, int]]:
+    """Per correlation of level k: its name, its effects, the surface that has it as a coordinate, and which."""
+    level = fit.design.levels[k]
+    if not level.structure.paired:
+        for name in level.correlation_labels:
+            yield name, tuple(range(level.r)), _surface(fit), 0
+        return
+    pairs = [(i, j) for i in range(1, level.r) for j in range(i)]
+    for name, (i, j) in zip(level.correlation_labels, pairs, strict=True):
+        turned = _surface(fit, k, j)
+        place = turned.orders[k].index(i)
+        yield name, (i, j), turned, place * (place - 1) // 2
 
 
 def _natural(parameter: ResidualParameter, z: float) -> float:
@@ -153,8 +159,9 @@ def _natural(parameter: ResidualParameter, z: float) -> float:
     return float(parameter.natural(z))
 
 
-def _correlation(z: float) -> float:
-    return float(np.sign(z)) if abs(z) >= FLAT else float(np.tanh(z))
+def _correlation(level: LevelDesign, z: float) -> float:
+    """A limit of a correlation; the end of its range where the search came to it."""
+    return float(level.structure.natural(np.sign(z) * np.inf if abs(z) >= FLAT else z, level.r))
 
 
 def _profile_entry(
@@ -249,19 +256,13 @@ def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
     out = {"sigma": limits(0, psi[0], se[0], np.exp)}
     for k, level in enumerate(fit.design.levels):
         sd, corr = plain.slices[k]
-        for e in range(0 if level.known else level.r):
-            at = sd.start + e
+        for at, name in enumerate(level.sd_labels, start=sd.start):
             with np.errstate(divide="ignore"):
-                out[sigma_label(level, e)] = limits(at, np.log(psi[at]), se[at], np.exp)
-        if not level.correlated:
-            continue
-        for i in range(1, level.r):
-            for j in range(i):
-                turned = _surface(fit, k, j) if j else plain
-                place = turned.orders[k].index(i)
-                at = corr.start + place * (place - 1) // 2
-                error = _wald_errors(fit, turned)[at] if j else se[at]
-                out[corr_label(level, j, i)] = limits(at, turned.psi(fit)[at], error, np.tanh)
+                out[name] = limits(at, np.log(psi[at]), se[at], np.exp)
+        for name, _, turned, place in _correlations(fit, k):
+            at = corr.start + place
+            error = se[at] if turned.orders == plain.orders else _wald_errors(fit, turned)[at]
+            out[name] = limits(at, turned.psi(fit)[at], error, partial(level.structure.natural, r=level.r))
     first = plain.coordinates.residual.start
     for k, parameter in enumerate(fit.design.residual.parameters):
         out[parameter.label] = limits(first + k, psi[first + k], se[first + k], parameter.natural)
@@ -275,11 +276,9 @@ def _wald_errors(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
     first = surface.coordinates.residual.start
     free[first:] = [parameter.label not in fit.boundary for parameter in fit.design.residual.parameters]
     for level, (sd, corr) in zip(fit.design.levels, surface.slices, strict=True):
-        if level.known:
-            continue
-        zero = [sigma_label(level, e) in fit.boundary for e in range(level.r)]
-        free[sd] = ~np.array(zero)
-        if any(zero) or level_names(level).corr in fit.boundary:
+        zero = [name in fit.boundary for name in level.sd_labels]
+        free[sd] = ~np.array(zero, dtype=bool)
+        if any(zero) or fit.singular_correlations(level) in fit.boundary:
             free[corr] = False
     entries = np.flatnonzero(free)
 

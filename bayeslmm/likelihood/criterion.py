@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
+from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.factorisation.conditioning import group_sums
 from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics
 from bayeslmm.factorisation.statistics import Statistics
@@ -36,8 +38,8 @@ def units(stats: Statistics) -> list[float]:
 class Criterion:
     """-2 log likelihood (or REML criterion) as a function of phi.
 
-    phi holds the free entries of the relative factors, on the kernels' basis and in `units`, and then R's parameters
-    on the real line.
+    phi holds the entries of the levels' charts, on the kernels' basis and in `units`, and then R's parameters on the
+    real line.
     """
 
     stats: Statistics
@@ -54,92 +56,105 @@ class Criterion:
         return float(2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum())
 
     @cached_property
-    def spread(self) -> np.ndarray:
-        """Linear map (n_lambda, n_theta) from the free entries to the kernels' lambda vector."""
-        columns = []
-        parts = zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, units(self.stats), strict=True)
-        for level, M, span, unit in parts:
-            for j in range(0 if level.known else level.r):
-                for i in range(j, level.r) if level.correlated else [j]:
-                    entry = np.zeros((level.r, level.r))
-                    if level.correlated:
-                        entry[i, j] = 1.0
-                    else:
-                        entry[:, j] = M[:, j] / M[j, j]
-                    column = np.zeros(self.stats.structure.n_lambda)
-                    column[span] = unit * entry.ravel()
-                    columns.append(column)
-        return np.array(columns).T.reshape(self.stats.structure.n_lambda, len(columns))
+    def charts(self) -> tuple[Chart, ...]:
+        """Per level, the entries of phi and the factor they make on the kernels' basis."""
+        parts = zip(self.stats.design.levels, self.stats.maps, units(self.stats), strict=True)
+        return tuple(level.structure.chart(M, unit) for level, M, unit in parts)
 
     @cached_property
-    def offset(self) -> np.ndarray:
-        """The kernels' lambda vector of the levels that have nothing free: their covariance is sigma^2 K."""
-        out = np.zeros(self.stats.structure.n_lambda)
-        for level, M, span in zip(self.stats.design.levels, self.stats.maps, self.stats.lambda_slices, strict=True):
-            if level.known:
-                out[span] = M.ravel()
-        return out
+    def places(self) -> tuple[slice, ...]:
+        """Per level, where its entries stand in phi."""
+        ends = np.cumsum([0, *(chart.size for chart in self.charts)])
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
+
+    def lams(self, phis: np.ndarray) -> np.ndarray:
+        """The kernels' lambda vectors (B, n_lambda) at points (B, k)."""
+        parts = [chart.factors(phis[:, at]) for chart, at in zip(self.charts, self.places, strict=True)]
+        return np.concatenate([*parts, np.zeros((len(phis), 0))], axis=1)
+
+    def pull(self, phi: np.ndarray, bar: np.ndarray) -> np.ndarray:
+        """The gradient by the levels' entries, from that by the kernels' lambda vector."""
+        parts = zip(self.charts, self.places, self.stats.lambda_slices, strict=True)
+        return np.concatenate([*(chart.pull(phi[at], bar[span]) for chart, at, span in parts), np.zeros(0)])
 
     @property
     def n_theta(self) -> int:
-        """Number of free entries of the relative factors."""
-        return self.spread.shape[1]
+        """Number of the levels' entries, which stand before R's parameters."""
+        return self.places[-1].stop if self.places else 0
 
     @cached_property
     def diagonal(self) -> np.ndarray:
-        """Which entries of phi are diagonal ones of a factor, and so bounded by zero."""
-        out = []
-        for level in self.stats.design.levels:
-            for j in range(0 if level.known else level.r):
-                out += [i == j for i in range(j, level.r)] if level.correlated else [True]
-        return np.array(out + [False] * len(self.stats.design.residual.parameters), dtype=bool)
+        """Which entries of phi are SDs or diagonal ones of a factor, and so bounded by zero."""
+        own = [chart.sds for chart in self.charts]
+        return np.concatenate([*own, np.zeros(len(self.stats.design.residual.parameters))]).astype(bool)
+
+    @cached_property
+    def coordinate(self) -> np.ndarray:
+        """Which entries of phi are coordinates on the real line: correlations, R's parameters."""
+        own = [chart.coordinates for chart in self.charts]
+        return np.concatenate([*own, np.ones(len(self.stats.design.residual.parameters))]).astype(bool)
+
+    @cached_property
+    def even(self) -> np.ndarray:
+        """Which of the levels' entries may change their sign together with their column."""
+        own = [np.full(chart.size, chart.even) & ~chart.coordinates for chart in self.charts]
+        return np.concatenate([*own, np.zeros(0)]).astype(bool)
 
     @cached_property
     def column(self) -> np.ndarray:
-        """Which column of a relative factor each of its free entries stands in, counted over all levels."""
-        return np.cumsum(self.diagonal[: self.n_theta]) - 1
+        """Which SD each of the levels' entries goes with, counted over all levels; a coordinate with the last one."""
+        return np.maximum(np.cumsum(self.diagonal[: self.n_theta]) - 1, 0)
+
+    @cached_property
+    def lower(self) -> np.ndarray:
+        """Least values of phi for a search: where zero is a bound whatever the other entries are."""
+        out = np.where(self.coordinate, -EDGE, -np.inf)
+        out[: self.n_theta][self.diagonal[: self.n_theta] & ~self.even] = 0.0
+        return out
+
+    def beside(self, k: int | np.integer) -> np.ndarray:
+        """The entries of the column that SD k stands in."""
+        same = (self.column == self.column[k]) & ~self.coordinate[: self.n_theta]
+        return np.flatnonzero(same)
 
     def alone(self, phi: np.ndarray) -> np.ndarray:
-        """Which entries are diagonal ones with nothing else in their column.
+        """Which entries are SDs with nothing else in their column.
 
         Only there is zero a bound: a column may change its sign as a whole, so that a diagonal entry below which
         something stands passes through zero like any other number.
         """
         diagonal = self.diagonal[: self.n_theta]
-        below = np.bincount(self.column, weights=~diagonal & (phi[: self.n_theta] != 0), minlength=1)
+        other = ~diagonal & self.even & (phi[: self.n_theta] != 0)
+        below = np.bincount(self.column, weights=other, minlength=1)
         out = self.diagonal.copy()
         out[: self.n_theta] &= below[self.column] == 0
         return out
 
     def at_edge(self, phi: np.ndarray) -> np.ndarray:
-        """Which entries lie on a bound: diagonal ones on zero, residual parameters at the end of their range."""
-        out = self.alone(phi) & (phi <= 0)
-        out[self.n_theta :] = np.abs(phi[self.n_theta :]) >= EDGE
-        return out
+        """Which entries lie on a bound: SDs on zero, coordinates at the end of their range."""
+        return np.where(self.coordinate, np.abs(phi) >= EDGE, self.alone(phi) & (phi <= 0))
 
     def reflect(self, phi: np.ndarray) -> np.ndarray:
         """The same factors with no negative entry on the diagonal."""
         out = phi.copy()
         theta = out[: self.n_theta]
-        theta *= np.where(theta[self.diagonal[: self.n_theta]] < 0, -1.0, 1.0)[self.column]
+        if theta.size:
+            sign = np.where(theta[self.diagonal[: self.n_theta]] < 0, -1.0, 1.0)[self.column]
+            theta *= np.where(self.even, sign, 1.0)
         return out
 
     def clip(self, phi: np.ndarray) -> np.ndarray:
         """Put entries beyond their bounds on them."""
         out = np.where(self.alone(phi), np.maximum(phi, 0.0), phi)
-        out[self.n_theta :] = np.clip(phi[self.n_theta :], -EDGE, EDGE)
-        return out
+        return np.where(self.coordinate, np.clip(out, -EDGE, EDGE), out)
 
     def sizes(self, phi: np.ndarray) -> np.ndarray:
-        """How large each entry is, or its neighbours in the same factor: at least 0.1."""
-        out = np.full(phi.size, 0.1)
-        at = 0
-        for level in self.stats.design.levels:
-            count = 0 if level.known else level.r * (level.r + 1) // 2 if level.correlated else level.r
-            out[at : at + count] = np.abs(phi[at : at + count]).max(initial=0.1)
-            at += count
-        out[self.n_theta :] = 1.0
-        return out
+        """How large each entry is, or its neighbours in the same factor: at least 0.1; 1 for coordinates."""
+        out = np.ones(phi.size)
+        for at in self.places:
+            own = np.abs(phi[at][~self.coordinate[at]])
+            out[at] = own.max(initial=0.1)
+        return np.where(self.coordinate, 1.0, out)
 
     def start(self) -> np.ndarray:
         """First point: the best of a few correlations and ratios beside `_start_theta`."""
@@ -169,7 +184,7 @@ class Criterion:
         residual, psi = design.residual, design.residual.natural(phis[:, self.n_theta :])
         coefs = None if residual.fixed else residual.coefficients_at(psi)
         with np.errstate(all="ignore"):
-            logdet, T = evaluate_many(self.stats, self.offset + phis[:, : self.n_theta] @ self.spread.T, coefs)
+            logdet, T = evaluate_many(self.stats, self.lams(phis), coefs)
             size = np.sqrt(np.einsum("bii->bi", T[:, :p, :p]))
             scaled = T[:, :p, :p] / size[:, :, None] / size[:, None, :]
             sane = np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2)) & np.isfinite(scaled).all(axis=(1, 2))
@@ -198,24 +213,24 @@ class Criterion:
         return bool(p == 0 or np.linalg.eigvalsh(scaled)[0] > 1e-14)
 
     def _start_theta(self) -> np.ndarray:
-        """Per effect, what the analysis of variance of the least-squares residual suggests."""
-        out: list[float] = []
+        """Per effect, what the analysis of variance of the least-squares residual suggests; no correlations."""
+        out = np.zeros(self.n_theta)
         at = 0
-        for level, better in zip(self.stats.design.levels, self.stats.better, strict=True):
-            if level.root is not None or not self.stats.design.residual.plain:
-                at += level.q
-                for j in range(0 if level.known else level.r):
-                    out += [0.5 if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [0.5]
-                continue
+        for level, better, chart, own in zip(
+            self.stats.design.levels, self.stats.better, self.charts, self.places, strict=True
+        ):
             sums = self.stats.ZtW[at : at + level.q, -1].reshape(level.m, level.r)
             at += level.q
-            size = group_sums(level.index, level.m, better**2)
-            squares = np.divide(sums**2, size, out=np.zeros_like(sums), where=size > 0).sum(axis=0)
-            within = np.maximum(self.stats.WtW[-1, -1] - squares, 1e-3) / max(self.stats.design.n - level.m, 1)
-            ratio = np.sqrt(np.clip((squares / level.m / within - 1) / (size.sum(axis=0) / level.m), 0.01, 100.0))
-            for j in range(level.r):
-                out += [ratio[j] if i == j else 0.0 for i in range(j, level.r)] if level.correlated else [ratio[j]]
-        return np.array(out)
+            if level.root is not None or not self.stats.design.residual.plain:
+                ratio = np.full(level.r, 0.5)
+            else:
+                size = group_sums(level.index, level.m, better**2)
+                squares = np.divide(sums**2, size, out=np.zeros_like(sums), where=size > 0).sum(axis=0)
+                within = np.maximum(self.stats.WtW[-1, -1] - squares, 1e-3) / max(self.stats.design.n - level.m, 1)
+                ratio = np.sqrt(np.clip((squares / level.m / within - 1) / (size.sum(axis=0) / level.m), 0.01, 100.0))
+            out[own][chart.sds] = level.structure.gather(ratio)
+            out[own][chart.coordinates] = level.structure.coordinates(np.eye(level.r)) if chart.coordinates.any() else 0
+        return out
 
     @cached_property
     def reach(self) -> np.ndarray:
@@ -224,16 +239,17 @@ class Criterion:
         A level whose slopes are independent of its intercept has to explain at x = 0, by the intercept's SD, what the
         slopes make of the distance.
         """
-        levels, out = self.stats.design.levels, []
-        for level in levels:
-            for j in range(0 if level.known else level.r):
-                far = 1.0
-                if not level.correlated and np.ptp(level.columns[:, j]) == 0:
+        out = np.ones(self.diagonal.size)
+        levels = self.stats.design.levels
+        for level, own in zip(levels, self.places, strict=True):
+            if level.correlated or not level.n_sds:
+                continue
+            for j in range(level.r):
+                if np.ptp(level.columns[:, j]) == 0:
                     others = [lv.columns for lv in levels if lv.label == level.label and not lv.correlated]
                     for x in np.concatenate(others, axis=1).T:
-                        far += abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0
-                out += [far] * (level.r - j) if level.correlated else [far]
-        return np.array(out + [1.0] * len(self.stats.design.residual.parameters))
+                        out[own.start + j] += abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0
+        return out
 
     @property
     def tied(self) -> bool:
@@ -249,13 +265,9 @@ class Criterion:
     def endless(self) -> np.ndarray:
         """Points far out, for each level and for all: lower there than anywhere, and no residual is needed at all."""
         out = []
-        at = 0
         whole = np.zeros(self.diagonal.size)
-        for level in self.stats.design.levels:
-            count = 0 if level.known else level.r * (level.r + 1) // 2 if level.correlated else level.r
-            own = np.arange(at, at + count)
-            at += count
-            own = own[self.diagonal[own]]
+        for at in self.places:
+            own = np.arange(at.start, at.stop)[self.diagonal[at]]
             alone = np.zeros(self.diagonal.size)
             alone[own] = whole[own] = ENDLESS * self.reach[own]
             out.append(alone)
@@ -272,7 +284,9 @@ class Criterion:
         for point in spread_points(6 + 4 * k, k):
             phi = base.copy()
             phi[:k][at] = 0.05 * (400 * self.reach[:k][at]) ** point[at]
-            phi[:k][~at] = (2 * point[~at] - 1) * phi[:k][at][self.column[~at]]
+            below = ~at & ~self.coordinate[:k]
+            phi[:k][below] = (2 * point[below] - 1) * phi[:k][at][self.column[below]]
+            phi[:k][self.coordinate[:k]] = 4 * point[self.coordinate[:k]] - 2
             out.append(phi)
         return np.array(out)
 
@@ -282,7 +296,7 @@ class Criterion:
 
     def factor(self, phi: np.ndarray) -> Factor:
         """Factorise at phi."""
-        lam = self.offset + self.spread @ phi[: self.n_theta]
+        lam = self.lams(phi[None])[0]
         return factorise_statistics(self.stats.at(self.psi(phi)), lam)
 
     def value(self, factor: Factor, phi: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
@@ -312,13 +326,13 @@ class Criterion:
         if self.reml:
             Tbar[:p, :p] += Pinv
         if self.stats.products is None:
-            return value, self.spread.T @ factor.adjoint(1.0, Tbar).gradient
+            return value, self.pull(phi, factor.adjoint(1.0, Tbar).gradient)
         z = phi[self.n_theta :]
         bar = factor.product_adjoint(1.0, Tbar)
         residual = self.stats.design.residual
         c, logdet = residual.derivatives(residual.natural(z))
         slopes = (c @ self.stats.products.inner(bar) + logdet) * residual.slope(z)
-        return value, np.concatenate([self.spread.T @ bar.adjoint.gradient, slopes])
+        return value, np.concatenate([self.pull(phi, bar.adjoint.gradient), slopes])
 
 
 def spread_points(n: int, k: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The deviance before sigma is profiled out, D(psi), with its gradient and its minimum.
 
-psi = (log sigma, SDs, arctanh of partial correlations, R's parameters on the real line):
+psi = (log sigma, SDs, coordinates of correlations, R's parameters on the real line):
 
     D(psi) = log|V0| + log|R| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
 
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.design.parameters import FLAT, Coordinates, corr_cholesky, partial_correlations
+from bayeslmm.covariances.effects.structure import FLAT
+from bayeslmm.design.parameters import Coordinates
 from bayeslmm.factorisation.factor import factorise_statistics
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE
@@ -72,25 +73,17 @@ class Surface:
         for level, lam, (sd, corr), order in zip(
             self.stats.design.levels, fit.lambdas, self.slices, self.orders, strict=True
         ):
-            if level.known:
-                continue
             size = np.sqrt(np.einsum("ij,ij->i", lam, lam))
-            out[sd] = fit.sigma * size
-            if level.correlated:
-                rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
-                out[corr] = partial_correlations(np.linalg.qr(rows.T, mode="r").T)
+            out[sd] = fit.sigma * level.structure.gather(size)
+            rows = np.divide(lam, size[:, None], out=np.eye(level.r), where=size[:, None] > 0)[list(order)]
+            out[corr] = level.structure.coordinates(rows)
         with np.errstate(divide="ignore"):  # at the end of its range
             out[self.coordinates.residual] = np.clip(self.stats.design.residual.free(fit.psi), -EDGE, EDGE)
         return out
 
     def loadings(self, k: int, z: np.ndarray) -> np.ndarray:
         """Cholesky factor of level k's correlations: rows in the level's own order."""
-        level, order = self.stats.design.levels[k], list(self.orders[k])
-        if not level.correlated:
-            return np.eye(level.r)
-        L = np.empty((level.r, level.r))
-        L[order] = corr_cholesky(z, level.r)
-        return L
+        return self.stats.design.levels[k].structure.turned_root(z, self.orders[k])
 
     def value_and_gradient(self, psi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
         """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
@@ -101,7 +94,7 @@ class Surface:
         tau2 = (sigma / stats.scale) ** 2
         loadings = [self.loadings(k, psi[z]) for k, (_, z) in enumerate(self.slices)]
         lambdas = [
-            L if level.known else psi[sd][:, None] / sigma * L
+            level.structure.spread(psi[sd])[:, None] / sigma * L if level.n_sds else L
             for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
         ]
         factor = factorise_statistics(stats, stats.flatten(lambdas))
@@ -131,13 +124,15 @@ class Surface:
             c, logdet = residual.derivatives(natural)
             gradient[tail] = (c @ stats.products.inner(bar) + logdet) * residual.slope(psi[tail])
         for k, (sd, z) in enumerate(self.slices):
-            if stats.design.levels[k].known:
+            level = stats.design.levels[k]
+            if not level.n_sds:
                 continue
-            L, r = loadings[k], self.stats.design.levels[k].r
+            L, r = loadings[k], level.r
             bar = stats.maps[k].T @ flat[stats.lambda_slices[k]].reshape(r, r)
             gradient[0] -= float(np.sum(bar * lambdas[k]))
-            gradient[sd] = np.sum(bar * L, axis=1) / sigma
-            weight = bar * psi[sd][:, None] / sigma
+            each = np.sum(bar * L, axis=1) / sigma
+            gradient[sd] = each if level.n_sds == r else each.sum()
+            weight = bar * level.structure.spread(psi[sd])[:, None] / sigma
             for at in range(z.start, z.stop):
                 step = np.zeros(z.stop - z.start)
                 step[at - z.start] = 1e-6

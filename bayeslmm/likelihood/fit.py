@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design
+from bayeslmm.design.design import Design, LevelDesign
 from bayeslmm.design.linear_predictor import linear_predictor, rows_of
-from bayeslmm.design.parameters import corr_label, sigma_label
+from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import DataError, visible
 from bayeslmm.factorisation.factor import spread_variances
 from bayeslmm.factorisation.statistics import Statistics
@@ -119,7 +119,8 @@ class LikelihoodFit:
     @property
     def theta(self) -> pd.Series:
         """Free entries of the relative factors, level by level and column by column, as in lme4."""
-        values = [self.lambdas[k][i, j] for k, i, j in _theta_places(self.design)]
+        own = (level.structure.theta(lam) for level, lam in zip(self.design.levels, self.lambdas, strict=True))
+        values = np.concatenate([*own, np.zeros(0)])
         return pd.Series(values, index=theta_labels(self.design), name="theta", dtype=float)
 
     @property
@@ -132,11 +133,9 @@ class LikelihoodFit:
         out = {f"beta[{name}]": value for name, value in zip(self.design.coef, self.beta, strict=True)}
         out["sigma"] = self.sigma
         for level, sd, corr in zip(self.design.levels, self.sds, self._correlations(), strict=True):
-            if level.known:
-                continue
-            out |= {sigma_label(level, e): float(sd[e]) for e in range(level.r)}
-            if level.correlated:
-                out |= {corr_label(level, j, i): float(corr[i, j]) for i in range(1, level.r) for j in range(i)}
+            out |= dict(zip(level.sd_labels, level.structure.gather(sd).tolist(), strict=True))
+            own = level.structure.correlation_values(corr).tolist()
+            out |= dict(zip(level.correlation_labels, own, strict=True))
         out |= {p.label: float(value) for p, value in zip(self.design.residual.parameters, self.psi, strict=True)}
         return pd.Series(out, name=self.method)
 
@@ -254,19 +253,23 @@ class LikelihoodFit:
         for level, raw, M, unit in zip(
             self.design.levels, self.lambdas, self.stats.maps, units(self.stats), strict=True
         ):
-            if level.known:
-                continue
             lam = raw / unit
-            size = np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M))
-            zero = [sigma_label(level, e) for e in range(level.r) if size[e] < SINGULAR]
+            size = level.structure.gather(np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M)))
+            zero = [name for name, own in zip(level.sd_labels, size, strict=True) if own < SINGULAR]
             out += zero
             if level.correlated and not zero:
                 smallest = np.sqrt(max(np.linalg.eigvalsh(M @ lam @ lam.T @ M.T)[0], 0.0))
                 if smallest < SINGULAR:
-                    out.append(f"corr_{level.name}")
+                    out.append(self.singular_correlations(level))
         for p, z in zip(self.design.residual.parameters, self.optimum.phi[::-1][: len(self.psi)][::-1], strict=True):
             out += [p.label] if abs(z) >= EDGE else []
         return tuple(out)
+
+    @staticmethod
+    def singular_correlations(level: LevelDesign) -> str:
+        """What `boundary` calls a level's correlations."""
+        names = level_names(level)
+        return names.corr if level.structure.paired else names.rho
 
     @cached_property
     def perfect(self) -> bool:
@@ -402,23 +405,9 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
     )
 
 
-def _theta_places(design: Design) -> list[tuple[int, int, int]]:
-    """(level, row, column) of the free entries of the relative factors, in lme4's order."""
-    return [
-        (k, i, j)
-        for k, level in enumerate(design.levels)
-        for j in range(0 if level.known else level.r)
-        for i in (range(j, level.r) if level.correlated else [j])
-    ]
-
-
 def theta_labels(design: Design) -> list[str]:
     """Names of theta's entries, "Subject.Intercept", "Subject.Days.Intercept", ..."""
-    names = []
-    for k, i, j in _theta_places(design):
-        level = design.levels[k]
-        names.append(f"{level.tag}.{level.effects[i]}" + ("" if i == j else f".{level.effects[j]}"))
-    return names
+    return [f"{level.tag}.{name}" for level in design.levels for name in level.structure.theta_labels(level.effects)]
 
 
 def _lower(factor: np.ndarray) -> np.ndarray:

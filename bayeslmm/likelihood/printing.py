@@ -86,8 +86,17 @@ def _random(fit: LikelihoodFit) -> str:
 def _covariances(fit: LikelihoodFit) -> list[str]:
     """What stands beside the variances: known covariances of groups, and the structure of R with its estimates."""
     known = [(f"Covariance of {level.tag}", known_covariance(level)) for level in fit.design.levels]
+    known += [(f"Effects of {level.tag}", _said(fit, level)) for level in fit.design.levels]
     said = [*known, ("Residual", with_estimates(fit.design.residual, fit.psi))]
     return [line for name, text in said if text for line in wrap(f"{name}: {text}", 100, subsequent_indent="  ")]
+
+
+def _said(fit: LikelihoodFit, level: LevelDesign) -> str:
+    """A structure of effects that the table doesn't show, with its correlation."""
+    if level.structure.paired or not level.correlated:
+        return ""
+    rho = fit.estimates()[level.correlation_labels[0]]
+    return f"{level.structure.text}, rho = {rho:.3f}"
 
 
 def _correlation(V: np.ndarray, i: int, j: int) -> str:

@@ -155,31 +155,26 @@ def _relaxed_starts(criterion: Criterion) -> list[np.ndarray]:
     that slopes do not explain.
     """
     design = criterion.stats.design
-    loose = [not level.correlated and level.r > 1 for level in design.levels]
+    loose = [not level.correlated and level.r > 1 and level.n_sds > 0 for level in design.levels]
     if not any(loose):
         return []
     levels = tuple(
-        replace(level, level=replace(level.level, correlated=True)) if free else level
+        replace(level, level=replace(level.level, correlated=True, structure="us")) if free else level
         for level, free in zip(design.levels, loose, strict=True)
     )
     relaxed = Criterion(stats=replace(criterion.stats, design=replace(design, levels=levels)), reml=criterion.reml)
     phi = _search(_Counted(relaxed), relaxed.start())
-    lam = relaxed.offset + relaxed.spread @ phi[: relaxed.n_theta]
+    lam = relaxed.lams(phi[None])[0]
     at_zero, within = criterion.start(), criterion.start()
-    place = theirs = 0
     for k, (level, M, span) in enumerate(zip(levels, criterion.stats.maps, criterion.stats.lambda_slices, strict=True)):
-        r = level.r
-        count = 0 if level.known else r * (r + 1) // 2 if level.correlated else r
+        r, own = level.r, criterion.places[k]
         if not loose[k]:
-            at_zero[place : place + count] = within[place : place + count] = phi[theirs : theirs + count]
-            place, theirs = place + count, theirs + count
+            at_zero[own] = within[own] = phi[relaxed.places[k]]
             continue
         better = lam[span].reshape(r, r) / units(criterion.stats)[k]
         raw = np.linalg.solve(M, better)
-        own = slice(place, place + r)
         at_zero[own] = np.sqrt(np.einsum("ij,ij->i", raw, raw)) * np.abs(np.diag(M))
         within[own] = np.sqrt(np.einsum("ij,ij->i", better, better))
-        place, theirs = place + r, theirs + count
     for out in (at_zero, within):
         out[criterion.n_theta :] = phi[relaxed.n_theta :]
     return [at_zero, within]
@@ -227,9 +222,8 @@ def _search(evaluate: _Counted, start: np.ndarray) -> np.ndarray:
     a smooth one, and columns that end up negative are turned round.
     """
     criterion = evaluate.criterion
-    upper = np.full(start.size, np.inf)
-    upper[criterion.n_theta :] = EDGE
-    return criterion.reflect(descend(evaluate, start, -upper, upper, gtol=1e-2, ftol=1e-6))
+    upper = np.where(criterion.coordinate, EDGE, np.inf)
+    return criterion.reflect(descend(evaluate, start, criterion.lower, upper, gtol=1e-2, ftol=1e-6))
 
 
 def minimise(criterion: Criterion) -> Optimum:
@@ -285,7 +279,7 @@ def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
     """Put columns of a factor that hardly differ from zero on zero, where that costs nothing."""
     for k in np.flatnonzero(criterion.diagonal & (phi > 0) & (phi < 2e-2)):
         trial = phi.copy()
-        trial[: criterion.n_theta][criterion.column == criterion.column[k]] = 0.0
+        trial[criterion.beside(k)] = 0.0
         if np.abs(trial - phi).max() < 2e-2 and criterion.at(trial) <= criterion.at(phi) + 1e-9:
             phi = trial
     return phi
@@ -329,7 +323,9 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
 def _descent_from_bound(criterion: Criterion, phi: np.ndarray, value: float) -> np.ndarray | None:
     """A better point next to a column that is zero, or None: the derivatives there are zero by symmetry."""
     for k in np.flatnonzero(criterion.at_edge(phi)[: criterion.n_theta]):
-        for direction in _directions(criterion, phi, np.flatnonzero(criterion.column == criterion.column[k])):
+        if criterion.coordinate[k]:
+            continue
+        for direction in _directions(criterion, phi, criterion.beside(k)):
             for step in (1e-3, 1e-2, 0.1, 1.0):
                 trial = phi + step * direction
                 if criterion.at(trial) < value - 1e-8:

@@ -204,18 +204,11 @@ class CollapsedPosterior:
         for k, parameter, prior in self.residual_priors:
             with np.errstate(divide="ignore"):
                 total = total + prior.logpdf(parameter.natural(phi[..., k])) + np.log(parameter.slope(phi[..., k]))
-        for level, (_, corr), lkj in zip(
+        for level, (_, corr), own in zip(
             self.stats.design.levels, self.coordinates.slices, self.priors.corr, strict=True
         ):
-            if lkj is None:
-                continue
-            at = corr.start
-            for i in range(1, level.r):
-                for j in range(i):
-                    # LKJ: partial correlations are independent, (1 - c^2)^(a - 1); c = tanh(z) adds one more
-                    a = lkj.params["eta"] + (level.r - 2 - j) / 2
-                    total = total - 2 * a * _log_cosh(phi[..., at])
-                    at += 1
+            if own is not None:
+                total = total + level.structure.log_prior(own, phi[..., corr], level.r)
         return total
 
     def conditional(self, phi: np.ndarray, T: np.ndarray) -> Conditional:
@@ -399,8 +392,11 @@ class CollapsedPosterior:
         phi = np.zeros(self.coordinates.size)
         share = self.stats.scale / np.sqrt(1 + len(self.stats.design.levels))
         phi[0] = np.log(share)
-        for (sd, _), M in zip(self.coordinates.slices, self.stats.maps, strict=True):
-            phi[sd] = np.log(share / np.abs(np.diag(M)))
+        for level, (sd, corr), M in zip(
+            self.stats.design.levels, self.coordinates.slices, self.stats.maps, strict=True
+        ):
+            phi[sd] = np.log(level.structure.gather(share / np.abs(np.diag(M))))
+            phi[corr] = level.structure.coordinates(np.eye(level.r))
         phi[self.sd_positions] = np.log(self.priors.sds.inside(np.exp(phi[self.sd_positions])))
         phi[self.coordinates.residual] = self.stats.design.residual.free(self.stats.design.residual.neutral)
         for k, parameter, prior in self.residual_priors:
@@ -430,10 +426,6 @@ def _cholesky_or_nan(A: np.ndarray) -> np.ndarray:
 def _finite(T: np.ndarray) -> np.ndarray:
     """T (B, d, d) with identities in place of those that have overflowed."""
     return np.where(np.isfinite(T).all(axis=(1, 2))[:, None, None], T, np.eye(T.shape[1]))
-
-
-def _log_cosh(x: np.ndarray) -> np.ndarray:
-    return np.abs(x) + np.log1p(np.exp(-2 * np.abs(x))) - np.log(2)
 
 
 def log_prior_beta(priors: Sequence[Prior], beta: np.ndarray) -> np.ndarray:

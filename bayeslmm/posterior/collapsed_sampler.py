@@ -43,10 +43,13 @@ class Collapsed:
             values: dict[str, np.ndarray] = {"beta": states.beta, "sigma": sigma}
             for level, sd, corr in zip(model.design.levels, sds, corrs, strict=True):
                 names = level_names(level)
-                if not level.known:
-                    values[names.sigma] = sd[:, 0] if level.r == 1 else sd
+                if level.n_sds:
+                    own = level.structure.gather(sd)
+                    values[names.sigma] = own[:, 0] if level.n_sds == 1 else own
                 if level.correlated:
                     values[names.corr] = corr
+                    if not level.structure.paired:
+                        values[names.rho] = level.structure.correlation_values(corr)[:, 0]
             psi = posterior.coordinates.psi(states.phi)
             values |= _residual_values(model.design, psi)
             values |= draw_effects(posterior, states.lams, states.beta, sigma, psi, effect_seed, chains, bar, states.b)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.parameters import corr_label, level_names, sigma_label
+from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def effect_labels(level) -> list[str]:
 
 def sd_labels(design: Design) -> list[str]:
     """Names of the standard deviations: sigma first, then level by level."""
-    own = [sigma_label(level, e) for level in design.levels if not level.known for e in range(level.r)]
-    return ["sigma", *own]
+    return ["sigma", *(name for level in design.levels for name in level.sd_labels)]
 
 
 def parameter_draws(design: Design, tree: xr.DataTree, random_effects: bool = False) -> xr.DataArray:
@@ -42,14 +41,11 @@ def parameter_draws(design: Design, tree: xr.DataTree, random_effects: bool = Fa
     columns = [_flat(posterior["beta"]), _flat(posterior["sigma"])]
     for level in design.levels:
         own = level_names(level)
-        if not level.known:
-            names += [sigma_label(level, e) for e in range(level.r)]
+        names += [*level.sd_labels, *level.correlation_labels]
+        if level.n_sds:
             columns.append(_flat(posterior[own.sigma]))
         if level.correlated:
-            corr = _ordered(posterior[own.corr]).values
-            lower = [(i, j) for i in range(1, level.r) for j in range(i)]
-            names += [corr_label(level, j, i) for i, j in lower]
-            columns.append(np.stack([corr[..., i, j] for i, j in lower], axis=-1))
+            columns.append(level.structure.correlation_values(_ordered(posterior[own.corr]).values))
     names += [parameter.label for parameter in design.residual.parameters]
     columns += [_flat(posterior[name]) for name in dict.fromkeys(p.name for p in design.residual.parameters)]
     if random_effects:
@@ -134,8 +130,8 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remed
     for level in design.levels:
         own = level_names(level)
         each = (level.r,) if level.r > 1 else ()
-        if not level.known:
-            wanted[own.sigma] = each
+        if level.n_sds:
+            wanted[own.sigma] = (level.n_sds,) if level.n_sds > 1 else ()
         if level.correlated:
             wanted[own.corr] = (level.r, level.r)
         if random_effects:

@@ -55,7 +55,7 @@ def kernel_factors(stats: Statistics, values: Mapping[str, np.ndarray]) -> np.nd
     parts = [np.zeros((len(sigma), 0))]
     for level, M in zip(stats.design.levels, stats.maps, strict=True):
         own = level_names(level)
-        sd = values["sigma" if level.known else own.sigma].reshape(len(sigma), level.r)
+        sd = values[own.sigma if level.n_sds else "sigma"].reshape(len(sigma), -1)
         root = _roots(values[own.corr]) if level.correlated else np.eye(level.r)
         parts.append((M @ (sd[:, :, None] * root / sigma[:, None, None])).reshape(len(sigma), -1))
     return np.concatenate(parts, axis=1)

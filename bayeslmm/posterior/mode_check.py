@@ -39,9 +39,9 @@ def beginning(posterior: CollapsedPosterior, mode: Mode, free: Collection[str]) 
     vectors = [("beta" if priors.beta_anchor is None else "beta_at_mean", design.coef, mean)]
     for level, (sd, _), W in zip(design.levels, coordinates.slices, priors.effect_maps, strict=True):
         name = level_names(level).sigma if W is None else f"{level_names(level).sigma}_at_mean"
-        if level.known:
+        if level.n_sds == 0:
             continue
-        if level.r == 1:
+        if level.n_sds == 1:
             out[name] = np.exp(phi[sd][0])
         else:
             vectors.append((name, level.effects, np.exp(phi[sd])))
@@ -71,10 +71,9 @@ def unvisited(posterior: CollapsedPosterior, modes: list[Mode], draws: Mapping[s
         places: list[tuple[str, Any, np.ndarray]] = [("sigma", sigma, draws["sigma"].ravel())]
         for level, sd in zip(posterior.stats.design.levels, sds, strict=True):
             name = level_names(level).sigma
-            if not level.known:
-                own = draws[name].reshape(-1, level.r)
-                labels = [name] if level.r == 1 else [f"{name}[{effect}]" for effect in level.effects]
-                places += [(labels[e], sd[e], own[:, e]) for e in range(level.r)]
+            if level.n_sds:
+                own = draws[name].reshape(-1, level.n_sds)
+                places += list(zip(level.sd_labels, level.structure.gather(sd), own.T, strict=True))
         for name, value, x in places:
             if not 0.9 * x.min() <= value <= 1.1 * x.max():
                 return (

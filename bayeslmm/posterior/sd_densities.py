@@ -128,7 +128,7 @@ def _points(posterior: CollapsedPosterior, sds: int) -> int:
 def _as_written(model: Model, posterior: CollapsedPosterior, x: np.ndarray) -> np.ndarray:
     """The SDs (n, sds) as they are reported, in the order of `sd_labels`."""
     sigma, sds, _ = posterior.coordinates.natural(posterior.to_log(x)[0])
-    own = [sd for level, sd in zip(model.design.levels, sds, strict=True) if not level.known]
+    own = [level.structure.gather(sd) for level, sd in zip(model.design.levels, sds, strict=True)]
     return np.concatenate([sigma[:, None], *own], axis=1)
 
 

@@ -72,7 +72,7 @@ def _new_groups(rows: NewRows, posterior: Any, sigma: np.ndarray, rng: np.random
                 "in it; give the model a covariance that has them: labels without rows are allowed."
             )
         names = level_names(level)
-        sd = posterior[names.sigma].to_numpy().reshape(*sigma.shape, level.r)
+        sd = posterior[names.sigma].to_numpy().reshape(*sigma.shape, -1)
         z = rng.standard_normal((*sigma.shape, len(labels), level.r))
         if level.correlated:
             corr = posterior[names.corr].to_numpy()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.design.design import LevelDesign
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.anchors import Anchor, is_constant, spread_of
 
@@ -136,6 +137,37 @@ def effect_deviations(
     return out
 
 
+def shared_deviation(level: LevelDesign, each: list[tuple[Prior, str]]) -> tuple[Prior, str]:
+    """Default and reason for the one SD of all effects: the middle of what each would have."""
+    scale = float(np.median([prior.params["sigma"] for prior, _ in each]))
+    return _deviation(scale, f"each of the {level.r} effects between the groups of {level.label}")
+
+
+def correlation_key(level: LevelDesign) -> str:
+    """The name under which a prior of a level's correlations is given."""
+    return f"{'corr' if level.structure.paired else 'rho'}_{level.name}"
+
+
+def correlation_default(level: LevelDesign, stated: Anchor) -> tuple[Prior, str]:
+    """Default and reason for a level's correlations."""
+    if level.structure.paired:
+        where = "" if stated.plain else ", where their SDs are stated"
+        reason = (
+            f"correlations of {', '.join(level.effects)} between the groups of {level.label}{where}: mild preference "
+            "for small ones"
+        )
+        return Prior("LKJ", eta=2), reason
+    lower = _inside(level.structure.lower(level.r))
+    reason = f"correlation of the effects of {level.label}: every value at which their covariance is one alike"
+    return Prior("Uniform", lower=lower, upper=1), reason
+
+
+def _inside(lower: float) -> float:
+    """A negative number shortened to three digits towards zero, so that a matrix stays positive definite."""
+    digits = 10.0 ** (2 - floor(log10(abs(lower))))
+    return ceil(lower * digits) / digits
+
+
 def _size(full: Anchor, j: int) -> float:
     """What an effect's column stands for: its value, the distance of its two values, or its SD over the rows."""
     x = full.columns[:, j]
@@ -152,9 +184,7 @@ def _size(full: Anchor, j: int) -> float:
 def residual_default(parameter: Any) -> tuple[Prior, str]:
     """Default and reason for a parameter of R: rho alike wherever R is positive definite, ratios of SDs around 1."""
     if parameter.name == "rho":
-        digits = 10.0 ** (2 - floor(log10(abs(parameter.lower))))
-        lower = ceil(parameter.lower * digits) / digits  # shortened towards zero: R stays positive definite
-        prior = Prior("Uniform", lower=lower, upper=parameter.upper)
+        prior = Prior("Uniform", lower=_inside(parameter.lower), upper=parameter.upper)
         return prior, f"{parameter.reason}: every value at which R is positive definite alike"
     prior = Prior("LogNormal", mu=0, sigma=1)
     return prior, f"{parameter.reason}: most likely within a factor of 7 (95 %), whichever of the two is larger"

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.design.design import Design
 from bayeslmm.distributions.prior import Prior, as_prior
 from bayeslmm.errors import PriorError, did_you_mean, visible
 from bayeslmm.priors.anchors import Anchor, anchor, as_written, spread_of
 from bayeslmm.priors.defaults import (
     coefficient_defaults,
+    correlation_default,
+    correlation_key,
     effect_deviations,
     residual_default,
     residual_deviation,
+    shared_deviation,
     total_deviation,
 )
 from bayeslmm.priors.sd_priors import IndependentSDs, VarianceShares, mean_square, sd_names, tied_mean_square
@@ -126,7 +130,7 @@ class Priors:
         return pd.DataFrame(rows, columns=["parameter", "prior", "source", "reason"])
 
 
-def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Priors:
+def resolve_priors(design: Design, given: Mapping[str, Any] | None = None) -> Priors:
     """Put together the given priors and the defaults for the rest.
 
     Parameters
@@ -204,17 +208,10 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
         at, whole, names = _level_anchors(design, k, wanted, as_given=shares is not None)
         anchors.append(None if at.plain else at)
         defaults = effect_deviations(level, at, whole, names, sd_y) if labels else []
+        if len(labels) == 1 < level.r:
+            defaults = [shared_deviation(level, defaults)]
         sd.append(tuple(settle(label, *default) for label, default in zip(labels.values(), defaults, strict=True)))
-        corr.append(
-            settle(
-                f"corr_{level.name}",
-                Prior("LKJ", eta=2),
-                f"correlations of {', '.join(level.effects)} between the groups of {level.label}"
-                f"{'' if at.plain else ', where their SDs are stated'}: mild preference for small ones",
-            )
-            if level.correlated
-            else None
-        )
+        corr.append(settle(correlation_key(level), *correlation_default(level, at)) if level.correlated else None)
     residual = tuple(settle(one.label, *residual_default(one)) for one in design.residual.parameters)
     return Priors(
         beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), residual=residual, shares=shares, reasons=tuple(rows),
@@ -223,7 +220,7 @@ def resolve_priors(design: Any, given: Mapping[str, Any] | None = None) -> Prior
 
 
 def _level_anchors(
-    design: Any, k: int, wanted: Mapping[str, Any], as_given: bool
+    design: Design, k: int, wanted: Mapping[str, Any], as_given: bool
 ) -> tuple[Anchor, Anchor, tuple[str, ...]]:
     """Where the priors of level k are stated; where they would be, were it not tied to zero; the latter's columns.
 
@@ -233,7 +230,7 @@ def _level_anchors(
     level = design.levels[k]
     names, columns, terms = list(level.effects), [*level.columns.T], list(design.level_terms(k))
     for i, other in enumerate(design.levels):
-        if other is level or other.label != level.label or (level.correlated and level.r > 1):
+        if other is level or other.label != level.label or level.correlated:
             continue
         for j, effect in enumerate(other.effects):
             if effect not in names:
@@ -243,13 +240,13 @@ def _level_anchors(
     whole = anchor(np.column_stack(columns), terms)
     own = as_written(level.columns)
     given = [name in wanted for name in sd_names(level).values()]
-    tied = any(there and whole.moved(j) for j, there in enumerate(given)) or f"corr_{level.name}" in wanted
-    if not level.correlated or as_given or tied or level.known:
+    tied = any(there and whole.moved(j) for j, there in enumerate(given)) or correlation_key(level) in wanted
+    if not level.structure.movable or as_given or tied:
         return own, whole, tuple(names)
     return (own if whole.plain else whole), whole, tuple(names)
 
 
-def _settle_shares(design: Any, wanted: Mapping[str, Any], settle: Callable[..., Prior]) -> VarianceShares:
+def _settle_shares(design: Design, wanted: Mapping[str, Any], settle: Callable[..., Prior]) -> VarianceShares:
     """Make the prior on the total SD and its split; priors of single SDs beside it are an error."""
     both = [key for parameter, (_, key) in wanted.items() if parameter in _share_names(design)]
     if both:
@@ -259,7 +256,7 @@ def _settle_shares(design: Any, wanted: Mapping[str, Any], settle: Callable[...,
         )
     names = _share_names(design)
     squares = np.concatenate(
-        [[tied_mean_square(design)], *(mean_square(level) for level in design.levels if not level.known)]
+        [[tied_mean_square(design)], *(mean_square(level) for level in design.levels if level.n_sds)]
     )
     if len(names) < 2:
         raise PriorError(
@@ -283,7 +280,7 @@ def _settle_shares(design: Any, wanted: Mapping[str, Any], settle: Callable[...,
     return VarianceShares(total=total, concentration=each, scales=tuple(scales.tolist()), names=names)
 
 
-def _share_names(design: Any) -> tuple[str, ...]:
+def _share_names(design: Design) -> tuple[str, ...]:
     """Names of the SDs that have a share: sigma, and those of levels that are not tied to it."""
     return ("sigma", *(name for level in design.levels for name in sd_names(level).values()))
 
@@ -291,7 +288,7 @@ def _share_names(design: Any) -> tuple[str, ...]:
 # What is given
 
 
-def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]:
+def _read(design: Design, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]:
     """From parameter to the prior given for it and the key under which it was given."""
     if not isinstance(given, Mapping):
         raise PriorError(
@@ -299,7 +296,7 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
             'Write {"sigma": Prior("HalfNormal", sigma=2)}.'
         )
     classes = {"beta": {name: f"beta[{name}]" for name in design.coef}}  # key -> member -> parameter
-    classes |= {f"sigma_{level.name}": sd_names(level) for level in design.levels if not level.known}
+    classes |= {f"sigma_{level.name}": sd_names(level) for level in design.levels if level.n_sds}
     of_R = {one.label: one.label for one in design.residual.parameters}
     if ratios := {stratum: f"sigma_ratio[{stratum}]" for stratum in design.residual.strata[1:]}:
         classes["sigma_ratio"] = ratios
@@ -310,7 +307,7 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
         for effect, parameter in sd_names(level).items()
     }
     single |= {name: name for name in ("sigma", "sigma_total", "shares")} | of_R
-    single |= {f"corr_{v.name}": f"corr_{v.name}" for v in design.levels if v.correlated}
+    single |= {correlation_key(v): correlation_key(v) for v in design.levels if v.correlated}
     reserved = {*classes, *single, *(f"{kind}_{level.name}" for level in design.levels for kind in ("corr", "sigma"))}
     single |= {name: f"beta[{name}]" for name in design.coef if name not in reserved}
 
@@ -326,18 +323,18 @@ def _read(design: Any, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]
                     hint = did_you_mean(str(member), classes[key])
                     raise PriorError(f"{key} has no {member!r}.{hint} It has {names}.")
                 parameter = classes[key][member]
-                each[parameter] = _fit(parameter, prior, design.residual), parameter
+                each[parameter] = _fit(parameter, prior, design), parameter
         elif key in classes:
-            prior = _fit(key, value, design.residual)
+            prior = _fit(key, value, design)
             everyone |= dict.fromkeys(classes[key].values(), (prior, key))
         elif key in single:
-            each[single[key]] = _fit(single[key], value, design.residual), key
+            each[single[key]] = _fit(single[key], value, design), key
         else:
             raise _unknown(key, design, [*single, *(name for name in classes if name not in single)])
     return everyone | each
 
 
-def _concentrations(given: Mapping[str, Any], design: Any) -> Prior:
+def _concentrations(given: Mapping[str, Any], design: Design) -> Prior:
     """Make a Dirichlet of a mapping from SDs to numbers; a level's name stands for all its effects."""
     a = dict.fromkeys(_share_names(design), 1.0)
     for key, value in given.items():
@@ -348,9 +345,9 @@ def _concentrations(given: Mapping[str, Any], design: Any) -> Prior:
     return Prior("Dirichlet", a=list(a.values()))
 
 
-def _unknown(key: Any, design: Any, known: list[str]) -> PriorError:
+def _unknown(key: Any, design: Design, known: list[str]) -> PriorError:
     for level in design.levels:
-        if level.known and str(key).split("[")[0] == f"sigma_{level.name}":
+        if not level.n_sds and str(key).split("[")[0] == f"sigma_{level.name}":
             return PriorError(
                 f"{level.label} ({level.name}) has no SD to give a prior: the covariance of its effects is sigma^2 K, "
                 f"entirely known. Leave {key!r} out, or describe the level without known=True to have its SD estimated."
@@ -370,9 +367,10 @@ def _unknown(key: Any, design: Any, known: list[str]) -> PriorError:
     )
 
 
-def _fit(parameter: str, value: Any, residual: Any) -> Prior:
+def _fit(parameter: str, value: Any, design: Design) -> Prior:
     """Turn what was given into a prior, and see that it suits the parameter."""
     kind = parameter.split("[")[0].split("_")[0]
+    own = next((level for level in design.levels if parameter == f"rho_{level.name}"), None)
     if kind == "corr" and isinstance(value, Real) and not isinstance(value, bool):
         value = Prior("LKJ", eta=float(value))
     if kind == "shares" and isinstance(value, Real) and not isinstance(value, bool):
@@ -399,18 +397,22 @@ def _fit(parameter: str, value: Any, residual: Any) -> Prior:
         raise PriorError(f"{parameter} is {what}; {prior} allows negative values. Write {_positive(prior)}.")
     if kind == "sigma" and prior.upper <= 0:
         raise PriorError(f"{parameter} is {what}, but {prior} allows no positive value.")
-    if kind == "rho":
-        _within(prior, residual.parameters[0])
+    if own is not None:
+        low, what = own.structure.lower(own.r), f"correlation of the effects of {own.label}"
+        _within(prior, low, 1.0, what, "their covariance", correlation_default(own, as_written(own.columns))[0])
+    elif kind == "rho":
+        rho = design.residual.parameters[0]
+        _within(prior, rho.lower, rho.upper, rho.reason, "R", residual_default(rho)[0])
     return prior
 
 
-def _within(prior: Prior, rho: Any) -> None:
-    """See that a prior for rho stays where R is positive definite."""
-    if prior.lower >= rho.lower and prior.upper <= rho.upper:
+def _within(prior: Prior, lower: float, upper: float, reason: str, matrix: str, default: Prior) -> None:
+    """See that a prior for rho stays where a matrix is positive definite."""
+    if prior.lower >= lower and prior.upper <= upper:
         return
     raise PriorError(
-        f"rho is a {rho.reason}, and R is positive definite for rho between {rho.lower:.4g} and {rho.upper:.4g} only; "
-        f"{prior} goes beyond that. Write {residual_default(rho)[0]}, Beta(alpha=2, beta=2) for a positive rho, or a "
+        f"rho is a {reason}, and {matrix} is positive definite for rho between {lower:.4g} and {upper:.4g} only; "
+        f"{prior} goes beyond that. Write {default}, Beta(alpha=2, beta=2) for a positive rho, or a "
         "TruncatedNormal between these bounds."
     )
 

@@ -13,26 +13,26 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.design.design import LevelDesign
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.defaults import row_variances
 
 
-def sd_names(level: Any) -> dict[str, str]:
+def sd_names(level: LevelDesign) -> dict[str, str]:
     """Effect to the name of its standard deviation: sigma_u2, or sigma_u2[Days] where there are several."""
-    if level.known:
-        return {}
-    name = f"sigma_{level.name}"
-    return {e: name if len(level.effects) == 1 else f"{name}[{e}]" for e in level.effects}
+    labels = level.sd_labels
+    return dict(zip(level.effects, labels, strict=True)) if len(labels) == level.r else {name: name for name in labels}
 
 
-def mean_square(level: Any) -> np.ndarray:
-    """Mean over the rows of the variance that each effect (r,) of SD 1 adds to y.
+def mean_square(level: LevelDesign) -> np.ndarray:
+    """Mean over the rows of the variance that each SD (k,) of 1 adds to y.
 
     The mean square of its column, 1 for an intercept; with a known covariance K of the groups, each row's square
     times the variance of its group in K.
     """
     own = np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
-    return (level.columns**2 * own[level.index, None]).mean(axis=0)
+    each = (level.columns**2 * own[level.index, None]).mean(axis=0)
+    return level.structure.gather_squares(each) if level.n_sds else each
 
 
 def tied_mean_square(design: Any) -> float:

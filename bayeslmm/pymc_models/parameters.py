@@ -10,7 +10,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayeslmm.design.design import Design
+from bayeslmm.design.design import Design, LevelDesign
 from bayeslmm.design.parameters import STRATUM, level_names
 from bayeslmm.priors.resolve import Prior, Priors
 from bayeslmm.priors.sd_priors import VarianceShares
@@ -58,6 +58,9 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
         if corr is None:
             factors.append(sd[:, None] * pt.eye(level.r))
             continue
+        if not level.structure.paired:
+            factors.append(level.structure.spread(sd)[:, None] * _one_correlation(level, corr))
+            continue
         eta = np.float64(corr.params["eta"])
         L = pm.LKJCorr(f"{names.corr}_factor" if W is None else f"{names.corr}_at_mean_factor", n=level.r, eta=eta)
         F = sd[:, None] * L
@@ -73,6 +76,16 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
         pm.Deterministic(names.corr, corr_matrix, dims=(names.effect, names.effect_bis))
     psi = _residual(design, priors)
     return Variables(beta=beta, sigma=sigma, stated=tuple(factors), maps=priors.effect_maps, psi=psi)
+
+
+def _one_correlation(level: LevelDesign, prior: Prior) -> Any:
+    """Declare rho and the matrix of correlations; the factor L of the latter."""
+    names, zero = level_names(level), np.float64(0.0)
+    rho = _variable(names.rho, prior)
+    rows = level.structure.entries(rho, level.r)  # type: ignore[attr-defined]
+    L = pt.stack([pt.stack([*row, *[zero] * (level.r - len(row))]) for row in rows])
+    pm.Deterministic(names.corr, L @ L.T, dims=(names.effect, names.effect_bis))
+    return L
 
 
 def _coefficients(design: Design, priors: Priors) -> Any:
@@ -100,9 +113,9 @@ def _independent(design: Design, priors: Priors) -> tuple[Any, list]:
     sigma, sds = _variable("sigma", priors.sigma), []
     for level, own, W in zip(design.levels, priors.sd, priors.effect_maps, strict=True):
         names = level_names(level)
-        if level.known:
+        if level.n_sds == 0:
             sds.append(sigma[None])
-        elif level.r == 1:
+        elif level.n_sds == 1:
             sds.append(_variable(names.sigma, own[0])[None])
         else:
             name = names.sigma if W is None else f"{names.sigma}_at_mean"
@@ -119,12 +132,12 @@ def _shared(design: Design, shares: VarianceShares) -> tuple[Any, list]:
     sigma, sds, at = pm.Deterministic("sigma", joined[0]), [], 1
     for level in design.levels:
         names = level_names(level)
-        if level.known:
+        if level.n_sds == 0:
             sds.append(sigma[None])
             continue
-        own = joined[at : at + level.r]
-        at += level.r
-        if level.r == 1:
+        own = joined[at : at + level.n_sds]
+        at += level.n_sds
+        if level.n_sds == 1:
             sds.append(pm.Deterministic(names.sigma, own[0])[None])
         else:
             sds.append(pm.Deterministic(names.sigma, own, dims=names.effect))

@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.design.design import Design, LevelDesign
-from bayeslmm.design.parameters import corr_label, sigma_label
 from bayeslmm.design.residual_design import ResidualDesign, ResidualParameter
 
 
@@ -42,7 +42,7 @@ class Family:
     @cached_property
     def sizes(self) -> list[int]:
         """Coordinates per level."""
-        return [_free(level) for level in self.design.levels]
+        return [chart.size for chart in self._charts]
 
     @property
     def size(self) -> int:
@@ -54,27 +54,28 @@ class Family:
         """Per level T^-1 with columns = Q T and Q'Q = n I; diagonal where effects are independent."""
         out = []
         for level in self.design.levels:
-            if level.correlated:
+            if level.structure.paired:
                 T = np.linalg.qr(level.columns, mode="r") / np.sqrt(len(level.columns))
             else:
                 T = np.diag(np.sqrt(np.mean(level.columns**2, axis=0)))
             out.append(np.linalg.inv(T))
         return out
 
+    @cached_property
+    def _charts(self) -> list[Chart]:
+        """Per level, the map from its coordinates to its factor on that basis."""
+        parts = zip(self.design.levels, self._scales, strict=True)
+        return [level.structure.chart(np.linalg.inv(scale), 1.0) for level, scale in parts]
+
     def natural(self, x: np.ndarray) -> tuple[float, list[np.ndarray], np.ndarray]:
         """(sigma^2, Sigma per level, psi) at the coordinates x."""
         variance, at, blocks = x[0] ** 2, 1, []
-        for level, size, scale in zip(self.design.levels, self.sizes, self._scales, strict=True):
-            factor = np.zeros((level.r, level.r))
-            if level.known:
-                factor[0, 0] = np.sqrt(variance) / scale[0, 0]
-            elif level.correlated:
-                factor[np.tril_indices(level.r)] = x[at : at + size]
-            else:
-                np.fill_diagonal(factor, x[at : at + size])
-            factor = scale @ factor
-            blocks.append(factor @ factor.T)
-            at += size
+        for level, chart, scale in zip(self.design.levels, self._charts, self._scales, strict=True):
+            own = x[at : at + chart.size]
+            own = np.where(chart.sds & (not chart.even), np.abs(own), own)
+            factor = scale @ chart.factors(own[None])[0].reshape(level.r, level.r)
+            blocks.append(factor @ factor.T * (1.0 if level.n_sds else variance))
+            at += chart.size
         psi = [_value(float(z), p) for z, p in zip(x[at:], self.design.residual.parameters, strict=True)]
         return float(variance), blocks, np.array(psi)
 
@@ -83,14 +84,12 @@ class Family:
         variance, blocks, psi = self.natural(x)
         out = {"sigma": float(np.sqrt(variance))}
         for level, block in zip(self.design.levels, blocks, strict=True):
-            if level.known:
-                continue
             sd = np.sqrt(np.diag(block))
-            out |= {sigma_label(level, e): float(sd[e]) for e in range(level.r)}
-            if level.correlated:
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    corr = (block / np.outer(sd, sd)).round(12)  # 1e-17 is a zero
-                out |= {corr_label(level, j, i): float(corr[i, j]) for i in range(1, level.r) for j in range(i)}
+            out |= dict(zip(level.sd_labels, level.structure.gather(sd).tolist(), strict=True))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                corr = (block / np.outer(sd, sd)).round(12)  # 1e-17 is a zero
+            own = level.structure.correlation_values(corr).tolist()
+            out |= dict(zip(level.correlation_labels, own, strict=True))
         labels = [p.label for p in self.design.residual.parameters]
         return pd.Series(out | dict(zip(labels, psi.round(12).tolist(), strict=True)), dtype=float)
 
@@ -145,11 +144,9 @@ class Family:
         """Where a search begins: a plain point first, then points anywhere; for V of about this size."""
         plain = np.full(self.size, 0.5)
         at = 1
-        for level, size in zip(self.design.levels, self.sizes, strict=True):
-            if level.correlated:
-                rows, columns = np.tril_indices(level.r)
-                plain[at : at + size] = np.where(rows == columns, 0.5, 0.1)
-            at += size
+        for chart in self._charts:
+            plain[at : at + chart.size] = np.where(chart.sds, 0.5, np.where(chart.coordinates, 0.0, 0.1))
+            at += chart.size
         out = [plain, *(self._anywhere(rng) for _ in range(3))]
         for x in out:
             x[:at] *= np.sqrt(variance)
@@ -192,12 +189,6 @@ def residual_times(residual: ResidualDesign, psi: np.ndarray, B: np.ndarray) -> 
         parts = zip(residual.coefficients(psi.tolist()), residual.terms, strict=True)
         return splu(sum(c * (term.left @ term.right) for c, term in parts).tocsc()).solve(B)
     return residual.R(psi.tolist()) @ B
-
-
-def _free(level: LevelDesign) -> int:
-    if level.known:
-        return 0
-    return level.r * (level.r + 1) // 2 if level.correlated else level.r
 
 
 def _related(level: LevelDesign, index: np.ndarray) -> np.ndarray:

@@ -25,7 +25,8 @@ from bayeslmm.support.arguments import check_seed
 from bayeslmm.theory.covariance_family import Family
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design
+    from bayeslmm.covariances.effects.registry import EFFECTS
+from bayeslmm.design.design import Design
 
 Relation = Literal["same", "a in b", "b in a", "different"]
 
@@ -395,8 +396,8 @@ def _describe(model: Model) -> str:
 def _effects(model: Model) -> str:
     levels = []
     for design in model.design.levels:
-        bar = "||" if design.r > 1 and not design.correlated else "|"
-        levels.append(f"({design.level.effects} {bar} {':'.join(sorted(design.level.group))})")
+        structure = EFFECTS["us"] if design.r == 1 else design.structure
+        levels.append(structure.bar(design.level.effects, ":".join(sorted(design.level.group))))
     levels.sort()
     return " + ".join(levels) or "none"
 

@@ -1,0 +1,1 @@
+"""How the effects of one group vary together: one file a structure, one line each in `registry`."""
