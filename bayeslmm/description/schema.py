@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bayeslmm.covariances.effects.registry import EFFECTS
 from bayeslmm.description.levels import STRUCTURES, Level, Residual
 from bayeslmm.description.toml_text import where
 from bayeslmm.errors import DescriptionError, did_you_mean
@@ -83,6 +84,7 @@ def _model() -> Any:
         group=(str | list[str], _key("Grouping columns, joined by `:` or as a list", "class:school", default=...)),
         effects=(str, _key("What varies between the groups", "1 + Days", default="1")),
         correlated=(bool, _key("Whether the effects of one group are correlated", default=True)),
+        structure=(Literal[*EFFECTS], _key("; ".join(f"{k}: {one.text}" for k, one in EFFECTS.items()), default="us")),
         covariance=(matrix | None, _key("Known covariance of the groups up to a factor", "kinship.csv")),
         precision=(matrix | None, _key("Inverse of the known covariance, instead of it", "A_inverse.csv")),
         known=(bool, _key("Whether sigma^2 times the known one is the effects' covariance", default=False)),
@@ -201,7 +203,8 @@ def _explain(path: Path, lines: Mapping, item: Any) -> str:
         return f"{at}: unknown key {_shown(name)}; {table} has {', '.join(known)}.{did_you_mean(name, known)}"
     if item["type"] == "missing":
         return f"{at}: {name!r} is missing here; expected {EXPECTED[name]}"
-    hint = did_you_mean(str(item["input"]), STRUCTURES) if name == "structure" else ""
+    names = EFFECTS if place[0] == "levels" else STRUCTURES
+    hint = did_you_mean(str(item["input"]), names) if name == "structure" else ""
     key = ".".join(_short(str(part)) for part in place)
     return f"{at}: {key} is {_shown(item['input'])}; expected {_expected(place, name)}{hint}"
 
@@ -227,6 +230,8 @@ def _expected(place: tuple, name: str) -> str:
         if len(place) == 1:
             return f'a table: [{table}] and below it the grouping with its matrix, such as animal = "kinship.csv"'
         return EXPECTED[name] if len(place) > 2 else _MATRIX
+    if table == "levels" and name == "structure":
+        return "one of " + ", ".join(f'"{name}" ({one.text})' for name, one in EFFECTS.items())
     return EXPECTED.get(name) or EXPECTED[str(table)]
 
 
