@@ -10,7 +10,7 @@ from scipy.stats import skew as skewness
 from scipy.stats import t
 
 import bayeslmm as blm
-from bayeslmm.design.parameters import corr_cholesky
+from bayeslmm.covariances.effects.unstructured import corr_cholesky
 from bayeslmm.errors import DescriptionError, SamplingError
 from bayeslmm.factorisation import factor
 from bayeslmm.posterior import independence, sampling

@@ -8,7 +8,6 @@ import pytest
 from pedigree import relationship
 
 import bayeslmm as blm
-from bayeslmm.design.parameters import corr_label, sigma_label
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.theory.covariance_family import Family, residual_times
 from bayeslmm.theory.density import marginal_logpdf
@@ -62,12 +61,11 @@ def written_down(model: blm.LMM, parameters: pd.Series) -> np.ndarray:
         if level.known:
             sigma = np.array([[variance]])
         else:
-            sds = np.array([parameters[sigma_label(level, e)] for e in range(level.r)])
+            sds = parameters[level.sd_labels].to_numpy()
             corr = np.eye(level.r)
-            for i in range(1, level.r if level.correlated else 0):
-                for j in range(i):
-                    r = parameters[corr_label(level, j, i)]
-                    corr[i, j] = corr[j, i] = 0.0 if np.isnan(r) else r
+            if level.correlated:
+                corr[np.tril_indices(level.r, -1)] = parameters[level.correlation_labels].fillna(0.0)
+                corr = np.tril(corr) + np.tril(corr, -1).T
             sigma = corr * np.outer(sds, sds)
         V += level.Z @ np.kron(level_factor(level), sigma) @ level.Z.T
     return V

@@ -14,8 +14,8 @@ from bayeslmm.formula.transforms import OPTIONS
 
 
 def terms(text):
-    """Read the group terms of a formula as (label, effects, correlated)."""
-    return [(":".join(term.group), term.effects, term.correlated) for term in parse(text).terms]
+    """Read the group terms of a formula as (label, effects, whether correlated)."""
+    return [(":".join(term.group), term.effects, term.structure == "us") for term in parse(text).terms]
 
 
 # --- group terms, as in lme4

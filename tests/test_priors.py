@@ -349,17 +349,10 @@ def test_densities_are_those_of_pymc():
 
 def level(name="u2", effects=("Intercept",), columns=None, correlated=True, label="subject"):
     columns = np.ones((len(DAYS), 1)) if columns is None else columns
-    r = len(effects)
-    return SimpleNamespace(
-        name=name,
-        label=label,
-        effects=effects,
-        columns=columns,
-        r=r,
-        correlated=correlated and r > 1,
-        known=False,
-        root=None,
-    )
+    return LevelDesign(
+        name=name, level=Level(group=label, correlated=correlated), groups=("1",), effects=effects,
+        index=np.zeros(len(columns), dtype=np.int64), columns=columns,
+    )  # fmt: skip
 
 
 DAYS = np.tile(np.arange(10.0), 6)

@@ -9,7 +9,9 @@ import pytest
 from scipy import sparse
 
 import bayeslmm as blm
-from bayeslmm.likelihood.printing import CELL_LIMIT, LabelledMatrix, fit_text, format_column
+from bayeslmm.design.labelled_matrix import CELL_LIMIT, LabelledMatrix
+from bayeslmm.likelihood.printing import fit_text
+from bayeslmm.support.text import format_column
 
 MODELS = Path(__file__).parents[1] / "models"
 

@@ -46,8 +46,11 @@ def entries(criterion: Criterion, lambdas, psi) -> np.ndarray:
     uncorrelated = [not level.correlated for level in criterion.stats.design.levels]
     raw = [M @ lam for M, lam in zip(criterion.stats.maps, lambdas, strict=True)]
     kept = [a if alone else b for a, b, alone in zip(raw, lower, uncorrelated, strict=True)]
-    flat = np.concatenate([*(x.ravel() for x in kept), np.zeros(0)]) - criterion.offset
-    theta = np.linalg.lstsq(criterion.spread, flat, rcond=None)[0] if criterion.n_theta else np.zeros(0)
+    theta = [np.zeros(0)]
+    for chart, factor in zip(criterion.charts, kept, strict=True):
+        flat = factor.ravel() - chart.constant
+        theta.append(np.linalg.lstsq(chart.matrix, flat, rcond=None)[0] if chart.size else np.zeros(0))
+    theta = np.concatenate(theta)
     return np.concatenate([theta, criterion.stats.design.residual.free(np.asarray(psi))])
 
 

@@ -18,7 +18,6 @@ from scipy import stats
 from scipy.linalg import block_diag
 
 import bayeslmm as blm
-from bayeslmm.design.parameters import corr_label, sigma_label
 
 HERE = Path(__file__).parent / "data"
 FITS = {f"{fit['name']}:{fit['method']}": fit for fit in json.loads((HERE / "structured.json").read_text())["fits"]}
@@ -75,12 +74,11 @@ def relative_G(level, estimates) -> np.ndarray:
     K = np.eye(level.m) if level.root is None else level.root @ level.root.T
     if level.known:
         return K
-    sds = np.array([estimates[sigma_label(level, e)] for e in range(level.r)])
+    sds = np.array([estimates[name] for name in level.sd_labels])
     corr = np.eye(level.r)
     if level.correlated:
-        for i in range(1, level.r):
-            for j in range(i):
-                corr[i, j] = corr[j, i] = estimates[corr_label(level, j, i)]
+        corr[np.tril_indices(level.r, -1)] = [estimates[name] for name in level.correlation_labels]
+        corr = np.tril(corr) + np.tril(corr, -1).T
     return np.kron(K, corr * np.outer(sds, sds) / estimates["sigma"] ** 2)
 
 
