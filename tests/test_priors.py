@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from scipy.integrate import quad
 
-from bayeslmm.description.hierarchy import Hierarchy, Residual
-from bayeslmm.design.design import build_design
+from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
+from bayeslmm.design.design import LevelDesign, build_design
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.distributions.densities import FAMILIES, lkj_draw, lkj_logpdf
 from bayeslmm.errors import PriorError
