@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.likelihood.fit import LikelihoodFit
-    from bayeslmm.lmm import LMM
+    from bayeslmm.support.files import write_whole
+from bayeslmm.lmm import LMM
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 LIKELIHOODS = ("ml", "reml")
@@ -272,11 +273,11 @@ def fit(
         if random_effects:
             for name, frame in found.ranef.items():
                 _print(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
-        _save(out, lambda part: part.write_text(_json(found), "utf-8"))
+        write_whole(out, lambda part: part.write_text(_json(found), "utf-8"))
     else:
         tree = _sample(model.lmm, variant, out, sampling.settings(quiet))
         _print(_posterior(model.lmm, variant, tree, random_effects))
-        _save(out, tree.to_netcdf)
+        write_whole(out, tree.to_netcdf)
     _print(f"\nSaved: {out}")
 
 
@@ -390,7 +391,7 @@ def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.D
     except SamplingError as error:
         if error.clean is not None:
             partial = out.with_name(f"{out.stem}-partial{out.suffix}")
-            _save(partial, error.clean.to_netcdf)
+            write_whole(partial, error.clean.to_netcdf)
             _print(f"The clean part of the run is saved: {partial}", file=sys.stderr)
         raise
 
@@ -402,16 +403,6 @@ def _posterior(lmm: LMM, variant: str, tree: xr.DataTree, random_effects: bool) 
     table = compare_posteriors(lmm, {variant: tree}, random_effects=random_effects).shown[variant]
     note = tree.attrs.get("note")
     return f"Posterior of the {variant} model\n{table.to_string()}" + (f"\n\n{note}" if note else "")
-
-
-def _save(out: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file in one step: what was there before stays until the new one is whole."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _json(fit: LikelihoodFit) -> str:

@@ -242,7 +242,7 @@ def test_report_is_written_whole_or_not_at_all(comparisons, tmp_path, monkeypatc
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("bayeslmm.comparison.report.os.replace", full)
+    monkeypatch.setattr("bayeslmm.support.files.os.replace", full)
     with pytest.raises(blm.DescriptionError, match=r"can't be written to .*no space"):
         c.report(path, title="Third")
     assert "<title>Second</title>" in path.read_text(encoding="utf-8")

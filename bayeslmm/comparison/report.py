@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import suppress
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -32,6 +30,7 @@ from bayeslmm.design.describe import known_covariance
 from bayeslmm.design.residual_words import residual_words
 from bayeslmm.errors import DescriptionError
 from bayeslmm.support.arguments import check_path
+from bayeslmm.support.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,15 +93,10 @@ def write_report(
     except OSError as error:
         raise _unwritable(path, error) from None
     page = report_html(comparison, title=title, source=source, notes=notes, load=load)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
     except OSError as error:
         raise _unwritable(path, error) from None
-    finally:
-        with suppress(OSError):  # a folder that can't be written to has no such file
-            part.unlink(missing_ok=True)
     return path
 
 

@@ -30,6 +30,7 @@ from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.errors import DataError, visible
 from bayeslmm.formula.parse import columns_of
+from bayeslmm.support.text import listed
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
@@ -453,9 +454,8 @@ def _with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, 
         return found.labels, found.keys, None
     missing = [label for label in found.labels if label not in set(level.matrix.labels)]
     if missing:
-        listed = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise DataError(
-            f"{level.matrix.name} of {level.label} has no {listed}, which the data have; it has "
+            f"{level.matrix.name} of {level.label} has no {listed(missing)}, which the data have; it has "
             f"{', '.join(map(repr, level.matrix.labels[:5]))}, ... Every group of the data needs its row and column."
         )
     if level.known and r > 1:

@@ -13,6 +13,7 @@ from bayeslmm.description.hierarchy import Level
 from bayeslmm.design.collinear import combinations, equation, proportional
 from bayeslmm.design.model_matrix import Encoder, learn_number
 from bayeslmm.errors import DataError
+from bayeslmm.support.text import listed
 
 
 def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
@@ -199,10 +200,9 @@ def unknown_groups(
     "g has groups that the model was not built on: 'b' (row "
     """
     new = [label for label, is_new in zip(found.labels, fresh, strict=True) if is_new]
-    listed = ", ".join(map(repr, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
     some = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
     return DataError(
-        f"{level.label} has groups that the model was not built on: {listed} "
+        f"{level.label} has groups that the model was not built on: {listed(new)} "
         f"({say_rows(frame.index, fresh[found.index])}); expected some of {some}. To predict for new "
         "groups, write allow_new_groups=True."
     )

@@ -11,6 +11,7 @@ from bayeslmm.description.known_matrix import LABEL_LIMIT, cholesky
 from bayeslmm.description.levels import Residual
 from bayeslmm.design.residual_design import ResidualDesign, ResidualParameter
 from bayeslmm.errors import DataError
+from bayeslmm.support.text import listed
 
 # Powers of ten of the weights: a number has about 15 digits; and SDs relative to sigma are sought from 1 on
 _WIDEST = 15
@@ -189,8 +190,8 @@ def _known(residual: Residual, frame: pd.DataFrame) -> np.ndarray:
     missing = sorted(set(labels) - set(residual.covariance.labels))
     if missing:
         raise DataError(
-            f"{residual.covariance.name} of the residual has no {', '.join(map(repr, missing[:5]))}"
-            f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}, which {what} has; it has "
+            f"{residual.covariance.name} of the residual has no {listed(missing)}, "
+            f"which {what} has; it has "
             f"{', '.join(map(repr, residual.covariance.labels[:5]))}, ... Name the column of labels with group=..."
         )
     R = residual.covariance.dense(labels)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.data.groups import spread
 from bayeslmm.data.table import count
+from bayeslmm.support.text import listed
 
 if TYPE_CHECKING:
     from bayeslmm.design.design import Design, LevelDesign
@@ -35,8 +36,8 @@ def residual_words(made: ResidualDesign) -> list[str]:
     lines = [f"Residuals: {', '.join(parts)}."]
     if made.strata:
         rows = np.bincount(made.stratum)
-        listed = [f"{label} ({count(int(m), 'row')})" for label, m in zip(made.strata, rows, strict=True)]
-        some = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+        each = [f"{label} ({count(int(m), 'row')})" for label, m in zip(made.strata, rows, strict=True)]
+        some = listed(each, 8, str)
         lines.append(f"  An SD for each {made.residual.by}: {some}; sigma is that of {made.strata[0]}.")
     if made.residual.weights:
         w = made.root_weights**2

@@ -123,6 +123,32 @@ def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, 
     return Factor(structure=st, lam=lam, logdet=float(logdets[0]), T=Ts[0], parts=parts)
 
 
+def pull_back(
+    stats: Statistics, factor: Factor, a: float, Tbar: np.ndarray, psi: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pull the cotangents of (log|V0| + log|R|, T) back to the model's parameters.
+
+    Parameters
+    ----------
+    factor : Factor
+        Of the statistics at psi.
+    a : float
+        Cotangent of log|V0| + log|R|.
+    Tbar : (d, d) array
+    psi : (k,) array
+        R's parameters.
+
+    Returns
+    -------
+    (gradient by the kernels' lambda vector, gradient by psi (k,))
+    """
+    if stats.products is None:
+        return factor.adjoint(a, Tbar).gradient, np.zeros(len(psi))
+    bar = factor.product_adjoint(a, Tbar)
+    c, logdet = stats.design.residual.derivatives(psi)
+    return bar.adjoint.gradient, c @ stats.products.inner(bar) + a * logdet
+
+
 def factorise_statistics(stats: Statistics, lam: np.ndarray) -> Factor:
     """Factorise the model's own W = [Q y_] at the kernels' lambda vector."""
     return factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)

@@ -17,7 +17,7 @@ import numpy as np
 
 from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.factorisation.conditioning import group_sums
-from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics
+from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
@@ -325,14 +325,9 @@ class Criterion:
         Tbar = (self.degrees / rss) * np.outer(v, v)
         if self.reml:
             Tbar[:p, :p] += Pinv
-        if self.stats.products is None:
-            return value, self.pull(phi, factor.adjoint(1.0, Tbar).gradient)
-        z = phi[self.n_theta :]
-        bar = factor.product_adjoint(1.0, Tbar)
-        residual = self.stats.design.residual
-        c, logdet = residual.derivatives(residual.natural(z))
-        slopes = (c @ self.stats.products.inner(bar) + logdet) * residual.slope(z)
-        return value, np.concatenate([self.pull(phi, bar.adjoint.gradient), slopes])
+        residual, z = self.stats.design.residual, phi[self.n_theta :]
+        bar, slopes = pull_back(self.stats, factor, 1.0, Tbar, residual.natural(z))
+        return value, np.concatenate([self.pull(phi, bar), slopes * residual.slope(z)])
 
 
 def spread_points(n: int, k: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from bayeslmm.covariances.effects.structure import FLAT
 from bayeslmm.design.parameters import Coordinates
-from bayeslmm.factorisation.factor import factorise_statistics
+from bayeslmm.factorisation.factor import factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE
 
@@ -116,13 +116,8 @@ class Surface:
             Tbar[:p, :p] += Pinv
         gradient = np.zeros(self.size)
         gradient[0] = 2 * d - 2 * rss / tau2
-        if stats.products is None:
-            flat = factor.adjoint(1.0, Tbar).gradient
-        else:
-            bar = factor.product_adjoint(1.0, Tbar)
-            flat = bar.adjoint.gradient
-            c, logdet = residual.derivatives(natural)
-            gradient[tail] = (c @ stats.products.inner(bar) + logdet) * residual.slope(psi[tail])
+        flat, slopes = pull_back(stats, factor, 1.0, Tbar, natural)
+        gradient[tail] = slopes * residual.slope(psi[tail])
         for k, (sd, z) in enumerate(self.slices):
             level = stats.design.levels[k]
             if not level.n_sds:

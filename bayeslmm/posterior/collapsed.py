@@ -16,7 +16,7 @@ import numpy as np
 
 from bayeslmm.design.parameters import Coordinates
 from bayeslmm.design.residual_design import ResidualParameter
-from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics
+from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, spread_points
 from bayeslmm.likelihood.search import estimates
@@ -327,7 +327,7 @@ class CollapsedPosterior:
         step = 1e-5
         around = np.concatenate([x[None], x + step * np.eye(x.size), x - step * np.eye(x.size)])
         phi, _ = self.to_log(around)
-        logdet = factor.logdet + self.log_det_R(phi) * np.ones(len(around))
+        logdet = np.full(len(around), factor.logdet + self.log_det_R(here[None])[0])
         T = np.broadcast_to(factor.T, (len(around), *factor.T.shape))
         conditional = self.conditional(phi, T)
         values = self.log_likelihood(phi, logdet, T, conditional) + self.log_prior(around)
@@ -342,13 +342,10 @@ class CollapsedPosterior:
         if p:
             S = np.linalg.solve(conditional.root[0], self.RW.T)
             Tbar[:p, :p] -= 0.5 * weight * S.T @ S
-        if self.stats.products is None:
-            return float(values[0]), gradient + chain @ factor.adjoint(-0.5, Tbar).gradient
-        bar = factor.product_adjoint(-0.5, Tbar)
+        bar, slopes = pull_back(self.stats, factor, -0.5, Tbar, psi)
         tail = self.coordinates.residual
-        slopes = residual.derivatives(psi)[0] @ self.stats.products.inner(bar)
         gradient[tail] += slopes * residual.slope(here[tail])
-        return float(values[0]), gradient + chain @ bar.adjoint.gradient
+        return float(values[0]), gradient + chain @ bar
 
     def starts(self) -> list[np.ndarray]:
         """First points, in logs, from which the modes are looked for: more than one may be a mode's.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bayeslmm.errors import DescriptionError, beside
 
@@ -70,6 +74,24 @@ def read_text(path: Path, what: str = "file", content: bytes | None = None) -> s
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1}"
         raise DescriptionError(f"{show_path(path)}: not a text in UTF-8 ({where}); save it as UTF-8") from None
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file in one step: what was there before stays until the new one is whole.
+
+    Parameters
+    ----------
+    path : Path
+    write : function of a path
+        Writes the content there, into a file beside it that is then moved.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):  # a folder that can't be written to has no such file
+            part.unlink(missing_ok=True)
 
 
 def show_path(path: Path) -> str:

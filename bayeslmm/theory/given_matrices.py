@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.description.known_matrix import ASYMMETRY, KnownMatrix
 from bayeslmm.design.labelled_matrix import LabelledMatrix
 from bayeslmm.errors import DataError
+from bayeslmm.support.text import listed
 
 _EPS = np.finfo(float).eps
 
@@ -217,12 +218,14 @@ def places_of(labels: pd.Index, known: pd.Index, whose: str, known_from: str) ->
     for given, name in ((labels, whose), (known, known_from)):
         if not given.is_unique:
             twice = given[given.duplicated()].unique()
-            raise DataError(f"{_listed(twice)} stand more than once in the labels of {name}; expected each once.")
+            raise DataError(
+                f"{listed(twice.tolist())} stand more than once in the labels of {name}; expected each once."
+            )
     places = known.get_indexer(labels)
     if (places < 0).any():
         raise DataError(
-            f"{whose} has labels that {known_from} lacks: {_listed(labels[places < 0])}; the labels of {known_from} "
-            f"are {_listed(known)}. To match by position instead, pass one of them without labels: .to_numpy()."
+            f"{whose} has labels that {known_from} lacks: {listed(labels[places < 0].tolist())}; the labels of {known_from} "
+            f"are {listed(known.tolist())}. To match by position instead, pass one of them without labels: .to_numpy()."
         )
     return places
 
@@ -230,11 +233,6 @@ def places_of(labels: pd.Index, known: pd.Index, whose: str, known_from: str) ->
 def dense(matrix: Any) -> np.ndarray:
     """Return a matrix as a dense array."""
     return matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
-
-
-def _listed(labels: pd.Index, limit: int = 5) -> str:
-    shown = ", ".join(repr(label) for label in labels[:limit].tolist())
-    return shown + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
 
 
 def _covariance_of(given: KnownMatrix) -> Any:
@@ -245,7 +243,7 @@ def _covariance_of(given: KnownMatrix) -> Any:
 
 
 def _place(k: int, labels: pd.Index | None) -> str:
-    return str(k) if labels is None else _listed(labels[[k]])
+    return str(k) if labels is None else listed(labels[[k]].tolist())
 
 
 def _numbers(given: Any, name: str) -> np.ndarray:
