@@ -14,6 +14,7 @@ import numpy as np
 from bayeslmm import threads
 from bayeslmm.blocks import Structure
 from bayeslmm.kernel import NO_TERMS, ascend, descend, workspace
+from bayeslmm.layout import Draws, Parts, Pullback, Terms
 from bayeslmm.statistics import Statistics
 
 COLUMNS = 64  # right-hand sides that are solved for together
@@ -82,7 +83,7 @@ class Factor:
     lam: np.ndarray
     logdet: float
     T: np.ndarray
-    parts: tuple[np.ndarray, ...]
+    parts: Parts
 
     def adjoint(self, a: float, Tbar: np.ndarray) -> Adjoint:
         """Pull the cotangents of (log|V0|, T) back to lambda; Tbar (d, d) is symmetrised."""
@@ -105,15 +106,16 @@ class Factor:
         b = np.zeros((st.q, self.T.shape[0]))
         variances = np.zeros(st.n_blocks)
         gradient = np.zeros(st.n_lambda)
-        outputs = (b, variances, gradient, zz, zt, zz_tail)
-        ascend(st, self.parts, self.lam[None], pullback=(np.ascontiguousarray(Tbar), float(a), st.voff, *outputs))
+        cotangents = (np.ascontiguousarray(Tbar), float(a))
+        pullback = Pullback(*cotangents, b, variances, gradient, zz, zt, zz_tail)
+        ascend(st, self.parts, self.lam[None], pullback=pullback)
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
         """B ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
         b = np.zeros((1, self.structure.q))
         given = (np.ascontiguousarray(v)[None], np.array([sigma], dtype=float), np.ascontiguousarray(z)[None])
-        ascend(self.structure, self.parts, self.lam[None], draws=(*given, b))
+        ascend(self.structure, self.parts, self.lam[None], draws=Draws(*given, b))
         return b[0]
 
 
@@ -151,7 +153,7 @@ def spread_variances(factor: Factor, stats: Statistics, k: int) -> np.ndarray:
     return out
 
 
-def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, tuple[np.ndarray, ...]]:
+def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, Terms]:
     """The statistics and terms as `kernel.descend` takes them: where R has parameters, with products of their own."""
     if coefs is None:
         return stats, NO_TERMS
@@ -159,9 +161,9 @@ def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, t
     assert products is not None
     structure = replace(st, zz=st.zz.copy(), zz_tail=st.zz_tail.copy(), zt=st.zt.copy())
     arrays = (products.zz, products.zz_tail, products.zt, products.ZtW, products.WtW)
-    terms = tuple(np.ascontiguousarray(A.reshape(len(A), -1)) for A in arrays)
+    terms = (np.ascontiguousarray(A.reshape(len(A), -1)) for A in (*arrays, coefs))
     own = replace(stats, structure=structure, ZtW=stats.ZtW.copy(), WtW=stats.WtW.copy())
-    return own, (*terms, np.ascontiguousarray(coefs))
+    return own, Terms(*terms)
 
 
 def _threads(stats: Statistics, evaluations: int) -> int:
@@ -221,7 +223,7 @@ def evaluate_and_draw(
             given = (own.structure, own.winspan, own.ZtW, own.WtW)
             logdets[rows], Ts[rows], _ = descend(*given, lams[rows], terms, parts=parts)
             v = np.ascontiguousarray(respond(rows, Ts[rows]))
-            ascend(own.structure, parts, lams[rows], draws=(v, sigma[rows], z[rows], b[rows]))
+            ascend(own.structure, parts, lams[rows], draws=Draws(v, sigma[rows], z[rows], b[rows]))
 
     with threads.one_blas_thread():
         threads.share(task, len(lams), _threads(stats, len(lams)))
@@ -242,7 +244,7 @@ def draw_many(
 
     def task(lo: int, hi: int) -> None:
         own, terms = _summing(stats, None if coefs is None else coefs[lo:hi])
-        draws = (v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi])
+        draws = Draws(v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi])
         descend(own.structure, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms, draws)
 
     with threads.one_blas_thread():

@@ -2,12 +2,14 @@
 
 The arrays of `Structure` travel as two packed vectors, so that the graph stays small and quick to compile. The
 products Z'Z, one of the two, are data as a rule; where they depend on parameters, the Op differentiates them too.
+
+Its numbers are those of `kernel`, and of `forward` and `backward` in `tests/twins.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -18,12 +20,22 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from bayeslmm.backsolve import backward
-from bayeslmm.blocks import Structure
-from bayeslmm.compiling import njit
-from bayeslmm.elimination import C_ANCESTORS, C_EFFECTS, C_GROUPS, forward
+from bayeslmm.compiling import inner, kernel_version, njit
+from bayeslmm.elimination import forward
+from bayeslmm.layout import (
+    C_ANCESTORS,
+    C_EFFECTS,
+    C_GROUPS,
+    CHAIN_COLUMNS,
+    TAIL_COLUMNS,
+    Parts,
+    Products,
+    Pullback,
+    Tables,
+)
 
-# PyTensor's cache on disk knows an Op by this number, not by its source: raise it with every change of a kernel.
-KERNEL_VERSION = 19
+if TYPE_CHECKING:
+    from bayeslmm.blocks import Structure
 
 # Below this many bytes the structure is a constant of the graph (quick to compile); above, a shared variable, because
 # numba doesn't cache code with constants of more than 1 MB.
@@ -51,89 +63,123 @@ def pack_floats(zz: np.ndarray, zz_tail: np.ndarray, zt: np.ndarray) -> np.ndarr
     return np.concatenate([zz.reshape(T, -1), zz_tail.reshape(T, -1), zt.reshape(T, -1), np.zeros((T, 1))], axis=1)
 
 
-@njit
-def _unpack(ints, floats, d):
-    """Views of the packed arrays, in the order of INTS, winspan, FLOATS."""
+@inner
+def _mask(ints, start, rows, cols):
+    """Rows and columns of numbers as truth values."""
+    mask = np.zeros((rows, cols), np.bool_)
+    for i in range(rows):
+        for j in range(cols):
+            mask[i, j] = ints[start + i * cols + j] != 0
+    return mask
+
+
+@inner
+def _unpack(ZtW, WtW, ints, floats):
+    """Views of the packed arrays: the table of the tail, the other tables, the products."""
+    d = WtW.shape[0]
     ends = np.zeros(14, np.int64)
     ends[0] = 13
     for i in range(10):
         ends[i + 1] = ends[i] + ints[i]
-    s = ints[0] // 13
-    chain = ints[ends[0] : ends[1]].reshape(s, 13)
-    tail = ints[ends[1] : ends[2]].reshape(ints[1] // 6, 6)
+    s = ints[0] // CHAIN_COLUMNS
+    chain = ints[ends[0] : ends[1]].reshape(s, CHAIN_COLUMNS)
+    tail = ints[ends[1] : ends[2]].reshape(ints[1] // TAIL_COLUMNS, TAIL_COLUMNS)
     parent = ints[ends[2] : ends[3]]
     order = ints[ends[3] : ends[4]]
-    inspan = np.zeros((s, ints[4] // max(s, 1)), np.bool_)
-    for i in range(inspan.shape[0]):
-        for j in range(inspan.shape[1]):
-            inspan[i, j] = ints[ends[4] + i * inspan.shape[1] + j] != 0
+    inspan = _mask(ints, ends[4], s, ints[4] // max(s, 1))
     lists = ints[ends[5] : ends[6]]
     columns = ints[ends[6] : ends[7]]
     maps = ints[ends[7] : ends[8]]
     voff = ints[ends[8] : ends[9]]
-    winspan = np.zeros((s, d), np.bool_)
-    for i in range(s):
-        for j in range(d):
-            winspan[i, j] = ints[ends[9] + i * d + j] != 0
+    winspan = _mask(ints, ends[9], s, d)
     q = int(np.sqrt(ints[11]) + 0.5)
     zz = floats[: ints[10]]
     zz_tail = floats[ints[10] : ints[10] + ints[11]].reshape(q, q)
     zt = floats[ints[10] + ints[11] : ints[10] + ints[11] + ints[12]]
-    return chain, tail, parent, order, inspan, lists, columns, maps, voff, winspan, zz, zz_tail, zt
+    tables = Tables(chain, parent, order, inspan, lists, columns, maps, voff)
+    return tail, tables, Products(zz, zz_tail, zt, ZtW, WtW, winspan)
 
 
-@njit
-def _forward(lam, ZtW, WtW, ints, floats):
-    d = WtW.shape[0]
-    chain, tail, parent, order, inspan, lists, columns, maps, _, winspan, zz, zz_tail, zt = _unpack(ints, floats, d)
+@inner
+def _sizes(chain, products):
+    """Numbers in At (and F), in Bt, and in all parts together."""
+    d = products.WtW.shape[0]
+    q = products.zz_tail.shape[0]
     blocks = 0
     bt = 0
     for i in range(chain.shape[0]):
         blocks += chain[i, C_GROUPS] * chain[i, C_EFFECTS] ** 2
         bt += chain[i, C_GROUPS] * chain[i, C_EFFECTS] * (chain[i, C_ANCESTORS] + d)
-    q = zz_tail.shape[0]
-    At, F = np.empty(blocks), np.empty(blocks)
-    Bt, Bz = np.empty(bt), np.empty(zt.size)
-    S, SW, Lt, T = np.empty((q, q)), np.empty((q, d)), np.empty((q, q)), np.empty((d, d))
-    logdet = forward(
-        chain, tail, parent, order, zz, inspan, zz_tail, lists, columns, zt, maps, winspan, lam, ZtW, WtW,
-        At, Bt, Bz, F, S, SW, Lt, T,
-    )  # fmt: skip
-    return np.asarray(logdet), T, At, Bt, Bz, F, S, SW, Lt
+    return blocks, bt, 2 * blocks + bt + products.zt.size + q * (2 * q + d)
+
+
+@inner
+def _parts(flat, chain, products):
+    """All parts as views of one vector."""
+    d = products.WtW.shape[0]
+    q = products.zz_tail.shape[0]
+    blocks, bt, _ = _sizes(chain, products)
+    at_Bt = 2 * blocks
+    at_Bz = at_Bt + bt
+    at_S = at_Bz + products.zt.size
+    at_SW = at_S + q * q
+    at_Lt = at_SW + q * d
+    return Parts(
+        flat[:blocks],
+        flat[at_Bt:at_Bz],
+        flat[at_Bz:at_S],
+        flat[blocks:at_Bt],
+        flat[at_S:at_SW].reshape(q, q),
+        flat[at_SW:at_Lt].reshape(q, d),
+        flat[at_Lt : at_Lt + q * q].reshape(q, q),
+    )
 
 
 @njit
-def _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt, floatsbar):
+def _forward(lam, ZtW, WtW, ints, floats):
+    tail, tables, products = _unpack(ZtW, WtW, ints, floats)
+    flat = np.empty(_sizes(tables.chain, products)[2])
+    T = np.empty(WtW.shape)
+    logdet = forward(tail, tables, products, lam, _parts(flat, tables.chain, products), T)
+    return np.asarray(logdet), T, flat
+
+
+@njit
+def _backward(a, Tbar, lam, ints, floats, flat, floatsbar):
     """Pull back to lambda, and to `floats` where `floatsbar` has its size (0: left out)."""
     d = Tbar.shape[0]
-    chain, tail, parent, order, _, lists, columns, maps, voff, _, zz, zz_tail, _ = _unpack(ints, floats, d)
-    qT = zz_tail.shape[0]
-    middle = min(floatsbar.size, zz.size)
-    end = min(floatsbar.size, zz.size + zz_tail.size)
+    symmetric = (Tbar + Tbar.T) / 2
+    tail, tables, products = _unpack(np.empty((0, d)), symmetric, ints, floats)
+    qT = products.zz_tail.shape[0]
+    middle = min(floatsbar.size, products.zz.size)
+    end = min(floatsbar.size, products.zz.size + products.zz_tail.size)
     side = qT if floatsbar.size > 0 else 0
     q = qT
-    for i in range(chain.shape[0]):
-        q += chain[i, C_GROUPS] * chain[i, C_EFFECTS]
-    b = np.zeros((q, d))
-    variances = np.zeros(voff[-1])
-    gradient = np.zeros(lam.size)
-    symmetric = (Tbar + Tbar.T) / 2
-    backward(
-        chain, tail, parent, order, lists, columns, maps, lam, At, Bt, Bz, F, S, SW, Lt, symmetric, a.item(), voff,
-        b, variances, gradient, floatsbar[:middle], floatsbar[end:], floatsbar[middle:end].reshape(side, side),
-    )  # fmt: skip
-    return gradient, b
+    for i in range(tables.chain.shape[0]):
+        q += tables.chain[i, C_GROUPS] * tables.chain[i, C_EFFECTS]
+    pullback = Pullback(
+        symmetric,
+        a.item(),
+        np.zeros((q, d)),
+        np.zeros(tables.voff[-1]),
+        np.zeros(lam.size),
+        floatsbar[:middle],
+        floatsbar[end:],
+        floatsbar[middle:end].reshape(side, side),
+    )
+    backward(tail, tables, lam, _parts(flat, tables.chain, products), pullback)
+    return pullback.gradient, pullback.b
 
 
 @njit
-def _backward_products(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
+def _backward_products(a, Tbar, lam, ints, floats, flat):
     floatsbar = np.zeros(floats.size)
-    gradient, b = _backward(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt, floatsbar)
+    gradient, b = _backward(a, Tbar, lam, ints, floats, flat, floatsbar)
     return gradient, b, floatsbar
 
 
 class FactorOp(Op):
-    """Factorise; the outputs after T are by-products that only the pullback reads.
+    """Factorise; the output after T, all of `layout.Parts` in one vector, is a by-product that only the pullback reads.
 
     With `products`, `floats` may depend on parameters. It costs compile time, so that only such a graph has it.
     """
@@ -146,19 +192,7 @@ class FactorOp(Op):
     def make_node(self, *inputs):
         """Inputs: lam (n_lambda,), ZtW (q, d), WtW (d, d), and the packed structure."""
         variables = [pt.as_tensor_variable(x) for x in inputs]
-        vector, matrix = pt.dvector, pt.dmatrix
-        outputs = [
-            pt.dscalar(),
-            matrix(),
-            vector(),
-            vector(),
-            vector(),
-            vector(),
-            matrix(),
-            matrix(),
-            matrix(),
-        ]
-        return Apply(self, variables, outputs)
+        return Apply(self, variables, [pt.dscalar(), pt.dmatrix(), pt.dvector()])
 
     def perform(self, node, inputs, outputs):
         """Run the kernel from Python (when PyTensor folds constants, or in its other modes)."""
@@ -170,7 +204,7 @@ class FactorOp(Op):
         lam, _, WtW, ints, floats = inputs
         a = cotangents[0] if _connected(cotangents[0]) else pt.zeros((), dtype="float64")
         Tbar = cotangents[1] if _connected(cotangents[1]) else pt.zeros_like(WtW)
-        pulled: Any = FactorPullbackOp(self.products)(a, Tbar, lam, ints, floats, *outputs[2:])
+        pulled: Any = FactorPullbackOp(self.products)(a, Tbar, lam, ints, floats, outputs[2])
         symmetric = (Tbar + Tbar.T) / 2
         none = pytensor.gradient.disconnected_type
         return [pulled[0], -2 * pulled[1] @ symmetric, symmetric, none(), pulled[2] if self.products else none()]
@@ -190,7 +224,7 @@ class FactorPullbackOp(Op):
         self.products = products
 
     def make_node(self, *inputs):
-        """Inputs: a, Tbar, lam, the packed structure, the by-products of `FactorOp`."""
+        """Inputs: a, Tbar, lam, the packed structure, the by-product of `FactorOp`."""
         outputs = [pt.dvector(), pt.dmatrix()] + ([pt.dvector()] if self.products else [])
         return Apply(self, [pt.as_tensor_variable(x) for x in inputs], outputs)
 
@@ -213,26 +247,22 @@ def _numba_factor(op, node=None, **kwargs):
         c = np.ascontiguousarray
         return _forward(c(lam), c(ZtW), c(WtW), c(ints), c(floats))
 
-    return factor, KERNEL_VERSION
+    return factor, kernel_version()
 
 
 @register_funcify_default_op_cache_key(FactorPullbackOp)
 def _numba_pullback(op, node=None, **kwargs):
     @numba.njit(nogil=True, error_model="numpy")
-    def factor_pullback(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
+    def factor_pullback(a, Tbar, lam, ints, floats, flat):
         c = np.ascontiguousarray
-        return _backward(
-            a, c(Tbar), c(lam), c(ints), c(floats), c(At), c(Bt), c(Bz), c(F), c(S), c(SW), c(Lt), np.empty(0)
-        )  # fmt: skip
+        return _backward(a, c(Tbar), c(lam), c(ints), c(floats), c(flat), np.empty(0))
 
     @numba.njit(nogil=True, error_model="numpy")
-    def factor_pullback_products(a, Tbar, lam, ints, floats, At, Bt, Bz, F, S, SW, Lt):
+    def factor_pullback_products(a, Tbar, lam, ints, floats, flat):
         c = np.ascontiguousarray
-        return _backward_products(
-            a, c(Tbar), c(lam), c(ints), c(floats), c(At), c(Bt), c(Bz), c(F), c(S), c(SW), c(Lt)
-        )  # fmt: skip
+        return _backward_products(a, c(Tbar), c(lam), c(ints), c(floats), c(flat))
 
-    return factor_pullback_products if op.products else factor_pullback, KERNEL_VERSION
+    return factor_pullback_products if op.products else factor_pullback, kernel_version()
 
 
 def log_det_and_T(lam, ZtW, WtW, packed: tuple, products: bool = False):

@@ -21,7 +21,7 @@ ORDER = [
     *("tomltext", "known", "levels", "hierarchy"),
     *("distributions", "prior", "anchors", "defaults", "deviations", "priors", "schema", "modelfile"),
     *("frame", "grouping", "collinear", "columns", "checks", "residualwords", "structure", "residual", "rows"),
-    *("design", "parameters", "basis", "plan", "memory", "blocks", "statistics"),
+    *("design", "parameters", "basis", "plan", "memory", "layout", "blocks", "statistics"),
     *("compiling", "lapack", "tail", "elimination", "backsolve", "kernel", "factor", "density"),
     *("criterion", "search", "surface", "profile", "likelihood", "collapsed", "proposal", "independence"),
     *("op", "symbolic", "mixednormal", "variables", "scaling", "joint", "marginal"),
