@@ -248,7 +248,7 @@ def to_user(point: Point, b: np.ndarray) -> np.ndarray:
 
 def drawn_covariance(point: Point) -> float:
     """Covariance of draws (their response to each unit vector), relative to sqrt(C_ii C_jj)."""
-    q, d = point.stats.structure.q, len(point.v)
+    q, d = point.stats.layout.q, len(point.v)
     response = np.column_stack([point.factor.draw(np.zeros(d), 1.0, z) for z in np.eye(q)])
     found, exact = to_user(point, response), point.exact.covariance
     size = np.array([mp.sqrt(x) for x in np.diag(exact)], dtype=object)
@@ -329,7 +329,7 @@ def test_the_reference_gradient_is_that_of_the_reference_value():
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_at_zero_everything_is_that_of_ordinary_least_squares(case):
     stats = build(case.name).statistics
-    factor = factorise_statistics(stats, np.zeros(stats.structure.n_lambda))
+    factor = factorise_statistics(stats, np.zeros(stats.layout.n_lambda))
     back = factor.adjoint(1.0, np.eye(len(factor.T)))
     assert factor.logdet == 0
     np.testing.assert_allclose(factor.T, stats.WtW, atol=1e-14 * case.n)
@@ -446,7 +446,7 @@ def test_only_what_is_crossed_with_the_nested_chain_is_dense(name, tail):
     stats = build(name).statistics
     labels = [level.label for level in stats.design.levels]
     assert sorted(labels[k] for k in stats.plan.tail) == tail
-    assert stats.structure.zz_tail.shape == (stats.plan.tail_columns,) * 2
+    assert stats.layout.zz_tail.shape == (stats.plan.tail_columns,) * 2
 
 
 def test_memory_of_a_nested_design_is_linear_in_its_groups():
@@ -457,7 +457,7 @@ def test_memory_of_a_nested_design_is_linear_in_its_groups():
         data = {"y": np.random.default_rng(1).normal(size=inner.size), "a": inner // 6, "b": inner}
         stats = LMM("y ~ 1 + (1 | a) + (1 | b)", {k: v.tolist() for k, v in data.items()}).statistics
         factor = factorise_statistics(stats, stats.flatten([np.eye(1)] * 2))
-        arrays = [getattr(stats.structure, name) for name in ("zz", "parent", "order", "zt", "maps", "columns")]
+        arrays = [getattr(stats.layout, name) for name in ("zz", "parent", "order", "zt", "maps", "columns")]
         sizes.append(sum(a.size for a in (*arrays, *factor.parts)))
     assert sizes[1] <= 2 * sizes[0]
 

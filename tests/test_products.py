@@ -15,7 +15,7 @@ from bayeslmm.factorisation import layout as blocks
 from bayeslmm.factorisation import statistics
 from bayeslmm.factorisation.factor import Factor, factorise
 from bayeslmm.factorisation.statistics import Statistics
-from bayeslmm.pymc_models.factor_op import FLOATS, log_det_and_T, pack_structure
+from bayeslmm.pymc_models.factor_op import FLOATS, log_det_and_T, pack_layout
 
 DESIGNS = [
     "unbalanced",
@@ -41,12 +41,12 @@ def unmasked(monkeypatch):
         for module in (statistics, blocks):
             monkeypatch.setattr(module, "in_span", lambda level, own, columns: np.zeros(columns.shape[1], dtype=bool))
         stats = statistics.build_statistics(BY_NAME[name].lmm().design)
-        assert not stats.structure.inspan.any()
+        assert not stats.layout.inspan.any()
         assert not stats.winspan.any()
-        zz = stats.structure.zz.copy()
+        zz = stats.layout.zz.copy()
         for rows, r in own_blocks(stats, zz):
             rows[:, :, :r] += np.eye(r)
-        stats = replace(stats, structure=replace(stats.structure, zz=zz))
+        stats = replace(stats, layout=replace(stats.layout, zz=zz))
         return stats, stats.flatten(factors(stats.design.levels, (0.7,) * len(stats.design.levels)))
 
     return build
@@ -55,7 +55,7 @@ def unmasked(monkeypatch):
 def own_blocks(stats: Statistics, zz: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """Per chain level a view (groups, r, r + ancestors) of zz, and r."""
     found, at = [], 0
-    for level in stats.structure.chain:
+    for level in stats.layout.chain:
         groups, r, ancestors = level[1:4]
         found.append((zz[at : at + groups * r * (r + ancestors)].reshape(groups, r, r + ancestors), int(r)))
         at += groups * r * (r + ancestors)
@@ -65,7 +65,7 @@ def own_blocks(stats: Statistics, zz: np.ndarray) -> list[tuple[np.ndarray, int]
 
 def moved(stats: Statistics, lam: np.ndarray, t: float, direction: dict[str, np.ndarray]) -> Factor:
     """The factorisation of cross-products + t * direction."""
-    st = replace(stats.structure, **{name: getattr(stats.structure, name) + t * direction[name] for name in FLOATS})
+    st = replace(stats.layout, **{name: getattr(stats.layout, name) + t * direction[name] for name in FLOATS})
     return factorise(
         st, lam, stats.ZtW + t * direction["ZtW"], stats.WtW + t * direction["WtW"],
         np.zeros(stats.winspan.shape, dtype=bool),
@@ -75,7 +75,7 @@ def moved(stats: Statistics, lam: np.ndarray, t: float, direction: dict[str, np.
 def directions(stats: Statistics) -> list[dict[str, np.ndarray]]:
     """A random change of each stored array by itself; blocks that are symmetric stay so."""
     rng = np.random.default_rng(3)
-    sizes = {name: getattr(stats.structure, name) for name in FLOATS} | {"ZtW": stats.ZtW, "WtW": stats.WtW}
+    sizes = {name: getattr(stats.layout, name) for name in FLOATS} | {"ZtW": stats.ZtW, "WtW": stats.WtW}
     whole = {name: rng.normal(size=x.shape) for name, x in sizes.items()}
     for rows, r in own_blocks(stats, whole["zz"]):
         rows[:, :, :r] = (rows[:, :, :r] + rows[:, :, :r].transpose(0, 2, 1)) / 2
@@ -111,9 +111,9 @@ def test_every_stored_product_has_the_slope_that_finite_differences_see(name, un
 def test_scaling_the_products_is_scaling_lambda(case, unmasked):
     """f(lambda, s Z'Z, Z'W) = f(sqrt(s) lambda, Z'Z, Z'W / sqrt(s)), differentiated at s = 1."""
     stats, lam = unmasked(case.name)
-    factor = factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)
+    factor = factorise(stats.layout, lam, stats.ZtW, stats.WtW, stats.winspan)
     pulled = factor.product_adjoint(*cotangents(stats))
-    left = sum(np.sum(getattr(pulled, name) * getattr(stats.structure, name)) for name in FLOATS)
+    left = sum(np.sum(getattr(pulled, name) * getattr(stats.layout, name)) for name in FLOATS)
     parts = pulled.adjoint.gradient @ lam, np.sum(pulled.ZtW * stats.ZtW)
     assert left == pytest.approx((parts[0] - parts[1]) / 2, abs=1e-10 * max(abs(x) for x in parts))
 
@@ -121,7 +121,7 @@ def test_scaling_the_products_is_scaling_lambda(case, unmasked):
 @pytest.mark.parametrize("name", ["nested with slopes", "nested and crossed with slopes"])
 def test_the_ordinary_adjoint_is_part_of_it(name, unmasked):
     stats, lam = unmasked(name)
-    factor = factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)
+    factor = factorise(stats.layout, lam, stats.ZtW, stats.WtW, stats.winspan)
     a, Tbar = cotangents(stats)
     plain, pulled = factor.adjoint(a, Tbar), factor.product_adjoint(a, Tbar)
     for key in ("b", "variances", "gradient"):
@@ -133,9 +133,9 @@ def test_of_one_level_it_is_the_covariance_and_the_modes(unmasked):
     """Per group a C_j + b_j Tbar b_j', with C from the dense formula."""
     stats, lam = unmasked("slope")
     a, Tbar = cotangents(stats)
-    factor = factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)
+    factor = factorise(stats.layout, lam, stats.ZtW, stats.WtW, stats.winspan)
     m, L = 4, lam.reshape(2, 2)
-    Z = block_diag(*stats.structure.zz.reshape(m, 2, 2))
+    Z = block_diag(*stats.layout.zz.reshape(m, 2, 2))
     Lambda = block_diag(*[L] * m)
     C = Lambda @ np.linalg.inv(np.eye(2 * m) + Lambda.T @ Z @ Lambda) @ Lambda.T
     b = C @ stats.ZtW
@@ -150,7 +150,7 @@ def test_of_one_level_it_is_the_covariance_and_the_modes(unmasked):
 def graph(stats: Statistics, lam: np.ndarray, products: bool):
     """Log|V0| + tr(Tbar T) as an expression of t, where the packed products are their values + t * direction."""
     _, Tbar = cotangents(stats)
-    ints, floats = (x.data for x in pack_structure(stats.structure, stats.winspan))
+    ints, floats = (x.data for x in pack_layout(stats.layout, stats.winspan))
     parts = {name: sum(change[name] for change in directions(stats)).ravel() for name in FLOATS}
     direction = np.concatenate([*parts.values(), [0.0]])
     t = pt.dscalar("t")

@@ -52,7 +52,7 @@ def plan_cost(stats: Statistics) -> Cost:
     >>> cost.stored, cost.full
     (3, 6)
     """
-    levels, plan, st = stats.design.levels, stats.plan, stats.structure
+    levels, plan, st = stats.design.levels, stats.plan, stats.layout
     d, columns = stats.design.p + 1, plan.tail_columns
     value = back = 0.0
     stored = work = ancestors = 0
@@ -92,7 +92,7 @@ def _couplings(stats: Statistics, place: int) -> np.ndarray:
     if not stats.plan.tail:
         return np.zeros(m)
     before = sum(stats.design.levels[k].m + 1 for k in stats.plan.chain[:place])
-    return np.diff(stats.structure.lists[before : before + m + 1]).astype(float)
+    return np.diff(stats.layout.lists[before : before + m + 1]).astype(float)
 
 
 def explain_plan(stats: Statistics) -> str:

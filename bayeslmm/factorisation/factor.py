@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.factorisation.kernels.arrays import Draws, Parts, Pullback, Terms
 from bayeslmm.factorisation.kernels.entry import NO_TERMS, ascend, descend, workspace
-from bayeslmm.factorisation.layout import Structure
+from bayeslmm.factorisation.layout import Layout
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.support import threads
 
@@ -42,7 +43,7 @@ class Adjoint:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductAdjoint:
-    """Cotangents of the cross-products, as `Structure` and `factorise` hold them.
+    """Cotangents of the cross-products, as `Layout` and `factorise` hold them.
 
     Their inner product with a change of (zz, zt, zz_tail, ZtW, WtW) is the change of a log|V0| + tr(Tbar T).
 
@@ -78,11 +79,11 @@ class Factor:
         W' V0^-1 W.
     """
 
-    structure: Structure
+    layout: Layout
     lam: np.ndarray
     logdet: float
     T: np.ndarray
-    parts: tuple[np.ndarray, ...]
+    parts: Parts
 
     def adjoint(self, a: float, Tbar: np.ndarray) -> Adjoint:
         """Pull the cotangents of (log|V0|, T) back to lambda; Tbar (d, d) is symmetrised."""
@@ -92,35 +93,36 @@ class Factor:
         """Pull the cotangents of (log|V0|, T) back to the cross-products too; Tbar (d, d) is symmetrised.
 
         d(a log|V0| + tr(Tbar T)) / d(Z'Z) = a C + b Tbar b' with C = Lambda M^-1 Lambda', exact where no column is
-        marked as lying in the span of a level (`Structure.inspan` and `Statistics.winspan` all False).
+        marked as lying in the span of a level (`Layout.inspan` and `Statistics.winspan` all False).
         """
-        st = self.structure
+        st = self.layout
         Tbar = (Tbar + Tbar.T) / 2
         zz, zt, zz_tail = np.zeros(st.zz.size), np.zeros(st.zt.size), np.zeros(st.zz_tail.shape)
         adjoint = self._backward(a, Tbar, zz, zt, zz_tail)
         return ProductAdjoint(zz=zz, zt=zt, zz_tail=zz_tail, ZtW=-2 * adjoint.b @ Tbar, WtW=Tbar, adjoint=adjoint)
 
     def _backward(self, a: float, Tbar: np.ndarray, zz: np.ndarray, zt: np.ndarray, zz_tail: np.ndarray) -> Adjoint:
-        st = self.structure
+        st = self.layout
         b = np.zeros((st.q, self.T.shape[0]))
         variances = np.zeros(st.n_blocks)
         gradient = np.zeros(st.n_lambda)
-        outputs = (b, variances, gradient, zz, zt, zz_tail)
-        ascend(st, self.parts, self.lam[None], pullback=(np.ascontiguousarray(Tbar), float(a), st.voff, *outputs))
+        cotangents = (np.ascontiguousarray(Tbar), float(a))
+        pullback = Pullback(*cotangents, b, variances, gradient, zz, zt, zz_tail)
+        ascend(st, self.parts, self.lam[None], pullback=pullback)
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
         """B ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
-        b = np.zeros((1, self.structure.q))
+        b = np.zeros((1, self.layout.q))
         given = (np.ascontiguousarray(v)[None], np.array([sigma], dtype=float), np.ascontiguousarray(z)[None])
-        ascend(self.structure, self.parts, self.lam[None], draws=(*given, b))
+        ascend(self.layout, self.parts, self.lam[None], draws=Draws(*given, b))
         return b[0]
 
 
-def factorise(st: Structure, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
+def factorise(st: Layout, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
     """Factorise at the kernels' lambda vector."""
     logdets, Ts, parts = descend(st, winspan, ZtW, WtW, lam[None])
-    return Factor(structure=st, lam=lam, logdet=float(logdets[0]), T=Ts[0], parts=parts)
+    return Factor(layout=st, lam=lam, logdet=float(logdets[0]), T=Ts[0], parts=parts)
 
 
 def pull_back(
@@ -151,7 +153,7 @@ def pull_back(
 
 def factorise_statistics(stats: Statistics, lam: np.ndarray) -> Factor:
     """Factorise the model's own W = [Q y_] at the kernels' lambda vector."""
-    return factorise(stats.structure, lam, stats.ZtW, stats.WtW, stats.winspan)
+    return factorise(stats.layout, lam, stats.ZtW, stats.WtW, stats.winspan)
 
 
 def spread_variances(factor: Factor, stats: Statistics, k: int) -> np.ndarray:
@@ -166,33 +168,33 @@ def spread_variances(factor: Factor, stats: Statistics, k: int) -> np.ndarray:
     out = np.empty((m, r, r))
     for first in range(0, m, COLUMNS):
         groups = np.arange(first, min(first + COLUMNS, m))
-        right = np.zeros((stats.structure.q, groups.size * r))
+        right = np.zeros((stats.layout.q, groups.size * r))
         for e in range(r):
             right[start + e : start + m * r : r, e::r] = B[groups].T
         d = right.shape[1]
         blind = np.zeros((len(stats.plan.chain), d), dtype=np.bool_)
-        solved = factorise(stats.structure, factor.lam, right, np.zeros((d, d)), blind)
+        solved = factorise(stats.layout, factor.lam, right, np.zeros((d, d)), blind)
         b = solved.adjoint(0.0, np.zeros((d, d))).b[start : start + m * r].reshape(m, r, groups.size, r)
         out[groups] = np.einsum("gm,mage->gae", B[groups], b)
     return out
 
 
-def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, tuple[np.ndarray, ...]]:
+def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, Terms]:
     """The statistics and terms as `kernel.descend` takes them: where R has parameters, with products of their own."""
     if coefs is None:
         return stats, NO_TERMS
-    st, products = stats.structure, stats.products
+    st, products = stats.layout, stats.products
     assert products is not None
-    structure = replace(st, zz=st.zz.copy(), zz_tail=st.zz_tail.copy(), zt=st.zt.copy())
+    layout = replace(st, zz=st.zz.copy(), zz_tail=st.zz_tail.copy(), zt=st.zt.copy())
     arrays = (products.zz, products.zz_tail, products.zt, products.ZtW, products.WtW)
-    terms = tuple(np.ascontiguousarray(A.reshape(len(A), -1)) for A in arrays)
-    own = replace(stats, structure=structure, ZtW=stats.ZtW.copy(), WtW=stats.WtW.copy())
-    return own, (*terms, np.ascontiguousarray(coefs))
+    terms = (np.ascontiguousarray(A.reshape(len(A), -1)) for A in (*arrays, coefs))
+    own = replace(stats, layout=layout, ZtW=stats.ZtW.copy(), WtW=stats.WtW.copy())
+    return own, Terms(*terms)
 
 
 def _threads(stats: Statistics, evaluations: int) -> int:
     """Threads for a batch: starting them costs more than a small batch does."""
-    numbers = stats.structure.zz.size + stats.structure.zt.size + stats.structure.q + stats.structure.zz_tail.size
+    numbers = stats.layout.zz.size + stats.layout.zt.size + stats.layout.q + stats.layout.zz_tail.size
     return threads.workers() if evaluations * numbers > 20_000 else 1
 
 
@@ -209,7 +211,7 @@ def evaluate_many(
 
     def task(lo: int, hi: int) -> None:
         own, terms = _summing(stats, None if coefs is None else coefs[lo:hi])
-        logdets[lo:hi], Ts[lo:hi], _ = descend(own.structure, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms)
+        logdets[lo:hi], Ts[lo:hi], _ = descend(own.layout, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms)
 
     with threads.one_blas_thread():
         threads.share(task, len(lams), _threads(stats, len(lams)))
@@ -235,19 +237,19 @@ def evaluate_and_draw(
     """
     lams, sigma, z = (np.ascontiguousarray(x) for x in (lams, sigma, z))
     d = stats.WtW.shape[0]
-    logdets, Ts, b = np.empty(len(lams)), np.empty((len(lams), d, d)), np.empty((len(lams), stats.structure.q))
-    size = 1 + sum(part.size for part in workspace(stats.structure, d))
+    logdets, Ts, b = np.empty(len(lams)), np.empty((len(lams), d, d)), np.empty((len(lams), stats.layout.q))
+    size = 1 + sum(part.size for part in workspace(stats.layout, d))
     piece = min(PIECE, len(lams), max(1, PARTS // size))
 
     def task(lo: int, hi: int) -> None:
-        parts = workspace(stats.structure, d, piece)
+        parts = workspace(stats.layout, d, piece)
         for first in range(lo, hi, piece):
             rows = slice(first, min(first + piece, hi))
             own, terms = _summing(stats, None if coefs is None else coefs[rows])
-            given = (own.structure, own.winspan, own.ZtW, own.WtW)
+            given = (own.layout, own.winspan, own.ZtW, own.WtW)
             logdets[rows], Ts[rows], _ = descend(*given, lams[rows], terms, parts=parts)
             v = np.ascontiguousarray(respond(rows, Ts[rows]))
-            ascend(own.structure, parts, lams[rows], draws=(v, sigma[rows], z[rows], b[rows]))
+            ascend(own.layout, parts, lams[rows], draws=Draws(v, sigma[rows], z[rows], b[rows]))
 
     with threads.one_blas_thread():
         threads.share(task, len(lams), _threads(stats, len(lams)))
@@ -264,12 +266,12 @@ def draw_many(
 ) -> np.ndarray:
     """Random effects (B, q), on the kernels' basis, at B parameter values; equal neighbours share a factorisation."""
     lams, v, sigma, z = (np.ascontiguousarray(x) for x in (lams, v, sigma, z))
-    b = np.empty((len(lams), stats.structure.q))
+    b = np.empty((len(lams), stats.layout.q))
 
     def task(lo: int, hi: int) -> None:
         own, terms = _summing(stats, None if coefs is None else coefs[lo:hi])
-        draws = (v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi])
-        descend(own.structure, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms, draws)
+        draws = Draws(v[lo:hi], sigma[lo:hi], z[lo:hi], b[lo:hi])
+        descend(own.layout, own.winspan, own.ZtW, own.WtW, lams[lo:hi], terms, draws)
 
     with threads.one_blas_thread():
         threads.share(task, len(lams), _threads(stats, len(lams)))

@@ -4,25 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bayeslmm.design.design import Design, LevelDesign
 from bayeslmm.factorisation.conditioning import group_sums, in_span
+from bayeslmm.factorisation.kernels.arrays import (
+    C_ANCESTORS,
+    C_BLOCK,
+    C_EFFECTS,
+    C_GROUP,
+    C_GROUPS,
+    C_LAMBDA,
+    C_LEVEL,
+    C_LIST,
+    C_MAP,
+    C_POSITION,
+    C_TZ,
+    C_Z,
+    C_ZZ,
+    CHAIN_COLUMNS,
+    T_COLUMN,
+    T_EFFECTS,
+    T_GROUPS,
+    T_LAMBDA,
+    T_LEVEL,
+    T_Z,
+    TAIL_COLUMNS,
+)
 from bayeslmm.factorisation.plan import Plan
 
 Apply = Callable[[Any], Any]  # from A to P A, for A dense or sparse with n rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Structure:
+class Layout:
     """Fixed arrays of the kernels.
 
     Attributes
     ----------
     chain, tail : tables
-        One row per level; their columns are named in `elimination` and `tail`.
+        One row per level; their columns are named in `layout`.
     parent, order : arrays
         Per renumbered group of the chain, its renumbered mother and its original number.
     inspan : array
@@ -50,6 +74,12 @@ class Structure:
     q: int
     n_lambda: int
     n_blocks: int
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int]:
+        """Numbers in the chain's r x r blocks, in its products with ancestors, and in one column of W."""
+        m, r, R = self.chain[:, [C_GROUPS, C_EFFECTS, C_ANCESTORS]].T
+        return int(m @ r**2), int(m @ (r * R)), int(m @ r)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +202,7 @@ def sparse_columns(level: LevelDesign, columns: np.ndarray, renumber: np.ndarray
 def lay_out(
     design: Design, plan: Plan, better: tuple[np.ndarray, ...], roots: tuple[np.ndarray | None, ...]
 ) -> tuple[Blocks, dict[str, Any]]:
-    """Renumber the chain's groups, find the patterns; returns the blocks and the index arrays of `Structure`."""
+    """Renumber the chain's groups, find the patterns; returns the blocks and the index arrays of `Layout`."""
     levels = design.levels
     s = len(plan.chain)
     chain_levels = [levels[k] for k in plan.chain]
@@ -254,34 +284,35 @@ def _tables(blocks: Blocks, parent: np.ndarray, effects: np.ndarray, groups: np.
     """The tables `chain` and `tail`, the tail's lists, columns and maps, and the offsets."""
     levels, plan, couplings = blocks.design.levels, blocks.plan, blocks.couplings
     s, nt = len(plan.chain), len(plan.tail)
-    chain_levels = [levels[k] for k in plan.chain]
     zoff = np.cumsum([0] + [level.q for level in levels])
     loff = np.cumsum([0] + [level.r**2 for level in levels])
     voff = np.cumsum([0] + [level.m * level.r**2 for level in levels])
-    chain = np.zeros((s, 13), dtype=np.int64)
-    tail = np.zeros((nt, 6), dtype=np.int64)
     tail_column = np.cumsum([0] + [levels[k].q for k in plan.tail])
-    for t, k in enumerate(plan.tail):
-        tail[t] = (k, levels[k].m, levels[k].r, zoff[k], loff[k], tail_column[t])
-    lists, columns, maps = [], [], []
-    zz_at = blk_at = list_at = zt_at = map_at = column_at = 0
-    for c, k in enumerate(plan.chain):
-        level = chain_levels[c]
-        nnz = 0
-        if nt:
-            lists.append(couplings[c].starts + column_at)
-            columns.append(couplings[c].columns)
-            nnz = int(couplings[c].starts[-1])
-        chain[c] = (
-            k, level.m, level.r, effects[-1] - effects[c + 1], zoff[k], loff[k], effects[c], groups[c],
-            zz_at, blk_at, list_at, zt_at, map_at,
-        )  # fmt: skip
-        zz_at += level.m * level.r * int(effects[-1] - effects[c])
-        blk_at += level.m * level.r**2
-        list_at += level.m + 1 if nt else 0
-        column_at += nnz
-        zt_at += nnz * level.r
-        map_at += nnz * (s - 1 - c)
+    tail = np.zeros((nt, TAIL_COLUMNS), dtype=np.int64)
+    tail[:, T_LEVEL] = plan.tail
+    tail[:, T_GROUPS] = [levels[k].m for k in plan.tail]
+    tail[:, T_EFFECTS] = [levels[k].r for k in plan.tail]
+    tail[:, T_Z] = [zoff[k] for k in plan.tail]
+    tail[:, T_LAMBDA] = [loff[k] for k in plan.tail]
+    tail[:, T_COLUMN] = tail_column[:-1]
+    m, r = np.diff(groups), np.diff(effects)
+    met = np.array([couplings[c].columns.size if nt else 0 for c in range(s)], dtype=np.int64)
+    chain = np.zeros((s, CHAIN_COLUMNS), dtype=np.int64)
+    chain[:, C_LEVEL] = plan.chain
+    chain[:, C_GROUPS] = m
+    chain[:, C_EFFECTS] = r
+    chain[:, C_ANCESTORS] = effects[-1] - effects[1:]
+    chain[:, C_Z] = [zoff[k] for k in plan.chain]
+    chain[:, C_LAMBDA] = [loff[k] for k in plan.chain]
+    chain[:, C_POSITION] = effects[:-1]
+    chain[:, C_GROUP] = groups[:-1]
+    chain[:, C_ZZ] = _starts(m * r * (effects[-1] - effects[:-1]))
+    chain[:, C_BLOCK] = _starts(m * r**2)
+    chain[:, C_LIST] = _starts(m + 1) if nt else 0
+    chain[:, C_TZ] = _starts(met * r)
+    chain[:, C_MAP] = _starts(met * np.arange(s - 1, -1, -1))
+    lists = [coupling.starts + at for coupling, at in zip(couplings, _starts(met), strict=False)]
+    maps = []
     for c in range(s if nt else 0):
         group = couplings[c].group
         for a in range(c + 1, s):
@@ -292,13 +323,18 @@ def _tables(blocks: Blocks, parent: np.ndarray, effects: np.ndarray, groups: np.
         "chain": chain,
         "tail": tail,
         "lists": _join(lists, np.int64),
-        "columns": _join(columns, np.int64),
+        "columns": _join([coupling.columns for coupling in couplings], np.int64),
         "maps": _join(maps, np.int64),
         "voff": voff.astype(np.int64),
         "q": int(zoff[-1]),
         "n_lambda": int(loff[-1]),
         "n_blocks": int(voff[-1]),
     }
+
+
+def _starts(sizes: np.ndarray) -> np.ndarray:
+    """Where each of these begins, laid end to end."""
+    return np.cumsum(sizes) - sizes
 
 
 def _join(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:

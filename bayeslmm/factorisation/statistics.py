@@ -17,7 +17,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.factorisation.conditioning import better_columns, effect_map, group_sums, in_span, make_basis
-from bayeslmm.factorisation.layout import Apply, Blocks, Structure, lay_out, sparse_columns
+from bayeslmm.factorisation.layout import Apply, Blocks, Layout, lay_out, sparse_columns
 from bayeslmm.factorisation.plan import Plan, check_tail, plan_elimination
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Statistics:
 
     design: Design
     plan: Plan
-    structure: Structure
+    layout: Layout
     maps: tuple[np.ndarray, ...]
     better: tuple[np.ndarray, ...]
     roots: tuple[np.ndarray | None, ...]
@@ -102,7 +102,7 @@ class Statistics:
         """The same statistics with R^-1 = sum_t c_t P_t."""
         assert self.products is not None
         zz, zt, zz_tail, ZtW, WtW = self.products.sum(c)
-        return replace(self, structure=replace(self.structure, zz=zz, zt=zt, zz_tail=zz_tail), ZtW=ZtW, WtW=WtW)
+        return replace(self, layout=replace(self.layout, zz=zz, zt=zt, zz_tail=zz_tail), ZtW=ZtW, WtW=WtW)
 
     def effects(self, b: np.ndarray) -> list[np.ndarray]:
         """Random effects (..., m, r) per level on the user's scale, from the kernels' vector b (..., q)."""
@@ -145,7 +145,7 @@ def build_statistics(design: Design) -> Statistics:
     stats = Statistics(
         design=design,
         plan=plan,
-        structure=Structure(zz=zz, zt=zt, zz_tail=zz_tail, **indices),
+        layout=Layout(zz=zz, zt=zt, zz_tail=zz_tail, **indices),
         maps=maps,
         better=better,
         roots=roots,

@@ -27,20 +27,20 @@ def draw_effects(
     coefs = None if residual.fixed else residual.coefficients_at(psi)
     if b is not None:
         missing = np.flatnonzero(np.isnan(b).any(axis=1))
-        z = np.random.default_rng(seed).standard_normal((missing.size, stats.structure.q))
+        z = np.random.default_rng(seed).standard_normal((missing.size, stats.layout.q))
         part = None if coefs is None else coefs[missing]
         b[missing] = draw_many(stats, lams[missing], posterior.v(beta[missing]), sigma[missing], z, part)
         drawn = dict(zip((level.name for level in levels), stats.effects(b), strict=True))
         return {level.name: drawn[level.name][..., 0] if level.r == 1 else drawn[level.name] for level in levels}
     out = {level.name: np.empty((total, level.m, level.r)) for level in levels}
     bar.stage("drawing the random effects", total)
-    piece = max(1, min(total // chains, 20_000_000 // max(stats.structure.q, 1)))
+    piece = max(1, min(total // chains, 20_000_000 // max(stats.layout.q, 1)))
     for chain, stream in enumerate(seed.spawn(chains)):
         rng = np.random.default_rng(stream)
         begin, end = chain * (total // chains), (chain + 1) * (total // chains)
         for lo in range(begin, end, piece):
             rows = slice(lo, min(lo + piece, end))
-            z = rng.standard_normal((rows.stop - rows.start, stats.structure.q))
+            z = rng.standard_normal((rows.stop - rows.start, stats.layout.q))
             part = None if coefs is None else coefs[rows]
             b = draw_many(stats, lams[rows], posterior.v(beta[rows]), sigma[rows], z, part)
             for level, u in zip(levels, stats.effects(b), strict=True):

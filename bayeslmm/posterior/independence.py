@@ -184,7 +184,7 @@ def weigh(
 
 def _piece(posterior: CollapsedPosterior) -> int:
     """Draws between two reports of progress: many where an evaluation is cheap."""
-    structure = posterior.stats.structure
+    structure = posterior.stats.layout
     return max(64, 20_000_000 // (structure.zz.size + structure.zt.size + structure.zz_tail.size + 1000))
 
 
@@ -259,8 +259,8 @@ def run_chains(
         x = np.concatenate([proposal.draw(r, draws) for r in rngs])
         z = np.concatenate([r.standard_normal((draws, p)) for r in rngs])
         z_u = None
-        if chains * draws * posterior.stats.structure.q < EFFECTS:
-            z_u = np.concatenate([r.standard_normal((draws, posterior.stats.structure.q)) for r in rngs])
+        if chains * draws * posterior.stats.layout.q < EFFECTS:
+            z_u = np.concatenate([r.standard_normal((draws, posterior.stats.layout.q)) for r in rngs])
         fresh = weigh(posterior, proposal, x, z, progress, z_u)
         _require_support(fresh)
         # a short run borrows the weights of the adaptation, to have a tail at all

@@ -120,8 +120,8 @@ def _sd_curves(model: Model) -> dict[str, Curve]:
 
 def _points(posterior: CollapsedPosterior, sds: int) -> int:
     """How many values of the other parameters to average over: fewer where an evaluation is dear."""
-    structure = posterior.stats.structure
-    evaluations = 5e7 / (structure.zz.size + structure.zt.size + structure.zz_tail.size + 500)
+    layout = posterior.stats.layout
+    evaluations = 5e7 / (layout.zz.size + layout.zt.size + layout.zz_tail.size + 500)
     return int(np.clip(min(evaluations, 80_000) / (GRID * sds), 24, 1000))
 
 

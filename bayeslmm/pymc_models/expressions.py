@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 
 from bayeslmm.design.residual_design import ResidualDesign, neighbours
 from bayeslmm.factorisation.statistics import Statistics
-from bayeslmm.pymc_models.factor_op import log_det_and_T, pack_floats, pack_structure
+from bayeslmm.pymc_models.factor_op import log_det_and_T, pack_floats, pack_layout
 
 LOG_2PI = np.log(2 * np.pi)
 ONE, ZERO = np.float64(1.0), np.float64(0.0)
@@ -64,7 +64,7 @@ def factorised(stats: Statistics, factors: Sequence, psi: Sequence, residual, kn
     p = known.shape[1]
     # y enters as a variable, so nothing is taken for granted about which levels resolve it
     winspan = np.column_stack([stats.winspan[:, :p], np.zeros((len(stats.plan.chain), 1), dtype=bool)])
-    ints, floats = pack_structure(stats.structure, winspan)
+    ints, floats = pack_layout(stats.layout, winspan)
     c = [] if R.plain else R.coefficients(psi)
     weighted = residual if R.plain else inverse_times(R, c, residual)
     ZtQ: Any = np.ascontiguousarray(stats.ZtW[:, :p])

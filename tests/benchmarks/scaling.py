@@ -126,13 +126,13 @@ def evaluations(all_stats: Sequence[Statistics], o: argparse.Namespace) -> list[
 
 def kept_bytes(stats: Statistics) -> int:
     """Memory of what an evaluation needs of the data: structure and cross-products."""
-    arrays = [getattr(stats.structure, field.name) for field in fields(stats.structure)]
+    arrays = [getattr(stats.layout, field.name) for field in fields(stats.layout)]
     return sum(a.nbytes for a in [*arrays, stats.ZtW, stats.WtW, stats.winspan] if isinstance(a, np.ndarray))
 
 
 def work_bytes(stats: Statistics) -> int:
     """Memory of one factorisation."""
-    return sum(part.nbytes for part in workspace(stats.structure, stats.WtW.shape[0]))
+    return sum(part.nbytes for part in workspace(stats.layout, stats.WtW.shape[0]))
 
 
 def build(formula: str, data: dict[str, np.ndarray]) -> tuple[Statistics, float, float]:
@@ -234,7 +234,7 @@ def crossed_question(o: argparse.Namespace) -> tuple[str, list[dict]]:
         stats, design_s, stats_s = build("y ~ 1 + (1 | s) + (1 | d)", crossed_rows(c))
         kept.append(stats)
         tail = stats.plan.tail_columns
-        found.append({"columns": tail, "others": stats.structure.q - tail, "design": design_s,
+        found.append({"columns": tail, "others": stats.layout.q - tail, "design": design_s,
                       "statistics": stats_s, "bytes": kept_bytes(stats),
                       "work": work_bytes(stats)})  # fmt: skip
     for entry, seconds in zip(found, evaluations(kept, o), strict=True):

@@ -13,14 +13,17 @@ so one pass from the root gives the modes, their covariances with the ancestors,
 and with ``C = Lambda M^-1 Lambda' = Cov(b) / sigma^2`` the derivative with respect to Z'Z itself is
 
     d(a log|V0| + tr(Tbar T)) / d(Z'Z) = a C + b Tbar b'.
+
+`draw` and `backward` in `tests/twins.py` are the same in a few dense lines each.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from bayeslmm.factorisation.kernels.compiling import inner
-from bayeslmm.factorisation.kernels.elimination import (
+from bayeslmm.factorisation.kernels.arrays import (
     C_ANCESTORS,
     C_BLOCK,
     C_EFFECTS,
@@ -33,19 +36,37 @@ from bayeslmm.factorisation.kernels.elimination import (
     C_TZ,
     C_Z,
     C_ZZ,
-    b_offsets,
-)
-from bayeslmm.factorisation.kernels.tail import (
     T_COLUMN,
     T_EFFECTS,
     T_GROUPS,
     T_Z,
+)
+from bayeslmm.factorisation.kernels.compiling import inner
+from bayeslmm.factorisation.kernels.elimination import b_offsets
+from bayeslmm.factorisation.kernels.tail import (
     scale_rows,
     scale_rows_transposed,
     solve,
     solve_transposed,
     tail_backward,
 )
+
+
+class Covariances(NamedTuple):
+    """One group's: its own block of C, G = lambda lambda', and K with its ancestors' effects and with the tail's."""
+
+    own: np.ndarray  # (r, r)
+    G: np.ndarray  # (r, r)
+    KC: np.ndarray  # (r, R)
+    KX: np.ndarray  # (r, tail columns it meets)
+
+
+class Modes(NamedTuple):
+    """For each column of W: of one group, of its ancestors, and of the tail."""
+
+    own: np.ndarray  # (r, d)
+    ancestors: np.ndarray  # (R, d)
+    tail: np.ndarray  # (q_T, d)
 
 
 @inner
@@ -65,11 +86,13 @@ def _add_product(C, columns, first, Z, out):
 
 
 @inner
-def _products_of_group(a, Tbar, C, G, KC, KX, own, banc, bT, columns, zzbar, ztbar):
+def _products_of_group(Tbar, a, covariances, modes, columns, zzbar, ztbar):
     """Cotangent of one group's own products, of those with its ancestors, and of those with its tail columns.
 
     Products of two different sets of columns stand twice in Z'Z and are stored once: hence their factor 2.
     """
+    C, G, KC, KX = covariances
+    own, banc, bT = modes
     r, d = own.shape
     R = banc.shape[0]
     u = np.empty(d)
@@ -100,38 +123,15 @@ def _products_of_group(a, Tbar, C, G, KC, KX, own, banc, bT, columns, zzbar, ztb
 
 
 @inner
-def backward(
-    chain,
-    tail,
-    parent,
-    order,
-    lists,
-    columns,
-    maps,
-    lam,
-    At,
-    Bt,
-    Bz,
-    F,
-    S,
-    SW,
-    Lt,
-    Tbar,
-    a,
-    voff,
-    b,
-    variances,
-    grad,
-    zzbar,
-    ztbar,
-    tailbar,
-):
-    """Fill b (q x d, modes for each column of W), variances (blocks of Cov(b)/sigma^2), grad (as lam).
+def backward(tail, tables, lam, parts, pullback):
+    """Fill the outputs of `pullback`.
 
-    zzbar, ztbar and tailbar take the cotangents of the products zz, zt and zz_tail; of size 0 they are left out. They
-    are those of a factorisation without in-span masks, for a mask says which products are exact, whatever they are.
-    `tail` may be None, as in `elimination.forward`.
+    The cotangents of the products are those of a factorisation without in-span masks, for a mask says which products
+    are exact, whatever they are. `tail` may be None, as in `elimination.forward`.
     """
+    chain, parent, order, _, lists, columns, maps, voff = tables
+    At, Bt, Bz, F = parts.At, parts.Bt, parts.Bz, parts.F
+    Tbar, a, b, variances, grad, zzbar, ztbar, tailbar = pullback
     s = chain.shape[0]
     d = Tbar.shape[0]
     nt = 0
@@ -139,7 +139,7 @@ def backward(
         nt = tail.shape[0]
     grad[:] = 0.0
     if tail is not None and nt > 0:
-        CT, bT = tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad)
+        CT, bT = tail_backward(tail, lam, voff, parts, pullback)
     else:
         CT = np.zeros((0, 0))
         bT = np.zeros((0, d))
@@ -278,11 +278,16 @@ def backward(
             if zzbar.size > 0:
                 at = chain[level, C_ZZ] + g * r * (r + R)
                 zat = chain[level, C_TZ] + r * (first - lists[chain[level, C_LIST]]) if nt > 0 else 0
+                own = variances[voffset : voffset + r * r].reshape(r, r)
                 _products_of_group(
-                    a, Tbar, variances[voffset : voffset + r * r].reshape(r, r), G, KC, KX, b[zoff : zoff + r], banc,
-                    bT, columns[first : first + nz], zzbar[at : at + r * (r + R)].reshape(r, r + R),
+                    Tbar,
+                    a,
+                    Covariances(own, G, KC, KX),
+                    Modes(b[zoff : zoff + r], banc, bT),
+                    columns[first : first + nz],
+                    zzbar[at : at + r * (r + R)].reshape(r, r + R),
                     ztbar[zat : zat + r * nz].reshape(r, nz),
-                )  # fmt: skip
+                )
             if level > 0:
                 for i in range(r):
                     for k in range(R):
@@ -321,8 +326,11 @@ def backward(
 
 
 @inner
-def draw(chain, tail, parent, order, lists, columns, lam, Bt, Bz, F, SW, Lt, v, sigma, z, b):
-    """Turn standard normal z (q) into b (q) ~ p(b | W v = Zb + e, lambda, sigma): mode for sigma = 0."""
+def draw(tail, tables, lam, parts, draws):
+    """Turn standard normal z into b ~ p(b | W v = Zb + e, lambda, sigma): mode for sigma = 0; `draws` is one row."""
+    chain, parent, order, lists, columns = tables.chain, tables.parent, tables.order, tables.lists, tables.columns
+    _, Bt, Bz, F, _, SW, Lt = parts
+    v, sigma, z, b = draws
     s = chain.shape[0]
     d = v.shape[0]
     nt = 0

@@ -1,18 +1,67 @@
-"""How the kernels are compiled: by numba, once, with the result kept on disk."""
+"""How the kernels are compiled: by numba, once, with the result kept on disk for as long as their sources stay."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import event
+from numba.core import codegen, compiler, event
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 NO_ENTRY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@cache
+def kernel_version() -> int:
+    """A number that changes with any file of this folder, which holds all that is compiled, and nothing else."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return int.from_bytes(blake2b(b"".join(sources), digest_size=7).digest(), "big")
+
+
+class _Cache(FunctionCache):
+    """numba's cache on disk, which by itself looks at a function's own file and not at those of what it calls."""
+
+    def __init__(self, function: Any):
+        super().__init__(function)
+        stamp = (self._impl.locator.get_source_stamp(), kernel_version())
+        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
+
+
+class _Piece(codegen.JITCodeLibrary):
+    """A function that only kernels call: LLVM optimises it, and makes machine code of it, as a part of them alone."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Null, as for all that has no machine code."""
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        """Stands in for the engine where an address in machine code would be filled in."""
+        return self
+
+    def set_env(self, name: str, env: Any) -> None:
+        """Nowhere: the environment serves functions that are called from Python."""
+
+
+class _PieceCompiler(compiler.Compiler):
+    def __init__(self, typing, target, library, *arguments):
+        super().__init__(typing, target, library or _Piece(target.codegen(), "piece"), *arguments)
 
 
 def njit(function):
@@ -20,15 +69,15 @@ def njit(function):
 
     Where no folder can be written, the kernels are compiled anew in every process.
     """
-    try:
-        return numba.njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # numba found nowhere to write
-        return numba.njit(**OPTIONS)(function)
+    dispatcher = numba.njit(**OPTIONS)(function)
+    with suppress(RuntimeError):  # numba found nowhere to write
+        dispatcher._cache = _Cache(function)
+    return dispatcher
 
 
 def inner(function):
     """Compile for the kernels alone: no entry from Python, which takes longer to compile than a small function."""
-    return numba.njit(**OPTIONS, **NO_ENTRY)(function)
+    return numba.njit(pipeline_class=_PieceCompiler, **OPTIONS, **NO_ENTRY)(function)
 
 
 def inlined(function):
@@ -64,10 +113,10 @@ def _how_often(dispatcher: Any) -> str:
 
 _used: set[str] = set()
 _seconds: list[float] = []
+_NOTHING = nullcontext()
 
 
-@contextmanager
-def first_use(dispatcher: Any, version: str = "") -> Iterator[None]:
+def first_use(dispatcher: Any, version: str = "") -> AbstractContextManager[None]:
     """Around a call of a kernel: says so if, and only if, it has to be compiled.
 
     Parameters
@@ -77,9 +126,11 @@ def first_use(dispatcher: Any, version: str = "") -> Iterator[None]:
     version : str
         What of it this call uses; the first call of each version is watched.
     """
-    if version in _used:
-        yield
-        return
+    return _NOTHING if version in _used else _watched(dispatcher, version)
+
+
+@contextmanager
+def _watched(dispatcher: Any, version: str) -> Iterator[None]:
     watch = _Watch(dispatcher)
     with event.install_listener("numba:compile", watch):
         yield

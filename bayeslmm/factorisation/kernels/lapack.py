@@ -2,7 +2,7 @@
 
 numba's own `np.linalg` copies a matrix into Fortran order and back, which takes as long as the factorisation itself.
 The routines are known to compiled code by name, so that it can be kept on disk: the name is bound anew in every
-process, as numba does it for its own.
+process, as numba does it for its own. Their dense twins are `np.linalg.cholesky` and `np.linalg.inv`.
 """
 
 from __future__ import annotations

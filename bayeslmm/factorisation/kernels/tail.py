@@ -2,17 +2,17 @@
 
 Its time is that of memory as much as of arithmetic: the Schur complement S and the factor of I + Lambda' S Lambda are
 kept as upper triangles (what stands below is never read), and every pass goes along rows.
+
+In `tests/twins.py`, where all is dense, the tail is one more group: the last step of `forward`, the first back.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm.factorisation.kernels.arrays import T_COLUMN, T_EFFECTS, T_GROUPS, T_LAMBDA, T_LEVEL, T_Z
 from bayeslmm.factorisation.kernels.compiling import inner
 from bayeslmm.factorisation.kernels.lapack import cholesky, inverse
-
-# Columns of the table `tail`, one row per level outside the chain.
-(T_LEVEL, T_GROUPS, T_EFFECTS, T_Z, T_LAMBDA, T_COLUMN) = range(6)
 
 
 @inner
@@ -151,11 +151,12 @@ def solve(U, x):
 
 
 @inner
-def tail_forward(tail, lam, S, SW, Lt, T):
+def tail_forward(tail, lam, parts, T):
     """Eliminate the tail: fill Lt, subtract its share from T (upper triangle), return its log determinant.
 
     Lt is the transpose L' of the lower Cholesky factor; of it and of S only the upper triangles are defined.
     """
+    S, SW, Lt = parts.S, parts.SW, parts.Lt
     q, d = SW.shape
     logdet = tail_factor(tail, lam, S, Lt)
     half = np.empty((q, d))
@@ -170,8 +171,10 @@ def tail_forward(tail, lam, S, SW, Lt, T):
 
 
 @inner
-def tail_backward(tail, lam, S, SW, Lt, Tbar, a, b, variances, voff, grad):
+def tail_backward(tail, lam, voff, parts, pullback):
     """Modes and gradient of the tail; returns its effects' covariance C and modes b_T. S gets its lower triangle."""
+    S, SW, Lt = parts.S, parts.SW, parts.Lt
+    Tbar, a, b, variances, grad = pullback.Tbar, pullback.a, pullback.b, pullback.variances, pullback.gradient
     q, d = SW.shape
     C = np.empty((q, q))  # M^-1 first; row by row it becomes C = Lambda M^-1 Lambda'
     for i in range(q):
