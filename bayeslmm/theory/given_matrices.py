@@ -225,8 +225,8 @@ def places_of(labels: pd.Index, known: pd.Index, whose: str, known_from: str) ->
     if (places < 0).any():
         raise DataError(
             f"{whose} has labels that {known_from} lacks: {listed(labels[places < 0].tolist())}; the labels of "
-            f"{known_from} are {listed(known.tolist())}. To match by position instead, pass one of them without labels: "
-            ".to_numpy()."
+            f"{known_from} are {listed(known.tolist())}. To match by position instead, pass one of them without "
+            "labels: .to_numpy()."
         )
     return places
 
