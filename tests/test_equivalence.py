@@ -9,7 +9,7 @@ from pedigree import relationship
 
 import bayeslmm as blm
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.theory.covariance_family import Family, residual_times
+from bayeslmm.theory.covariance_family import CovarianceFamily, residual_times
 from bayeslmm.theory.density import marginal_logpdf
 
 N = 48
@@ -317,7 +317,7 @@ FAMILIES = [
 @pytest.mark.parametrize(("formula", "parts"), FAMILIES)
 def test_v_of_rows_and_its_products_are_those_of_v(formula, parts):
     model = lmm(formula, **parts)
-    family = Family(design=model.design)
+    family = CovarianceFamily(design=model.design)
     rng = np.random.default_rng(2)
     B = rng.normal(size=(N, 3))
     rows = rng.permutation(N)[:20]

@@ -122,7 +122,7 @@ class Point:
             "lmm": lmm,
             "stats": stats,
             "lambdas": lambdas,
-            "v": np.append(stats.gamma - stats.R @ beta, stats.scale),
+            "v": np.append(stats.gamma - stats.upper @ beta, stats.scale),
             "factor": factorise_statistics(stats, stats.flatten(lambdas)),
             "exact": Exact(levels=design.levels, lambdas=tuple(lambdas), W=W),
         }
@@ -359,7 +359,7 @@ def test_draws_have_the_conditional_moments(case):
     point = Point(case, (1.0,) * len(build(case.name).design.levels))
     design, stats, sigma = point.lmm.design, point.stats, 0.7 * case.noise
     beta = np.linalg.lstsq(design.X, design.y)[0] + 0.1
-    v = np.append(stats.gamma - stats.R @ beta, stats.scale)
+    v = np.append(stats.gamma - stats.upper @ beta, stats.scale)
     mean, cov = density.conditional_moments(
         design.y, design.X, design.Z, beta, sigma**2, _stack(relative_G(design.levels, point.lambdas))
     )

@@ -220,7 +220,7 @@ class TestThreeEffects:
 def test_the_deviance_is_the_fits_at_the_fit_and_its_gradient_right_away_from_it(name, reml):
     model = fit(name, reml)
     surface = _surface(model)
-    psi = surface.psi(model)
+    psi = surface.phi(model)
     assert isinstance(surface, Surface)
     assert surface.value_and_gradient(psi)[0] == pytest.approx(-2 * model.loglik, rel=1e-10)
     away = psi + 0.1
@@ -263,7 +263,7 @@ def test_a_singular_correlation_is_left_where_that_is_better():
         for side in ("upper",):
             values = []
             for _ in range(4):
-                start = surface.psi(model) * np.exp(rng.normal(scale=0.3, size=4))
+                start = surface.phi(model) * np.exp(rng.normal(scale=0.3, size=4))
                 start[3] = rng.normal()
                 start[entry] = found.loc[parameter, side]
                 values.append(surface.minimise(start, np.ones(4), pin=entry)[0])

@@ -135,7 +135,7 @@ def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.G
 
 
 def draw_response(design: Design, values: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Y = offset + X beta + Z u + e (draws, n)."""
+    """y = offset + X beta + Z u + e (draws, n)."""
     y = linear_predictor(design, values["beta"], by_level(design, values))
     psi = ([values["rho"]] if "rho" in values else []) + list(values.get("sigma_ratio", np.zeros((0, 0))).T)
     y += values["sigma"][:, None] * design.residual.color(rng.standard_normal(y.shape), psi)

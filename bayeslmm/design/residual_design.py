@@ -61,7 +61,7 @@ class ResidualParameter:
         return np.log((value - self.lower) / (self.upper - value))
 
     def slope(self, z: Any) -> Any:
-        """D parameter / d coordinate."""
+        """d parameter / d coordinate."""
         if np.isinf(self.upper):
             return np.exp(z)
         e = np.exp(-np.abs(z))
@@ -165,7 +165,7 @@ class ResidualDesign:
         return np.stack(parts, axis=-1) if parts else np.zeros((*psi.shape[:-1], 0))
 
     def slope(self, z: np.ndarray) -> np.ndarray:
-        """D psi / d coordinate, (..., k)."""
+        """d psi / d coordinate, (..., k)."""
         parts = [p.slope(z[..., k]) for k, p in enumerate(self.parameters)]
         return np.stack(parts, axis=-1) if parts else np.zeros((*z.shape[:-1], 0))
 

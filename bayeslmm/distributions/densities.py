@@ -40,7 +40,7 @@ class Law:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class DensityFamily:
     """What may be written for a name: sets of parameters, defaults, ranges; and the law they give.
 
     Attributes
@@ -374,45 +374,45 @@ def _dirichlet(a: float | tuple[float, ...]) -> Law:
     return Law(logpdf=logpdf, lower=0.0, upper=1.0)
 
 
-FAMILIES: dict[str, Family] = {
-    "Normal": Family(law=_normal, forms=(("mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
-    "StudentT": Family(law=_student_t, forms=(("nu", "mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
-    "Cauchy": Family(law=_cauchy, forms=(("alpha", "beta"),), real=("alpha",)),
-    "Laplace": Family(law=_laplace, forms=(("mu", "b"),), real=("mu",)),
-    "Logistic": Family(law=_logistic, forms=(("mu", "s"),), defaults={"mu": 0.0}, real=("mu",)),
-    "Uniform": Family(law=_uniform, forms=(("lower", "upper"),), real=("lower", "upper")),
-    "TruncatedNormal": Family(
+FAMILIES: dict[str, DensityFamily] = {
+    "Normal": DensityFamily(law=_normal, forms=(("mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
+    "StudentT": DensityFamily(law=_student_t, forms=(("nu", "mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
+    "Cauchy": DensityFamily(law=_cauchy, forms=(("alpha", "beta"),), real=("alpha",)),
+    "Laplace": DensityFamily(law=_laplace, forms=(("mu", "b"),), real=("mu",)),
+    "Logistic": DensityFamily(law=_logistic, forms=(("mu", "s"),), defaults={"mu": 0.0}, real=("mu",)),
+    "Uniform": DensityFamily(law=_uniform, forms=(("lower", "upper"),), real=("lower", "upper")),
+    "TruncatedNormal": DensityFamily(
         law=_truncated_normal,
         forms=(("mu", "sigma", "lower", "upper"),),
         defaults={"mu": 0.0},
         optional=("lower", "upper"),
         real=("mu", "lower", "upper"),
     ),
-    "Flat": Family(law=_flat, forms=((),)),
-    "HalfNormal": Family(
+    "Flat": DensityFamily(law=_flat, forms=((),)),
+    "HalfNormal": DensityFamily(
         law=_half(_normal, lambda sigma: (sigma * sqrt(2 / pi), sigma * sqrt(1 - 2 / pi))),
         forms=(("sigma",),),
     ),
-    "HalfStudentT": Family(law=_half(_student_t, _half_student_t_moments), forms=(("nu", "sigma"),)),
-    "HalfCauchy": Family(law=_half(_cauchy, lambda beta: (inf, inf)), forms=(("beta",),)),
-    "HalfFlat": Family(law=_half_flat, forms=((),)),
-    "Exponential": Family(law=_exponential, forms=(("lam",), ("scale",))),
-    "Gamma": Family(law=_gamma, forms=(("alpha", "beta"), ("mu", "sigma"))),
-    "Beta": Family(law=_beta, forms=(("alpha", "beta"),)),
-    "InverseGamma": Family(law=_inverse_gamma, forms=(("alpha", "beta"), ("mu", "sigma"))),
-    "LogNormal": Family(law=_log_normal, forms=(("mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
-    "Weibull": Family(law=_weibull, forms=(("alpha", "beta"),)),
-    "PenalizedComplexity": Family(
+    "HalfStudentT": DensityFamily(law=_half(_student_t, _half_student_t_moments), forms=(("nu", "sigma"),)),
+    "HalfCauchy": DensityFamily(law=_half(_cauchy, lambda beta: (inf, inf)), forms=(("beta",),)),
+    "HalfFlat": DensityFamily(law=_half_flat, forms=((),)),
+    "Exponential": DensityFamily(law=_exponential, forms=(("lam",), ("scale",))),
+    "Gamma": DensityFamily(law=_gamma, forms=(("alpha", "beta"), ("mu", "sigma"))),
+    "Beta": DensityFamily(law=_beta, forms=(("alpha", "beta"),)),
+    "InverseGamma": DensityFamily(law=_inverse_gamma, forms=(("alpha", "beta"), ("mu", "sigma"))),
+    "LogNormal": DensityFamily(law=_log_normal, forms=(("mu", "sigma"),), defaults={"mu": 0.0}, real=("mu",)),
+    "Weibull": DensityFamily(law=_weibull, forms=(("alpha", "beta"),)),
+    "PenalizedComplexity": DensityFamily(
         law=_penalized_complexity,
         forms=(("upper", "alpha"),),
         pymc=lambda upper, alpha: ("Exponential", {"lam": _rate(upper, alpha)}),
     ),
-    "InverseGammaVariance": Family(
+    "InverseGammaVariance": DensityFamily(
         law=_inverse_gamma_variance,
         forms=(("alpha", "beta"),),
         pymc=lambda alpha, beta: ("InverseGamma", {"alpha": alpha, "beta": beta}),
         on_variance=True,
     ),
-    "Dirichlet": Family(law=_dirichlet, forms=(("a",),), vectors=("a",)),
-    "LKJ": Family(law=_lkj, forms=(("eta",),), pymc=lambda eta: ("LKJCorr", {"eta": eta})),
+    "Dirichlet": DensityFamily(law=_dirichlet, forms=(("a",),), vectors=("a",)),
+    "LKJ": DensityFamily(law=_lkj, forms=(("eta",),), pymc=lambda eta: ("LKJCorr", {"eta": eta})),
 }

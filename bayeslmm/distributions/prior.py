@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.distributions.densities import FAMILIES, Family, Law, lkj_draw
+from bayeslmm.distributions.densities import FAMILIES, DensityFamily, Law, lkj_draw
 from bayeslmm.errors import PriorError, did_you_mean
 
 _MEANT_NAMES = {
@@ -313,7 +313,7 @@ def _call(name: str) -> str:
     return _example(name).replace(f"{name}(", f'Prior("{name}", ', 1)
 
 
-def _family(name: Any) -> Family:
+def _family(name: Any) -> DensityFamily:
     if isinstance(name, str) and name in FAMILIES:
         return FAMILIES[name]
     meant = _MEANT_NAMES.get(str(name).casefold())
@@ -321,7 +321,7 @@ def _family(name: Any) -> Family:
     raise PriorError(f"{name!r} is not a prior that bayeslmm knows.{hint} Known are {', '.join(FAMILIES)}.")
 
 
-def _checked(name: str, family: Family, params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _checked(name: str, family: DensityFamily, params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return the parameters in order, defaults filled in, or say what is wrong with them."""
     takes = " or ".join(_example(name, k) for k in range(len(family.forms)))
     known = dict.fromkeys(key for form in family.forms for key in form)

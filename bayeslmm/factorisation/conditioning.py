@@ -15,13 +15,13 @@ from bayeslmm.design.design import LevelDesign
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """[X y] on its own scale: ``X = Q R``, ``y = Q gamma + scale * y_``, with Q'Q = I and y_ of unit mean square.
+    """[X y] on its own scale: ``X = Q upper``, ``y = Q gamma + scale * y_``, with Q'Q = I and y_ of unit mean square.
 
-    ``y - X beta = W v`` for ``W = [Q y_]`` and ``v = (gamma - R beta, scale)``.
+    ``y - X beta = W v`` for ``W = [Q y_]`` and ``v = (gamma - upper beta, scale)``.
     """
 
     W: np.ndarray  # (n, p + 1)
-    R: np.ndarray  # (p, p)
+    upper: np.ndarray  # (p, p)
     gamma: np.ndarray  # (p,)
     scale: float
 
@@ -65,14 +65,14 @@ def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = (
     n, p = X.shape
     rank = [sum(bool(np.array_equal(x[_first_row(level)][level.index], x)) for level in levels) for x in X.T]
     order = sorted(range(p), key=lambda c: -rank[c])
-    Q, R = np.linalg.qr(X[:, order])
-    sign = np.where(np.diag(R) < 0, -1.0, 1.0)
-    Q, R = Q * sign, R * sign[:, None]
+    Q, upper = np.linalg.qr(X[:, order])
+    sign = np.where(np.diag(upper) < 0, -1.0, 1.0)
+    Q, upper = Q * sign, upper * sign[:, None]
     for c in range(p):  # a constant column stays exactly constant
         if np.ptp(X[:, order[c]]) == 0 and c == 0:
             Q[:, 0] = 1.0 / np.sqrt(n)
     back = np.empty((p, p))
-    back[:, order] = R
+    back[:, order] = upper
     gamma = Q.T @ y
     residual = y - Q @ gamma
     correction = Q.T @ residual
@@ -81,7 +81,7 @@ def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = (
     scale = float(np.sqrt(np.mean(residual**2)))
     if not scale > 0:
         scale = 1.0
-    return Basis(W=np.column_stack([Q, residual / scale]), R=back, gamma=gamma, scale=scale)
+    return Basis(W=np.column_stack([Q, residual / scale]), upper=back, gamma=gamma, scale=scale)
 
 
 def _first_row(level: LevelDesign) -> np.ndarray:

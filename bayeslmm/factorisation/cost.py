@@ -73,7 +73,7 @@ def plan_cost(stats: Statistics) -> Cost:
     tail_value = columns**3 / 3 + 2 * columns**2 * d
     tail_back = 8 * columns**3 / 3 + 4 * columns**2 * d
     arrays = [x for x in vars(st).values() if isinstance(x, np.ndarray)]
-    kept = [stats.ZtW, stats.WtW, stats.Q, stats.R, *stats.better]
+    kept = [stats.ZtW, stats.WtW, stats.Q, stats.upper, *stats.better]
     q = stats.design.q
     return Cost(
         value=value + tail_value,

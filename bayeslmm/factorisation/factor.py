@@ -112,7 +112,7 @@ class Factor:
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
-        """B ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
+        """b ~ N(mode, sigma^2 Lambda M^-1 Lambda') for the data W v, from standard normal z (q,)."""
         b = np.zeros((1, self.layout.q))
         given = (np.ascontiguousarray(v)[None], np.array([sigma], dtype=float), np.ascontiguousarray(z)[None])
         ascend(self.layout, self.parts, self.lam[None], draws=Draws(*given, b))

@@ -61,7 +61,7 @@ class Statistics:
         ``Z_k = better_k M_k``, so that ``lambda`` enters the kernels as ``M_k lambda_k``.
     better : per level the (n, r) improved columns
     roots : per level the (m, m) matrix B of a known covariance B B' = K, or None
-    Q, R, gamma, scale
+    Q, upper, gamma, scale
         As in `basis.Basis`.
     products : Products or None
         Where R has parameters.
@@ -74,7 +74,7 @@ class Statistics:
     better: tuple[np.ndarray, ...]
     roots: tuple[np.ndarray | None, ...]
     Q: np.ndarray
-    R: np.ndarray
+    upper: np.ndarray
     gamma: np.ndarray
     scale: float
     ZtW: np.ndarray
@@ -150,7 +150,7 @@ def build_statistics(design: Design) -> Statistics:
         better=better,
         roots=roots,
         Q=W[:, :-1],
-        R=basis.R,
+        upper=basis.upper,
         gamma=basis.gamma,
         scale=basis.scale,
         ZtW=ZtW,

@@ -92,7 +92,7 @@ def _surface(fit: LikelihoodFit, k: int | None = None, first: int = 0) -> Surfac
 
 
 def _scale(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
-    """Typical size of each entry of psi."""
+    """Typical size of each entry of phi."""
     out = np.ones(surface.size)
     for level, (sd, _), sds, M in zip(fit.design.levels, surface.slices, fit.sds, fit.stats.maps, strict=True):
         typical = fit.sigma / np.abs(np.diag(M))
@@ -111,7 +111,7 @@ def _profile_beta(fit: LikelihoodFit, j: int, z: float) -> Limits:
     def profile(x: float, start: np.ndarray) -> tuple[float, np.ndarray]:
         return surface.minimise(start, scale, beta=(j, x))
 
-    return _both(fit, profile, fit.beta[j], surface.psi(fit), step, (-np.inf, np.inf), z)
+    return _both(fit, profile, fit.beta[j], surface.phi(fit), step, (-np.inf, np.inf), z)
 
 
 def _profile_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
@@ -167,13 +167,13 @@ def _correlation(level: LevelDesign, z: float) -> float:
 def _profile_entry(
     fit: LikelihoodFit, surface: Surface, at: int, step: float, ends: tuple[float, float], z: float
 ) -> Limits:
-    """Limits of one entry of psi, the others at their best."""
-    scale, start = _scale(fit, surface), surface.psi(fit)
+    """Limits of one entry of phi, the others at their best."""
+    scale, start = _scale(fit, surface), surface.phi(fit)
 
     def profile(x: float, near: np.ndarray) -> tuple[float, np.ndarray]:
-        psi = near.copy()
-        psi[at] = x
-        return surface.minimise(psi, scale, pin=at)
+        phi = near.copy()
+        phi[at] = x
+        return surface.minimise(phi, scale, pin=at)
 
     return _both(fit, profile, start[at], start, step, ends, z)
 
@@ -216,12 +216,12 @@ def _limit(
                 min(known, key=lambda other: abs(other - x))
                 for known in (seen, [other for other, (over, _) in seen.items() if over <= 0])
             )
-            value, psi = profile(x, seen[near][1])
+            value, phi = profile(x, seen[near][1])
             if near != within and value > least + z**2:  # another start, in case of several minima
-                value, psi = min((value, psi), profile(x, seen[within][1]), key=lambda found: found[0])
+                value, phi = min((value, phi), profile(x, seen[within][1]), key=lambda found: found[0])
             if value < least - 1e-4:
                 raise _Better
-            seen[x] = (float(np.sqrt(max(value - least, 0.0))) - z, psi)
+            seen[x] = (float(np.sqrt(max(value - least, 0.0))) - z, phi)
         return seen[x][0]
 
     inside = float(estimate)
@@ -245,7 +245,7 @@ def _limit(
 def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
     """Limits from the curvature at the optimum, in log sigma, log SDs and arctanh partial correlations."""
     plain = _surface(fit)
-    psi, se = plain.psi(fit), _wald_errors(fit, plain)
+    phi, se = plain.phi(fit), _wald_errors(fit, plain)
     edge = f"{fit.method} Wald: none, on the boundary"
 
     def limits(at: int, value: float, error: float, back) -> Limits:
@@ -253,25 +253,25 @@ def _wald_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
             return (np.nan, np.nan, edge)
         return (float(back(value - z * error)), float(back(value + z * error)), f"{fit.method} Wald")
 
-    out = {"sigma": limits(0, psi[0], se[0], np.exp)}
+    out = {"sigma": limits(0, phi[0], se[0], np.exp)}
     for k, level in enumerate(fit.design.levels):
         sd, corr = plain.slices[k]
         for at, name in enumerate(level.sd_labels, start=sd.start):
             with np.errstate(divide="ignore"):
-                out[name] = limits(at, np.log(psi[at]), se[at], np.exp)
+                out[name] = limits(at, np.log(phi[at]), se[at], np.exp)
         for name, _, turned, place in _correlations(fit, k):
             at = corr.start + place
             error = se[at] if turned.orders == plain.orders else _wald_errors(fit, turned)[at]
-            out[name] = limits(at, turned.psi(fit)[at], error, partial(level.structure.natural, r=level.r))
+            out[name] = limits(at, turned.phi(fit)[at], error, partial(level.structure.natural, r=level.r))
     first = plain.coordinates.residual.start
     for k, parameter in enumerate(fit.design.residual.parameters):
-        out[parameter.label] = limits(first + k, psi[first + k], se[first + k], parameter.natural)
+        out[parameter.label] = limits(first + k, phi[first + k], se[first + k], parameter.natural)
     return out
 
 
 def _wald_errors(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
     """Standard errors of log sigma, log SDs, arctanh partial correlations; NaN for those on the boundary."""
-    psi = surface.psi(fit)
+    phi = surface.phi(fit)
     free = np.ones(surface.size, dtype=bool)
     first = surface.coordinates.residual.start
     free[first:] = [parameter.label not in fit.boundary for parameter in fit.design.residual.parameters]
@@ -283,10 +283,10 @@ def _wald_errors(fit: LikelihoodFit, surface: Surface) -> np.ndarray:
     entries = np.flatnonzero(free)
 
     def gradient(x: np.ndarray) -> np.ndarray:
-        moved = psi.copy()
+        moved = phi.copy()
         moved[entries] += x
         logs = surface.sd_entries & free
-        moved[logs] = psi[logs] * np.exp((moved - psi)[logs])
+        moved[logs] = phi[logs] * np.exp((moved - phi)[logs])
         slope = surface.value_and_gradient(moved)[1]
         slope[logs] *= moved[logs]
         return slope[entries]

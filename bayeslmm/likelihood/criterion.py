@@ -53,7 +53,7 @@ class Criterion:
     @cached_property
     def log_det_RR(self) -> float:
         """log|R'R| of the basis X = Q R: REML's log|P| is that of X, not of Q."""
-        return float(2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.R, mode="r")))).sum())
+        return float(2 * np.log(np.abs(np.diag(np.linalg.qr(self.stats.upper, mode="r")))).sum())
 
     @cached_property
     def charts(self) -> tuple[Chart, ...]:

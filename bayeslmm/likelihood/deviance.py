@@ -1,8 +1,8 @@
-"""The deviance before sigma is profiled out, D(psi), with its gradient and its minimum.
+"""The deviance before sigma is profiled out, D(phi), with its gradient and its minimum.
 
-psi = (log sigma, SDs, coordinates of correlations, R's parameters on the real line):
+phi = (log sigma, SDs, coordinates of correlations, R's psi on the real line):
 
-    D(psi) = log|V0| + log|R| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
+    D(phi) = log|V0| + log|R| + d log(2 pi sigma^2) + rss / sigma^2 (+ log|P| for REML),     d = n (n - p for REML)
 
 In SDs, not their logarithms, so that the boundary SD = 0 is a point like any other. A correlation of two effects is a
 partial correlation in an order that begins with one of them, so its level is put in that order.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """The deviance D(psi), with its gradient; `orders` gives the order of the effects, level by level."""
+    """The deviance D(phi), with its gradient; `orders` gives the order of the effects, level by level."""
 
     stats: Statistics
     reml: bool
@@ -36,22 +36,22 @@ class Surface:
 
     @cached_property
     def coordinates(self) -> Coordinates:
-        """What stands where in psi."""
+        """What stands where in phi."""
         return Coordinates(design=self.stats.design)
 
     @cached_property
     def slices(self) -> tuple[tuple[slice, slice], ...]:
-        """Where each level's SDs and partial correlations stand in psi."""
+        """Where each level's SDs and partial correlations stand in phi."""
         return self.coordinates.slices
 
     @cached_property
     def size(self) -> int:
-        """Length of psi."""
+        """Length of phi."""
         return self.coordinates.size
 
     @cached_property
     def sd_entries(self) -> np.ndarray:
-        """Which entries of psi are SDs."""
+        """Which entries of phi are SDs."""
         out = np.zeros(self.size, dtype=bool)
         for sd, _ in self.slices:
             out[sd] = True
@@ -64,9 +64,9 @@ class Surface:
 
     @cached_property
     def _Rinv(self) -> np.ndarray:
-        return np.linalg.inv(self.stats.R) if self.stats.design.p else self.stats.R
+        return np.linalg.inv(self.stats.upper) if self.stats.design.p else self.stats.upper
 
-    def psi(self, fit: LikelihoodFit) -> np.ndarray:
+    def phi(self, fit: LikelihoodFit) -> np.ndarray:
         """Coordinates of a fit."""
         out = np.zeros(self.size)
         out[0] = np.log(fit.sigma)
@@ -85,16 +85,16 @@ class Surface:
         """Cholesky factor of level k's correlations: rows in the level's own order."""
         return self.stats.design.levels[k].structure.turned_root(z, self.orders[k])
 
-    def value_and_gradient(self, psi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
+    def value_and_gradient(self, phi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
         """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
         residual, tail = self.stats.design.residual, self.coordinates.residual
-        natural = residual.natural(psi[tail])
+        natural = residual.natural(phi[tail])
         stats, p, d = self.stats.at(natural), self.stats.design.p, self.degrees
-        sigma = float(np.exp(psi[0]))
+        sigma = float(np.exp(phi[0]))
         tau2 = (sigma / stats.scale) ** 2
-        loadings = [self.loadings(k, psi[z]) for k, (_, z) in enumerate(self.slices)]
+        loadings = [self.loadings(k, phi[z]) for k, (_, z) in enumerate(self.slices)]
         lambdas = [
-            level.structure.spread(psi[sd])[:, None] / sigma * L if level.n_sds else L
+            level.structure.spread(phi[sd])[:, None] / sigma * L if level.n_sds else L
             for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
         ]
         factor = factorise_statistics(stats, stats.flatten(lambdas))
@@ -108,16 +108,16 @@ class Surface:
             along = Pinv @ row
             a = a + along * gap / (row @ along)
             rss += float(gap**2 / (row @ along))
-        value = factor.logdet + residual.log_det(natural) + d * (np.log(2 * np.pi) + 2 * psi[0]) + rss / tau2
+        value = factor.logdet + residual.log_det(natural) + d * (np.log(2 * np.pi) + 2 * phi[0]) + rss / tau2
         v = np.append(-a, 1.0)
         Tbar = np.outer(v, v) / tau2
         if self.reml:
-            value += np.linalg.slogdet(P)[1] + 2 * np.linalg.slogdet(stats.R)[1]
+            value += np.linalg.slogdet(P)[1] + 2 * np.linalg.slogdet(stats.upper)[1]
             Tbar[:p, :p] += Pinv
         gradient = np.zeros(self.size)
         gradient[0] = 2 * d - 2 * rss / tau2
         flat, slopes = pull_back(stats, factor, 1.0, Tbar, natural)
-        gradient[tail] = slopes * residual.slope(psi[tail])
+        gradient[tail] = slopes * residual.slope(phi[tail])
         for k, (sd, z) in enumerate(self.slices):
             level = stats.design.levels[k]
             if not level.n_sds:
@@ -127,11 +127,11 @@ class Surface:
             gradient[0] -= float(np.sum(bar * lambdas[k]))
             each = np.sum(bar * L, axis=1) / sigma
             gradient[sd] = each if level.n_sds == r else each.sum()
-            weight = bar * level.structure.spread(psi[sd])[:, None] / sigma
+            weight = bar * level.structure.spread(phi[sd])[:, None] / sigma
             for at in range(z.start, z.stop):
                 step = np.zeros(z.stop - z.start)
                 step[at - z.start] = 1e-6
-                change = self.loadings(k, psi[z] + step) - self.loadings(k, psi[z] - step)
+                change = self.loadings(k, phi[z] + step) - self.loadings(k, phi[z] - step)
                 gradient[at] = float(np.sum(weight * change)) / 2e-6
         return float(value), gradient
 
@@ -143,7 +143,7 @@ class Surface:
         pin: int | None = None,
         beta: tuple[int, float] | None = None,
     ) -> tuple[float, np.ndarray]:
-        """Least D over psi, entry `pin` held where it is."""
+        """Least D over phi, entry `pin` held where it is."""
         from scipy.optimize import minimize
 
         free = np.delete(np.arange(self.size), [] if pin is None else [pin])
@@ -155,9 +155,9 @@ class Surface:
         bounds = list(zip(lower[free], upper[free], strict=True))
 
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-            psi = best.copy()
-            psi[free] = x * scale[free]
-            value, gradient = self.value_and_gradient(psi, beta)
+            phi = best.copy()
+            phi[free] = x * scale[free]
+            value, gradient = self.value_and_gradient(phi, beta)
             return value, gradient[free] * scale[free]
 
         best = start.copy()
@@ -183,15 +183,15 @@ class Surface:
             best = better
         return value, best
 
-    def _leave_edge(self, psi, scale, free, value, beta) -> np.ndarray | None:
+    def _leave_edge(self, phi, scale, free, value, beta) -> np.ndarray | None:
         """A better point off the edge (an SD of zero, a correlation of one), where slopes vanish; or None."""
-        edge = np.where(self.sd_entries, psi <= 1e-4 * scale, np.abs(psi) > 3)
+        edge = np.where(self.sd_entries, phi <= 1e-4 * scale, np.abs(phi) > 3)
         edge[0] = False
         edge[self.coordinates.residual] = False
         for k in free[edge[free]]:
-            places = (1e-2, 0.1, 0.5) if self.sd_entries[k] else (np.sign(psi[k]) * 1.5, 0.0, -np.sign(psi[k]) * 3)
+            places = (1e-2, 0.1, 0.5) if self.sd_entries[k] else (np.sign(phi[k]) * 1.5, 0.0, -np.sign(phi[k]) * 3)
             for place in places:
-                trial = psi.copy()
+                trial = phi.copy()
                 trial[k] = place * scale[k]
                 if self.value_and_gradient(trial, beta)[0] < value - 1e-8:
                     return trial

@@ -201,7 +201,7 @@ class LikelihoodFit:
 
     @property
     def residuals(self) -> pd.Series:
-        """Y minus the fitted values, in units of y."""
+        """y minus the fitted values, in units of y."""
         return pd.Series(self.design.y - self.fitted.to_numpy(), index=self.design.rows, name="residuals")
 
     def predict(
@@ -374,7 +374,7 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
         )
     value, rss, coefficients, Pinv = criterion.value(factor, optimum.phi)
     sigma = stats.scale * np.sqrt(rss / criterion.degrees)
-    Rinv = np.linalg.inv(stats.R) if design.p else stats.R
+    Rinv = np.linalg.inv(stats.upper) if design.p else stats.upper
     p = design.p
     adjoint = factor.adjoint(1.0, np.zeros((p + 1, p + 1)))
     b_better = stats.scale * (adjoint.b @ np.append(-coefficients, 1.0))

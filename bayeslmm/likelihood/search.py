@@ -14,7 +14,7 @@ import numpy as np
 from bayeslmm.errors import DataError
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, HOPELESS, Criterion, units
-from bayeslmm.support.quasi_newton import descend, newton_step, rough_hessian
+from bayeslmm.support.quasi_newton import least_point, newton_step, rough_hessian
 from bayeslmm.support.threads import one_blas_thread
 
 GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
@@ -223,7 +223,7 @@ def _search(evaluate: _Counted, start: np.ndarray) -> np.ndarray:
     """
     criterion = evaluate.criterion
     upper = np.where(criterion.coordinate, EDGE, np.inf)
-    return criterion.reflect(descend(evaluate, start, criterion.lower, upper, gtol=1e-2, ftol=1e-6))
+    return criterion.reflect(least_point(evaluate, start, criterion.lower, upper, gtol=1e-2, ftol=1e-6))
 
 
 def minimise(criterion: Criterion) -> Optimum:

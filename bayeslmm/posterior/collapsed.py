@@ -98,7 +98,7 @@ class CollapsedPosterior:
     def RW(self) -> np.ndarray:
         """X W = Q RW, from the columns themselves: R W would lose what a distant zero costs."""
         at = self.priors.beta_anchor
-        return self.stats.R if at is None else self.stats.Q.T @ at.columns
+        return self.stats.upper if at is None else self.stats.Q.T @ at.columns
 
     @cached_property
     def sd_positions(self) -> list[int]:
@@ -234,7 +234,7 @@ class CollapsedPosterior:
 
     def v(self, beta: np.ndarray) -> np.ndarray:
         """v (B, p + 1) with y - X beta = [Q y_] v."""
-        return np.column_stack([self.stats.gamma - beta @ self.stats.R.T, np.full(len(beta), self.stats.scale)])
+        return np.column_stack([self.stats.gamma - beta @ self.stats.upper.T, np.full(len(beta), self.stats.scale)])
 
     def v_stated(self, gamma: np.ndarray) -> np.ndarray:
         """The same for beta = W gamma."""

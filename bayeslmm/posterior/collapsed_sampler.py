@@ -9,7 +9,7 @@ from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import SamplingError
 from bayeslmm.model import Model
 from bayeslmm.posterior.collapsed import collapsed_posterior
-from bayeslmm.posterior.effects import draw_effects
+from bayeslmm.posterior.effects import Given, complete_effects, draw_effects
 from bayeslmm.posterior.independence import run_chains
 from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.tree import posterior_tree
@@ -52,7 +52,11 @@ class Collapsed:
                         values[names.rho] = level.structure.correlation_values(corr)[:, 0]
             psi = posterior.coordinates.psi(states.phi)
             values |= _residual_values(model.design, psi)
-            values |= draw_effects(posterior, states.lams, states.beta, sigma, psi, effect_seed, chains, bar, states.b)
+            given = Given(lams=states.lams, beta=states.beta, sigma=sigma, psi=psi)
+            if states.b is None:
+                values |= draw_effects(posterior, given, effect_seed, chains, bar)
+            else:
+                values |= complete_effects(posterior, given, states.b, effect_seed)
         _require_finite(values)
         stats = {
             "accepted": states.accepted,

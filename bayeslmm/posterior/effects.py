@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.design.design import Design
+from bayeslmm.design.design import Design, LevelDesign
 from bayeslmm.design.parameters import level_names
 from bayeslmm.factorisation.factor import draw_many
 from bayeslmm.factorisation.statistics import Statistics
@@ -14,24 +15,43 @@ from bayeslmm.posterior.collapsed import CollapsedPosterior
 from bayeslmm.support.progress import Progress
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """N draws of the parameters, as the factorisation reads them.
+
+    Attributes
+    ----------
+    lams : (N, n_lambda) array
+        The kernels' lambda vectors.
+    beta : (N, p) array
+    sigma : (N,) array
+    psi : (N, k) array
+        R's parameters.
+    """
+
+    lams: np.ndarray
+    beta: np.ndarray
+    sigma: np.ndarray
+    psi: np.ndarray
+
+    def draw(self, posterior: CollapsedPosterior, rows: np.ndarray | slice, rng: np.random.Generator) -> np.ndarray:
+        """Draw b (k, q) from p(u | y, parameters) for some of the draws, on the kernels' basis."""
+        stats = posterior.stats
+        residual, psi = stats.design.residual, self.psi[rows]
+        z = rng.standard_normal((len(psi), stats.layout.q))
+        coefs = None if residual.fixed else residual.coefficients_at(psi)
+        return draw_many(stats, self.lams[rows], posterior.v(self.beta[rows]), self.sigma[rows], z, coefs)
+
+
 def draw_effects(
-    posterior: CollapsedPosterior, lams, beta, sigma, psi, seed, chains: int, bar: Progress, b: np.ndarray | None = None
+    posterior: CollapsedPosterior, given: Given, seed: np.random.SeedSequence, chains: int, bar: Progress
 ) -> dict[str, np.ndarray]:
-    """u2, u3, ... from p(u | y, parameters), each (chains * draws, m[, r]); every chain has its own stream."""
+    """u2, u3, ... from p(u | y, parameters), each (N, m[, r]); every chain has its own stream."""
     stats = posterior.stats
     levels = stats.design.levels
     if not levels:
         return {}
-    total = len(beta)
-    residual = stats.design.residual
-    coefs = None if residual.fixed else residual.coefficients_at(psi)
-    if b is not None:
-        missing = np.flatnonzero(np.isnan(b).any(axis=1))
-        z = np.random.default_rng(seed).standard_normal((missing.size, stats.layout.q))
-        part = None if coefs is None else coefs[missing]
-        b[missing] = draw_many(stats, lams[missing], posterior.v(beta[missing]), sigma[missing], z, part)
-        drawn = dict(zip((level.name for level in levels), stats.effects(b), strict=True))
-        return {level.name: drawn[level.name][..., 0] if level.r == 1 else drawn[level.name] for level in levels}
+    total = len(given.beta)
     out = {level.name: np.empty((total, level.m, level.r)) for level in levels}
     bar.stage("drawing the random effects", total)
     piece = max(1, min(total // chains, 20_000_000 // max(stats.layout.q, 1)))
@@ -40,13 +60,26 @@ def draw_effects(
         begin, end = chain * (total // chains), (chain + 1) * (total // chains)
         for lo in range(begin, end, piece):
             rows = slice(lo, min(lo + piece, end))
-            z = rng.standard_normal((rows.stop - rows.start, stats.layout.q))
-            part = None if coefs is None else coefs[rows]
-            b = draw_many(stats, lams[rows], posterior.v(beta[rows]), sigma[rows], z, part)
-            for level, u in zip(levels, stats.effects(b), strict=True):
+            for level, u in zip(levels, stats.effects(given.draw(posterior, rows, rng)), strict=True):
                 out[level.name][rows] = u
             bar.advance(rows.stop - rows.start)
-    return {level.name: out[level.name][..., 0] if level.r == 1 else out[level.name] for level in levels}
+    return _one_column_fewer(levels, out)
+
+
+def complete_effects(
+    posterior: CollapsedPosterior, given: Given, b: np.ndarray, seed: np.random.SeedSequence
+) -> dict[str, np.ndarray]:
+    """The same where most are drawn already: b (N, q) on the kernels' basis, NaN in rows that are missing."""
+    levels = posterior.stats.design.levels
+    missing = np.flatnonzero(np.isnan(b).any(axis=1))
+    b[missing] = given.draw(posterior, missing, np.random.default_rng(seed))
+    drawn = dict(zip((level.name for level in levels), posterior.stats.effects(b), strict=True))
+    return _one_column_fewer(levels, drawn)
+
+
+def _one_column_fewer(levels: Sequence[LevelDesign], u: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Effects (N, m, r) as (N, m) where there is one a group."""
+    return {level.name: u[level.name][..., 0] if level.r == 1 else u[level.name] for level in levels}
 
 
 def kernel_factors(stats: Statistics, values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -18,7 +18,7 @@ from bayeslmm.errors import SamplingError
 from bayeslmm.posterior.collapsed import CollapsedPosterior, log_prior_beta
 from bayeslmm.posterior.proposal import Mixture, proposal_at
 from bayeslmm.support.progress import Progress
-from bayeslmm.support.quasi_newton import descend
+from bayeslmm.support.quasi_newton import least_point
 
 SEARCHES = 8  # starting points from which a mode may be looked for
 SLIGHT = 9.0  # a mode with e^-9 of the mass of the largest, or less, is left out
@@ -122,7 +122,7 @@ def find_modes(posterior: CollapsedPosterior) -> list[Mode]:
         if modes and not _behind_a_fall(posterior, start, modes):
             continue
         low, high = np.minimum(lower, start), np.maximum(upper, start)
-        x = descend(objective, start, low, high, gtol=0.02, ftol=1e-6, iterations=200)  # a proposal needs no more
+        x = least_point(objective, start, low, high, gtol=0.02, ftol=1e-6, iterations=200)  # a proposal needs no more
         if any(np.abs(x - mode.phi).max() < 0.1 for mode in modes):
             continue
         value, gradient = objective(x)

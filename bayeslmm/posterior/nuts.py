@@ -13,7 +13,7 @@ from bayeslmm.errors import SamplingError
 from bayeslmm.factorisation.kernels.compiling import seconds_compiling
 from bayeslmm.model import Model
 from bayeslmm.posterior.collapsed import collapsed_posterior
-from bayeslmm.posterior.effects import draw_effects, kernel_factors, residual_parameters
+from bayeslmm.posterior.effects import Given, draw_effects, kernel_factors, residual_parameters
 from bayeslmm.posterior.mode_check import beginning, modes_of, unvisited
 from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.tree import posterior_tree
@@ -142,14 +142,9 @@ def _effects_given(model: Model, kept: dict[str, np.ndarray], seed) -> dict[str,
     posterior = collapsed_posterior(model.statistics, model.priors)
     chains, draws = kept["sigma"].shape
     flat = {name: x.reshape(chains * draws, *x.shape[2:]) for name, x in kept.items()}
-    effects = draw_effects(
-        posterior,
-        kernel_factors(model.statistics, flat),
-        flat["beta"],
-        flat["sigma"],
-        residual_parameters(model.design, flat),
-        seed,
-        chains,
-        Progress(False),
-    )
+    given = Given(
+        lams=kernel_factors(model.statistics, flat), beta=flat["beta"], sigma=flat["sigma"],
+        psi=residual_parameters(model.design, flat),
+    )  # fmt: skip
+    effects = draw_effects(posterior, given, seed, chains, Progress(False))
     return {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in effects.items()}

@@ -42,7 +42,7 @@ def posterior_tree(
 
 
 def residual_draws(design: Design, values: dict[str, np.ndarray]) -> np.ndarray:
-    """E = y - offset - X beta - sum Z_k u_k, (chain, draw, row)."""
+    """e = y - offset - X beta - sum Z_k u_k, (chain, draw, row)."""
     return design.y - linear_predictor(design, values["beta"], by_level(design, values))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
-from typing import Any
 
 import numpy as np
 
 from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.residual_design import ResidualDesign, ResidualParameter
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.anchors import Anchor, is_constant, spread_of
 
@@ -71,7 +71,7 @@ def _deviation(scale: float, of: str, how: str = "the SD of y,") -> tuple[Prior,
     return Prior("HalfStudentT", nu=3, sigma=_short(scale)), reason
 
 
-def row_variances(residual: Any) -> np.ndarray:
+def row_variances(residual: ResidualDesign) -> np.ndarray:
     """Diagonal of R at rho = 0 and ratios 1: 1 / w; a single 1 where R is the identity."""
     if residual.plain:
         return np.ones(1)
@@ -79,7 +79,7 @@ def row_variances(residual: Any) -> np.ndarray:
     return own * residual.scales(residual.split(residual.neutral)[1]) ** 2
 
 
-def residual_deviation(residual: Any, sd_y: float) -> tuple[Prior, str]:
+def residual_deviation(residual: ResidualDesign, sd_y: float) -> tuple[Prior, str]:
     """Default and reason for sigma: the SD of the rows, those of weight 1 and of the first stratum."""
     of = "the rows around their mean"
     if residual.strata:
@@ -97,7 +97,7 @@ def total_deviation(sd_y: float) -> tuple[Prior, str]:
 
 
 def effect_deviations(
-    level: Any, stated: Anchor, full: Anchor, names: Sequence[str], sd_y: float
+    level: LevelDesign, stated: Anchor, full: Anchor, names: Sequence[str], sd_y: float
 ) -> list[tuple[Prior, str]]:
     """Default and reason for the SD of each effect of a level.
 
@@ -181,7 +181,7 @@ def _size(full: Anchor, j: int) -> float:
     return spread_of(x)
 
 
-def residual_default(parameter: Any) -> tuple[Prior, str]:
+def residual_default(parameter: ResidualParameter) -> tuple[Prior, str]:
     """Default and reason for a parameter of R: rho alike wherever R is positive definite, ratios of SDs around 1."""
     if parameter.name == "rho":
         prior = Prior("Uniform", lower=_inside(parameter.lower), upper=parameter.upper)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.design import Design, LevelDesign
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.defaults import row_variances
 
@@ -35,7 +35,7 @@ def mean_square(level: LevelDesign) -> np.ndarray:
     return level.structure.gather_squares(each) if level.n_sds else each
 
 
-def tied_mean_square(design: Any) -> float:
+def tied_mean_square(design: Design) -> float:
     """Mean over the rows of what sigma^2 = 1 adds to their variance: R, at equal strata, and levels of sigma^2 K."""
     tied = sum(float(mean_square(level).sum()) for level in design.levels if level.known)
     return float(row_variances(design.residual).mean()) + tied

@@ -105,7 +105,7 @@ def _related(level: LevelDesign, z):
 
 
 def _related_effects(level: LevelDesign, name: str, factor, shape: tuple[str, str]):
-    """U ~ N(0, K (x) factor factor'), m x r: a matrix normal."""
+    """u ~ N(0, K (x) factor factor'), m x r: a matrix normal."""
     m, r = level.m, level.r
     L = np.asarray(level.root)
     inverse = np.linalg.inv(L)
@@ -125,7 +125,7 @@ def _related_effects(level: LevelDesign, name: str, factor, shape: tuple[str, st
 
 
 def _residual(residual: ResidualDesign, sigma, psi):
-    """E ~ N(0, sigma^2 R): normal row by row where rows are independent, else by R's inverse and determinant."""
+    """e ~ N(0, sigma^2 R): normal row by row where rows are independent, else by R's inverse and determinant."""
     if not residual.correlated:
         return pm.Normal.dist(np.float64(0.0), sigma * row_scales(residual, psi), shape=(residual.n,))
 

@@ -44,7 +44,7 @@ def _law(stats: Statistics):
     def logp(value, beta, sigma, *rest):
         residual = (value - fitted) / stats.scale
         logdet, T = factorised(stats, rest[:k], rest[k:], residual, stats.Q)
-        v = pt.concatenate([stats.gamma - stats.R @ beta, [np.float64(stats.scale)]])
+        v = pt.concatenate([stats.gamma - stats.upper @ beta, [np.float64(stats.scale)]])
         return normal_logp(design.n, sigma, logdet, v @ T @ v)
 
     def dist(beta, sigma, *rest):

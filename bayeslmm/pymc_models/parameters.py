@@ -40,7 +40,7 @@ class Variables:
         return [factor / self.sigma for factor in self.scale_factors()]
 
     def scale_factors(self) -> list:
-        """Sigma lambda_k: W diag(SD) L."""
+        """sigma lambda_k: W diag(SD) L."""
         return [F if W is None else pt.as_tensor_variable(W) @ F for F, W in zip(self.stated, self.maps, strict=True)]
 
 

@@ -24,7 +24,7 @@ def newton_step(H: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return -vectors @ ((vectors.T @ gradient) / sizes)
 
 
-def descend(
+def least_point(
     objective: Objective,
     start: np.ndarray,
     lower: np.ndarray,
@@ -51,7 +51,7 @@ def descend(
     --------
     >>> def bowl(x):
     ...     return float((x[0] - 1) ** 2 + 2 * (x[1] + 1) ** 2), np.array([2 * (x[0] - 1), 4 * (x[1] + 1)])
-    >>> descend(bowl, np.array([3.0, 3.0]), np.array([-np.inf, 0.0]), np.array([np.inf, 9.0])).round(6).tolist()
+    >>> least_point(bowl, np.array([3.0, 3.0]), np.array([-np.inf, 0.0]), np.array([np.inf, 9.0])).round(6).tolist()
     [1.0, 0.0]
     """
     x = np.clip(start, lower, upper)

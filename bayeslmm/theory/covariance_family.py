@@ -20,7 +20,7 @@ from bayeslmm.design.residual_design import ResidualDesign, ResidualParameter
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Family:
+class CovarianceFamily:
     """The V of one model on its data.
 
     Coordinates are sigma, then per level the free entries of a factor of Sigma (on the scale of the level's
@@ -31,7 +31,7 @@ class Family:
     --------
     >>> import bayeslmm as blm
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5], "g": list("aabb")})
-    >>> Family(design=lmm.design).covariance(np.array([1.0, 2.0]), np.array([0, 1, 2]))
+    >>> CovarianceFamily(design=lmm.design).covariance(np.array([1.0, 2.0]), np.array([0, 1, 2]))
     array([[5., 4., 0.],
            [4., 5., 0.],
            [0., 0., 5.]])

@@ -22,13 +22,13 @@ import pandas as pd
 from bayeslmm.errors import DataError
 from bayeslmm.model import Model, check_model
 from bayeslmm.support.arguments import check_seed
-from bayeslmm.theory.covariance_family import Family
+from bayeslmm.theory.covariance_family import CovarianceFamily
 
 if TYPE_CHECKING:
     from bayeslmm.covariances.effects.registry import EFFECTS
 from bayeslmm.design.design import Design
 
-Relation = Literal["same", "a in b", "b in a", "different"]
+Containment = Literal["same", "a in b", "b in a", "different"]
 
 TOLERANCE = 1e-6  # of the largest entry of V: fits that are exact end at 1e-12, others far above
 _FAILURES = 3  # points that can't be expressed, after which the worst is taken
@@ -74,7 +74,7 @@ def same_marginal(lmm_a: Model, lmm_b: Model, *, random_seed: int = 1) -> SameMa
         check_model(model, "blm.same_marginal(lmm, blm.LMM(other_formula, data))", f"the {which} model")
     check_seed(random_seed)
     _check_same_data(lmm_a.design, lmm_b.design)
-    a, b = Family(design=lmm_a.design), Family(design=lmm_b.design)
+    a, b = CovarianceFamily(design=lmm_a.design), CovarianceFamily(design=lmm_b.design)
     rng = np.random.default_rng(random_seed)
     forth, back = _express(a, b, rng), _express(b, a, rng)
     return SameMarginal(
@@ -155,13 +155,13 @@ class SameMarginal:
     from_b: Witness
 
     @property
-    def fixed(self) -> Relation:
-        """Relation of the fixed parts: of the spaces that the columns of X span."""
+    def fixed(self) -> Containment:
+        """Containment of the fixed parts: of the spaces that the columns of X span."""
         return _relation(not self.only_a, not self.only_b)
 
     @property
-    def covariance(self) -> Relation:
-        """Relation of the families of V."""
+    def covariance(self) -> Containment:
+        """Containment of the families of V."""
         return _relation(self.from_a.equal, self.from_b.equal)
 
     @property
@@ -231,7 +231,7 @@ class _Match:
         return self.gap <= TOLERANCE
 
 
-def _express(source: Family, target: Family, rng: np.random.Generator) -> _Match:
+def _express(source: CovarianceFamily, target: CovarianceFamily, rng: np.random.Generator) -> _Match:
     """Seek V of the source in the target, at all points of the source: the worst failure, or the first success."""
     rows = _telling_rows(source.design, target.design)
     good: list[_Match] = []
@@ -247,7 +247,7 @@ def _express(source: Family, target: Family, rng: np.random.Generator) -> _Match
 
 
 def _nearest(
-    source: Family, target: Family, x: np.ndarray, rows: np.ndarray, rng: np.random.Generator
+    source: CovarianceFamily, target: CovarianceFamily, x: np.ndarray, rows: np.ndarray, rng: np.random.Generator
 ) -> tuple[_Match, np.ndarray]:
     """Find the V of the target that is nearest to the source's at x, on ever more rows; and return these."""
     y = None
@@ -270,7 +270,7 @@ def _nearest(
 
 
 def _fit(
-    V: np.ndarray, target: Family, rows: np.ndarray, last: np.ndarray | None, rng: np.random.Generator
+    V: np.ndarray, target: CovarianceFamily, rows: np.ndarray, last: np.ndarray | None, rng: np.random.Generator
 ) -> np.ndarray:
     """Parameters of the target whose V of these rows is nearest to the given one, from several starts."""
     from scipy.optimize import least_squares
@@ -302,7 +302,12 @@ def _fit(
 
 
 def _differing_rows(
-    source: Family, target: Family, x: np.ndarray, y: np.ndarray, size: float, rng: np.random.Generator
+    source: CovarianceFamily,
+    target: CovarianceFamily,
+    x: np.ndarray,
+    y: np.ndarray,
+    size: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Rows in which the two V differ, seen by their products with random vectors; none where they are equal."""
     z = rng.normal(size=(source.design.n, _PROBES))
@@ -332,7 +337,7 @@ def _telling_rows(a: Design, b: Design) -> np.ndarray:
     return np.array(sorted(rows))
 
 
-def _witness(source: Literal["a", "b"], own: Family, other: Family, match: _Match) -> Witness:
+def _witness(source: Literal["a", "b"], own: CovarianceFamily, other: CovarianceFamily, match: _Match) -> Witness:
     names = (source, "b" if source == "a" else "a")
     rows = own.design.rows
     # what a search has left of a zero is not worth showing
@@ -380,7 +385,7 @@ def _outside(own: Design, other: Design) -> tuple[str, ...]:
     return tuple(name for name, size in zip(names, np.linalg.norm(rest, axis=0), strict=True) if size > 1e-9)
 
 
-def _relation(forth: bool, back: bool) -> Relation:
+def _relation(forth: bool, back: bool) -> Containment:
     if forth:
         return "same" if back else "a in b"
     return "b in a" if back else "different"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from bayeslmm.covariances.effects.chart import Chart, LinearChart
 from bayeslmm.covariances.effects.structure import EffectStructure
+from bayeslmm.distributions.prior import Prior
 
 
 class Diagonal(EffectStructure):
@@ -42,11 +42,11 @@ class Diagonal(EffectStructure):
         """None."""
         return np.zeros(0)
 
-    def log_prior(self, prior: Any, z: np.ndarray, r: int) -> np.ndarray:
+    def log_prior(self, prior: Prior, z: np.ndarray, r: int) -> np.ndarray:
         """Nothing."""
         return np.zeros(z.shape[:-1])
 
-    def draw(self, prior: Any, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
+    def draw(self, prior: Prior, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
         """Identities (draws, r, r)."""
         return np.broadcast_to(np.eye(r), (draws, r, r))
 

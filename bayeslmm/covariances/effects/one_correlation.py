@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.covariances.effects.chart import Chart, CurvedChart
 from bayeslmm.covariances.effects.structure import FLAT, EffectStructure
+from bayeslmm.distributions.prior import Prior
 
 
 class OneCorrelation(EffectStructure):
@@ -64,13 +65,13 @@ class OneCorrelation(EffectStructure):
         share = np.clip(2 * (rho - low) / (1 - low) - 1, -1 + 1e-15, 1 - 1e-15)
         return float(np.clip(np.arctanh(share), -FLAT, FLAT))
 
-    def log_prior(self, prior: Any, z: np.ndarray, r: int) -> np.ndarray:
+    def log_prior(self, prior: Prior, z: np.ndarray, r: int) -> np.ndarray:
         """The prior of rho, and log d rho / d z."""
         x = np.abs(z[..., 0])
         log_cosh = x + np.log1p(np.exp(-2 * x)) - np.log(2)
         return prior.logpdf(self.natural(z[..., 0], r)) + np.log((1 - self.lower(r)) / 2) - 2 * log_cosh
 
-    def draw(self, prior: Any, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
+    def draw(self, prior: Prior, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
         """C (draws, r, r)."""
         L = self._filled(prior.rvs(rng, draws), r)
         return L @ np.swapaxes(L, -1, -2)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.covariances.effects.chart import Chart
+from bayeslmm.distributions.prior import Prior
 
 FLAT = 8.0  # tanh of this stands for one: a correlation at the end of its range
 
@@ -129,11 +130,11 @@ class EffectStructure(ABC):
         return np.tanh(z)
 
     @abstractmethod
-    def log_prior(self, prior: Any, z: np.ndarray, r: int) -> np.ndarray:
+    def log_prior(self, prior: Prior, z: np.ndarray, r: int) -> np.ndarray:
         """Log prior density (...,) of the coordinates z (..., k), Jacobian included."""
 
     @abstractmethod
-    def draw(self, prior: Any, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
+    def draw(self, prior: Prior, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
         """C (draws, r, r) from the prior of its correlations."""
 
     # the search of ML and REML ---------------------------------------------------------------------------------

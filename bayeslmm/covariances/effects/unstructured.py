@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from bayeslmm.covariances.effects.chart import Chart, LinearChart
 from bayeslmm.covariances.effects.structure import FLAT, EffectStructure
+from bayeslmm.distributions.prior import Prior
 
 
 class Unstructured(EffectStructure):
@@ -75,7 +75,7 @@ class Unstructured(EffectStructure):
         L[list(order)] = corr_cholesky(z, len(order))
         return L
 
-    def log_prior(self, prior: Any, z: np.ndarray, r: int) -> np.ndarray:
+    def log_prior(self, prior: Prior, z: np.ndarray, r: int) -> np.ndarray:
         """LKJ: partial correlations are independent, (1 - c^2)^(a - 1); c = tanh(z) adds one more."""
         total, at = np.zeros(z.shape[:-1]), 0
         for i in range(1, r):
@@ -85,7 +85,7 @@ class Unstructured(EffectStructure):
                 at += 1
         return total
 
-    def draw(self, prior: Any, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
+    def draw(self, prior: Prior, rng: np.random.Generator, draws: int, r: int) -> np.ndarray:
         """C (draws, r, r) from an LKJ."""
         return prior.rvs(rng, draws, r=r)
 

@@ -29,7 +29,7 @@ NO_MASK = np.zeros((0, 0), np.bool_)
 
 @inner
 def _sum_terms(c, terms, out):
-    """Out = sum_t c_t terms_t, each flat."""
+    """out = sum_t c_t terms_t, each flat."""
     out[:] = 0.0
     for t in range(c.shape[0]):
         for j in range(out.shape[0]):
