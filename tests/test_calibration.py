@@ -11,7 +11,7 @@ from calibration.fits import TOP, calibrate, judge
 from calibration.ranks import holm, uniformity
 from calibration.studies import STUDIES
 
-from bayeslmm.posterior import sampling
+from bayeslmm.posterior import collapsed_sampler
 from bayeslmm.posterior.collapsed import CollapsedPosterior
 
 
@@ -57,8 +57,8 @@ def test_planted_errors_fail(monkeypatch, wrong):
         right = sampling_posterior(stats, priors)
         return wrong(**{field: getattr(right, field) for field in right.__dataclass_fields__})
 
-    sampling_posterior = sampling.collapsed_posterior
-    monkeypatch.setattr(sampling, "collapsed_posterior", planted)
+    sampling_posterior = collapsed_sampler.collapsed_posterior
+    monkeypatch.setattr(collapsed_sampler, "collapsed_posterior", planted)
     p, quantity = smallest("pairs", 60)
     assert p < 0.01
     assert quantity.startswith("sigma")

@@ -13,9 +13,12 @@ import bayeslmm as blm
 from bayeslmm.covariances.effects.unstructured import corr_cholesky
 from bayeslmm.errors import DescriptionError, SamplingError
 from bayeslmm.factorisation import factor
-from bayeslmm.posterior import independence, sampling
+from bayeslmm.posterior import collapsed_sampler, independence
 from bayeslmm.posterior.collapsed import collapsed_posterior
+from bayeslmm.posterior.nuts import Nuts
 from bayeslmm.posterior.proposal import proposal_at
+from bayeslmm.posterior.sampler import Run
+from bayeslmm.posterior.tree import posterior_tree
 from bayeslmm.support.progress import Progress
 
 MODELS = "models/data/"
@@ -217,13 +220,13 @@ def test_priors_that_exclude_the_data_are_an_error_that_says_so():
 def test_a_bad_proposal_falls_back_to_nuts_and_says_so(dyestuff2, monkeypatch):
     called = {}
 
-    def nuts(lmm, variant, **settings):
-        called.update(settings, variant=variant)
-        tree = sampling._tree(lmm.design, {"sigma": np.ones((1, 1)), "beta": np.ones((1, 1, 1))}, {}, False)
-        return tree, 0.0, ""
+    def run(self, model, settings):
+        called.update(variant=self.variant)
+        values = {"sigma": np.ones((1, 1)), "beta": np.ones((1, 1, 1))}
+        return Run(tree=posterior_tree(model.design, values, {}, False))
 
-    monkeypatch.setattr(sampling, "_nuts", nuts)
-    monkeypatch.setattr(sampling, "PARETO_LIMIT", -10.0)
+    monkeypatch.setattr(Nuts, "run", run)
+    monkeypatch.setattr(collapsed_sampler, "PARETO_LIMIT", -10.0)
     with pytest.warns(UserWarning, match=r"Pareto k .* NUTS ran"):
         tree = dyestuff2.sample(draws=100, random_seed=1, progress=False)
     assert tree.attrs["sampler"] == "nuts"
@@ -232,7 +235,7 @@ def test_a_bad_proposal_falls_back_to_nuts_and_says_so(dyestuff2, monkeypatch):
 
 
 def test_asking_for_the_collapsed_sampler_keeps_it_and_notes_the_trouble(dyestuff2, monkeypatch):
-    monkeypatch.setattr(sampling, "PARETO_LIMIT", -10.0)
+    monkeypatch.setattr(collapsed_sampler, "PARETO_LIMIT", -10.0)
     tree = dyestuff2.sample(draws=100, random_seed=1, sampler="collapsed", progress=False)
     assert tree.attrs["sampler"] == "collapsed"
     assert "Pareto k" in tree.attrs["note"]

@@ -79,7 +79,7 @@ def test_pictures_go_into_axes_that_are_given(comparisons):
     axes = figure.subplots(1, 4)
     assert plots.forest(c, axes) is figure
     one = figure.subplots()
-    assert plots.design_matrix(c.lmm, one) is figure
+    assert plots.design_matrix(c.model, one) is figure
     with pytest.raises(blm.DescriptionError, match="2 axes were given; this picture needs 4"):
         plots.forest(c, axes[:2])
 
@@ -91,7 +91,7 @@ def test_overview_has_both(comparisons):
 
 def test_caterpillar_is_sorted_and_shows_what_shrinkage_did(comparisons):
     c = comparisons["heights"]
-    level = c.lmm.design.levels[0]
+    level = c.model.design.levels[0]
     figure = plots.caterpillar(c, level)
     (axes,) = figure.axes
     modes = c.reml.ranef["u2"]["Intercept"].sort_values()
@@ -111,7 +111,7 @@ def test_caterpillar_of_many_groups_draws_sixty_and_says_so():
 
 
 def test_design_matrix_has_a_band_per_level(comparisons):
-    lmm = comparisons["heights"].lmm
+    lmm = comparisons["heights"].model
     (axes,) = plots.design_matrix(lmm).axes
     assert len(axes.images) == 2
     for image, level in zip(axes.images, lmm.design.levels, strict=True):
@@ -215,7 +215,7 @@ def test_report_is_one_sound_file_that_fetches_nothing(comparisons):
 def test_report_has_every_parameter_prior_and_sentence(comparisons):
     c = comparisons["heights"]
     text = " ".join("".join(read(report_html(c)).text).split())
-    for part in (*c.table.index, *c.lmm.priors.table()["reason"], *(found.text for found in c.findings)):
+    for part in (*c.table.index, *c.model.priors.table()["reason"], *(found.text for found in c.findings)):
         assert part in text
     assert "random_seed 7" in text
     assert f"bayeslmm {blm.__version__}" in text
@@ -264,7 +264,7 @@ def test_paths_that_are_none_are_refused(comparisons, path, message):
 
 
 def test_report_without_random_effects_in_the_posterior_leaves_their_pictures_out(comparisons):
-    lmm = comparisons["dyestuff2"].lmm
+    lmm = comparisons["dyestuff2"].model
     c = compare_posteriors(lmm, {"marginal": posterior(lmm, 1, effects=False)})
     assert read(report_html(c)).tags.count("img") == 4
 
@@ -280,7 +280,7 @@ def test_recipe_is_python_that_states_the_given_priors_and_the_settings(comparis
 
 def test_recipe_builds_the_same_model(comparisons):
     """Its formula and priors, as printed, are read back to the same description."""
-    lmm = comparisons["sleepstudy"].lmm
+    lmm = comparisons["sleepstudy"].model
     line = next(line for line in recipe(comparisons["sleepstudy"]).splitlines() if line.startswith("lmm = "))
     assert repr(lmm.hierarchy.formula) in line
     assert blm.Hierarchy.from_formula(lmm.hierarchy.formula) == lmm.hierarchy
@@ -289,5 +289,5 @@ def test_recipe_builds_the_same_model(comparisons):
 @pytest.mark.parametrize("name", ["heights", "sleepstudy"])
 def test_equations_name_each_level(comparisons, name):
     page = report_html(comparisons[name])
-    for level in comparisons[name].lmm.design.levels:
+    for level in comparisons[name].model.design.levels:
         assert f"for each of the {level.m} groups of {level.label}" in page

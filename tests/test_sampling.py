@@ -8,7 +8,7 @@ import xarray as xr
 import bayeslmm as blm
 from bayeslmm.comparison.comparison import compare_posteriors
 from bayeslmm.errors import SamplingError
-from bayeslmm.posterior import sampling, trust
+from bayeslmm.posterior import nuts, trust
 
 # Models as they are: the joint of the first has funnels at both ends of its SDs.
 CASES = {"heights": "models/heights.toml", "sleepstudy": "models/sleepstudy.toml"}
@@ -173,9 +173,9 @@ def test_clean_draws_counts_up_to_the_first_bad_one():
     good = np.zeros((2, 5, 3))
     bad = good.copy()
     bad[1, 3, 0] = np.inf
-    assert sampling._clean_draws({"a": good}, 5)[1] == 5
-    assert sampling._clean_draws({"a": good, "b": bad}, 5)[1] == 3
-    assert sampling._clean_draws({"a": good[:, :4]}, 5)[1] == 4
+    assert nuts._clean_draws({"a": good}, 5)[1] == 5
+    assert nuts._clean_draws({"a": good, "b": bad}, 5)[1] == 3
+    assert nuts._clean_draws({"a": good[:, :4]}, 5)[1] == 4
 
 
 def ragged(*lengths):
@@ -197,5 +197,5 @@ def ragged(*lengths):
     ],
 )
 def test_of_an_interrupted_run_what_is_finished_is_kept(lengths, chains, draws):
-    whole, clean = sampling._clean_draws(ragged(*lengths), 5)
+    whole, clean = nuts._clean_draws(ragged(*lengths), 5)
     assert (whole.tolist(), clean) == (chains, draws)

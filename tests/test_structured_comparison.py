@@ -31,7 +31,7 @@ def compared(lmm, **own):
     array = xr.DataArray(draws, dims=("chain", "draw", "parameter"), coords={"parameter": list(estimates.index)})
     tree = az.from_dict({"posterior": {"sigma": draws[..., 0]}})
     tree.attrs = {"seconds": 1.0, "sampler": "collapsed", "draws": 500, "chains": 4}
-    made = Comparison(lmm=lmm, posteriors={"marginal": tree})
+    made = Comparison(model=lmm, posteriors={"marginal": tree})
     made.__dict__["draws"] = {"marginal": array}
     return made
 

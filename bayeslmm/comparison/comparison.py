@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    model: Model,
+    lmm: Model,
     *,
     draws: int = 1000,
     tune: int = 1000,
@@ -53,7 +53,7 @@ def compare(
 
     Parameters
     ----------
-    model : Model
+    lmm : LMM
         The model.
     draws, tune, chains, random_seed, progress
         As in `LMM.sample`, the same for every variant.
@@ -74,16 +74,16 @@ def compare(
     >>> list(both.table.index)
     ['beta[Intercept]', 'sigma', 'sigma_u2']
     """
-    check_model(model, "blm.compare(lmm)")
+    check_model(lmm, "blm.compare(lmm)")
     check_flag("random_effects", random_effects)
     names = _variants(variants)
     from bayeslmm.posterior.sampling import sample
 
     posteriors = {
-        name: sample(model, name, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress)
+        name: sample(lmm, name, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress)
         for name in names
     }
-    return compare_posteriors(model, posteriors, random_effects=random_effects)
+    return compare_posteriors(lmm, posteriors, random_effects=random_effects)
 
 
 def _variants(given: Any) -> tuple[str, ...]:
@@ -99,12 +99,12 @@ def _variants(given: Any) -> tuple[str, ...]:
     return names
 
 
-def compare_posteriors(model: Model, posteriors: Mapping[str, xr.DataTree], random_effects: bool = False) -> Comparison:
+def compare_posteriors(lmm: Model, posteriors: Mapping[str, xr.DataTree], random_effects: bool = False) -> Comparison:
     """Compare ML and REML with posteriors that are there already.
 
     Parameters
     ----------
-    model : Model
+    lmm : LMM
         The model that the posteriors were sampled from.
     posteriors : mapping of "joint" and/or "marginal" to xarray.DataTree
         As `LMM.sample` returns them.
@@ -125,7 +125,7 @@ def compare_posteriors(model: Model, posteriors: Mapping[str, xr.DataTree], rand
     sigma                0.71   NaN
     sigma_u2             3.48   NaN
     """
-    check_model(model, "compare_posteriors(lmm, posteriors)")
+    check_model(lmm, "compare_posteriors(lmm, posteriors)")
     if not isinstance(posteriors, Mapping) or not posteriors:
         came = "" if isinstance(posteriors, Mapping) else f" (a {type(posteriors).__name__} came)"
         raise DescriptionError(
@@ -135,9 +135,9 @@ def compare_posteriors(model: Model, posteriors: Mapping[str, xr.DataTree], rand
     for name, tree in posteriors.items():
         check_variant(name)
         remedy = f"Write compare_posteriors(lmm, {{{name!r}: lmm.sample({name!r})}})."
-        check_tree(model.design, name, tree, random_effects, remedy)
+        check_tree(lmm.design, name, tree, random_effects, remedy)
     ordered = {name: posteriors[name] for name in VARIANTS if name in posteriors}
-    return Comparison(model=model, posteriors=ordered, random_effects=random_effects)
+    return Comparison(model=lmm, posteriors=ordered, random_effects=random_effects)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,12 +36,12 @@ _REMEDY = "Write tree = lmm.sample(), and give the whole tree: lmm.sensitivity(t
 Values = dict[str, np.ndarray]  # draws first, all chains in a row
 
 
-def add_log_densities(model: Model, tree: xr.DataTree) -> xr.DataTree:
+def add_log_densities(lmm: Model, tree: xr.DataTree) -> xr.DataTree:
     """Return the tree with groups ``log_prior`` and ``log_likelihood`` (or ``..._of_all_rows``) beside the others.
 
     Parameters
     ----------
-    model : Model
+    lmm : LMM
         The model that the draws come from.
     tree : xarray.DataTree
         As `LMM.sample` returns it, from either variant and sampler.
@@ -77,7 +77,7 @@ def add_log_densities(model: Model, tree: xr.DataTree) -> xr.DataTree:
     import xarray as xr
 
     variant = str(tree.attrs.get("variant", "")) if hasattr(tree, "attrs") else ""
-    check_tree(model.design, variant or "marginal", tree, variant == "joint", _REMEDY)
+    check_tree(lmm.design, variant or "marginal", tree, variant == "joint", _REMEDY)
     if variant not in ("marginal", "joint"):
         raise DataError(
             f"The tree's attrs name no variant ({variant!r}), which says what its likelihood is; 'marginal' or 'joint' "
@@ -86,10 +86,10 @@ def add_log_densities(model: Model, tree: xr.DataTree) -> xr.DataTree:
     posterior = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
     shape = posterior.sizes["chain"], posterior.sizes["draw"]
     values = {str(name): x.to_numpy().reshape(-1, *x.shape[2:]) for name, x in posterior.data_vars.items()}
-    prior = log_prior(model, values)
+    prior = log_prior(lmm, values)
     joint = variant == "joint"
-    y = conditional_log_likelihood(model.design, values) if joint else marginal_log_likelihood(model, values)
-    labels, known = coords(model.design), dims(model.design)
+    y = conditional_log_likelihood(lmm.design, values) if joint else marginal_log_likelihood(lmm, values)
+    labels, known = coords(lmm.design), dims(lmm.design)
 
     def dataset(arrays: Values, own: dict[str, tuple[str, ...]]) -> xr.Dataset:
         names = {name: own.get(name, ())[: x.ndim - 1] for name, x in arrays.items()}

@@ -327,7 +327,7 @@ class CollapsedPosterior:
         step = 1e-5
         around = np.concatenate([x[None], x + step * np.eye(x.size), x - step * np.eye(x.size)])
         phi, _ = self.to_log(around)
-        logdet = np.full(len(around), factor.logdet + self.log_det_R(here[None])[0])
+        logdet = np.full(len(around), factor.logdet + float(residual.log_det(psi)))
         T = np.broadcast_to(factor.T, (len(around), *factor.T.shape))
         conditional = self.conditional(phi, T)
         values = self.log_likelihood(phi, logdet, T, conditional) + self.log_prior(around)

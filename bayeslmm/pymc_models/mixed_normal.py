@@ -15,7 +15,7 @@ from bayeslmm.model import check_model
 from bayeslmm.pymc_models.expressions import factorised, normal_logp, random_effects_draw, residual_draw
 
 
-def MixedNormal(name: str, mu, sigma, factors: Sequence, model, residual: Sequence = (), **kwargs):
+def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence = (), **kwargs):
     """A normal vector whose covariance is that of a mixed model, for any mean.
 
     y ~ N(mu, sigma^2 (sum_k Z_k (K_k (x) lambda_k lambda_k') Z_k' + R)), evaluated in time linear in the number of
@@ -32,7 +32,7 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, model, residual: Sequen
     factors : sequence of (r, r) tensors
         The levels' relative factors lambda_k, so that Cov(u_k) = sigma^2 lambda_k lambda_k'; a scalar tensor is
         accepted for a level with one effect: then it is SD(u_k) / sigma.
-    model : Model
+    lmm : LMM
         Gives the levels: which row belongs to which group, the columns whose effects vary, known covariances; and
         the structure of R.
     residual : sequence of scalar tensors
@@ -55,9 +55,9 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, model, residual: Sequen
             mu = top * (1 - pt.exp(-rate * days))
             blm.MixedNormal("y", mu, sigma, [sigma_u2 / sigma], lmm, observed=reaction)
     """
-    check_model(model, "blm.MixedNormal('y', mu, sigma, factors, lmm, observed=lmm.y)")
+    check_model(lmm, "blm.MixedNormal('y', mu, sigma, factors, lmm, observed=lmm.y)")
     _check_context()
-    stats = model.statistics
+    stats = lmm.statistics
     _check_shape("mu", mu, (stats.design.n,), "the mean of every row")
     _check_shape("sigma", sigma, (), "the residual SD")
     _check_factors(factors, stats.design.levels)

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.covariances.effects.registry import EFFECTS
 from bayeslmm.errors import DataError
 from bayeslmm.model import Model, check_model
 from bayeslmm.support.arguments import check_seed
 from bayeslmm.theory.covariance_family import CovarianceFamily
 
 if TYPE_CHECKING:
-    from bayeslmm.covariances.effects.registry import EFFECTS
-from bayeslmm.design.design import Design
+    from bayeslmm.design.design import Design
 
 Containment = Literal["same", "a in b", "b in a", "different"]
 
