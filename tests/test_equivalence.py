@@ -10,7 +10,7 @@ from pedigree import relationship
 import bayeslmm as blm
 from bayeslmm.design.parameters import corr_label, sigma_label
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.theory.covariance_family import Family, residual_times
+from bayeslmm.theory.covariance_family import Family
 from bayeslmm.theory.density import marginal_logpdf
 
 N = 48
@@ -338,7 +338,7 @@ def test_r_is_multiplied_without_r(rho):
     for structure in ("ar1", "cs"):
         residual = lmm("y ~ 1", residual=blm.Residual(structure=structure, group="p")).design.residual
         B = np.random.default_rng(3).normal(size=(N, 2))
-        np.testing.assert_allclose(residual_times(residual, np.array([rho]), B), residual.R([rho]) @ B, atol=1e-12)
+        np.testing.assert_allclose(residual.times([rho], B), residual.R([rho]) @ B, atol=1e-12)
 
 
 def many(n: int = 20_000) -> dict:

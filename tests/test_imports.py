@@ -16,7 +16,18 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a folder, or a file at the top, imports only what stands before it in this list, type hints included.
 ORDER = [
-    *("errors", "support", "formula", "distributions", "description", "data", "design", "priors", "factorisation"),
+    *(
+        "errors",
+        "support",
+        "formula",
+        "distributions",
+        "data",
+        "covariances",
+        "description",
+        "design",
+        "priors",
+        "factorisation",
+    ),
     *("likelihood", "model", "pymc_models", "posterior", "predictions", "criticism", "comparison", "theory"),
     *("lmm", "cli", "__main__"),
 ]

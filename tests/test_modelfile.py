@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.description.model_file import ModelFile
 from bayeslmm.description.schema import json_schema
 from bayeslmm.description.toml_text import key_lines
-from bayeslmm.errors import DataError, DescriptionError, PriorError
 from bayeslmm.distributions.prior import Prior
+from bayeslmm.errors import DataError, DescriptionError, PriorError
 
 MODELS = Path(__file__).parent.parent / "models"
 GALLERY = sorted(MODELS.glob("*.toml"))

@@ -127,8 +127,8 @@ def test_inverse_determinant_and_root_are_those_of_R(name, weights, frame, seed)
         return
     made = build_residual(residual, frame)
     psi = some_psi(made, np.random.default_rng(seed))
-    rho, ratios = (psi[0], psi[1:]) if made.has_rho else (0.0, psi)
-    agrees(made, literal(residual, frame, rho, [1.0, *ratios]), psi)
+    own, (_, *ratios) = made.split(psi)
+    agrees(made, literal(residual, frame, *(own or [0.0]), [1.0, *ratios]), psi)
 
 
 @given(frame=tables(), seed=st.integers(0, 10**6), by_index=st.booleans())
@@ -292,19 +292,19 @@ MONTHS = np.array([3, 0, 1, 2, 7, 5, 12, 13, 36, 240])
 def test_times_count_steps_up_to_rounding(times, step):
     frame = pd.DataFrame({"t": times, "g": 1})
     made = build_residual(Residual(structure="ar1", group="g", time="t"), frame)
-    assert made.place.tolist() == MONTHS.tolist()
-    assert made.step == pytest.approx(step, rel=1e-4)
+    assert made.structure.place.tolist() == MONTHS.tolist()
+    assert made.structure.step == pytest.approx(step, rel=1e-4)
     whole = build_residual(Residual(structure="ar1", group="g", time="t"), frame.assign(t=MONTHS))
-    assert (whole.place == made.place).all()
+    assert (whole.structure.place == made.structure.place).all()
 
 
 def test_a_step_may_be_less_than_any_gap():
     """Euclid's algorithm: gaps of 2 and 3 steps; and whole numbers are exact, however uneven they look."""
     frame = pd.DataFrame({"t": 0.1 * np.array([0, 2, 5, 9, 12]), "g": 1})
     made = build_residual(Residual(structure="ar1", group="g", time="t"), frame)
-    assert made.place.tolist() == [0, 2, 5, 9, 12]
+    assert made.structure.place.tolist() == [0, 2, 5, 9, 12]
     made = build_residual(Residual(structure="ar1", group="g", time="t"), frame.assign(t=[0, 1000, 2001, 3001, 4001]))
-    assert (made.place.tolist(), made.step) == ([0, 1000, 2001, 3001, 4001], 1)
+    assert (made.structure.place.tolist(), made.structure.step) == ([0, 1000, 2001, 3001, 4001], 1)
 
 
 @pytest.mark.parametrize("structure", ["ar1", "cs"])
@@ -349,5 +349,5 @@ def test_what_a_part_without_such_rows_leaves_out_is_no_harm():
 
 def test_a_level_and_a_residual_may_share_their_groups():
     h = Hierarchy(response="y", levels=Level(group="g"), residual=Residual(structure="ar1", group="g", time="t"))
-    assert LMM(h, DATA).design.residual.has_rho
+    assert [p.name for p in LMM(h, DATA).design.residual.own] == ["rho"]
     assert str(h).splitlines()[-1] == "  e: ar1 (group='g', time='t')"

@@ -205,8 +205,8 @@ def log_prior(model: Model, values: Values) -> Values:
         if corr is not None:
             out[own.corr] = corr.logpdf(stated[own.corr])
     psi = list(priors.residual)
-    if design.residual.has_rho:
-        out["rho"] = psi.pop(0).logpdf(values["rho"])
+    for parameter in design.residual.own:
+        out[parameter.name] = psi.pop(0).logpdf(values[parameter.name])
     if psi:
         out["sigma_ratio"] = _each(psi, values["sigma_ratio"])
     return out

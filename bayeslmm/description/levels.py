@@ -7,7 +7,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from bayeslmm.description.known_matrix import KnownMatrix
+from bayeslmm.covariances.residuals.registry import STRUCTURES
+from bayeslmm.covariances.residuals.structure import Structure
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.formula import parse as language
 from bayeslmm.formula.tokens import check_name
@@ -96,23 +98,6 @@ class Level:
         return f"{self.effects} {'|' if self.correlated else '||'} {self.label}"
 
 
-STRUCTURES = {
-    "iid": "independent, one variance",
-    "strata": "independent, a variance for each value of a column",
-    "ar1": "autoregressive of order one within groups",
-    "cs": "compound symmetry: one correlation within groups",
-    "known": "a known matrix",
-}
-_PARTS = {
-    "iid": {"weights"},
-    "strata": {"weights", "by"},
-    "ar1": {"weights", "by", "group", "time"},
-    "cs": {"weights", "by", "group"},
-    "known": {"group", "covariance"},
-}
-_NEEDED = {"strata": "by", "cs": "group", "known": "covariance"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Residual:
     """Structure of the residual covariance R, relative to sigma^2.
@@ -151,7 +136,7 @@ class Residual:
 
     def __post_init__(self):
         if not isinstance(self.structure, str) or self.structure not in STRUCTURES:
-            listed = "; ".join(f"{name!r}: {text}" for name, text in STRUCTURES.items())
+            listed = "; ".join(f"{name!r}: {kind.text}" for name, kind in STRUCTURES.items())
             raise DescriptionError(
                 f"the residual has no structure {self.structure!r}; there are {listed}."
                 f"{did_you_mean(str(self.structure), STRUCTURES)}"
@@ -167,17 +152,22 @@ class Residual:
         given = {
             item.name for item in fields(self) if item.name != "structure" and getattr(self, item.name) is not None
         }
-        extra = sorted(given - _PARTS[self.structure])
+        kind = self.kind
+        extra = sorted(given - kind.takes)
         if extra:
-            able = [repr(name) for name, parts in _PARTS.items() if given <= parts]
+            able = [repr(name) for name, other in STRUCTURES.items() if given <= other.takes]
             remedy = f"; write structure={' or '.join(able)}" if able else ""
             raise DescriptionError(f"a residual of structure {self.structure!r} has no {extra[0]!r}{remedy}")
-        needed = _NEEDED.get(self.structure)
-        if needed and needed not in given:
-            example = {"by": "'Sex'", "group": "'Subject'", "covariance": "R"}[needed]
+        if kind.needs and kind.needs not in given:
+            example = {"by": "'Sex'", "group": "'Subject'", "time": "'week'", "covariance": "R"}[kind.needs]
             raise DescriptionError(
-                f"a residual of structure {self.structure!r} ({STRUCTURES[self.structure]}) needs {needed}={example}"
+                f"a residual of structure {self.structure!r} ({kind.text}) needs {kind.needs}={example}"
             )
+
+    @property
+    def kind(self) -> type[Structure]:
+        """What knows all about its structure."""
+        return STRUCTURES[self.structure]
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def dims(design: Design) -> dict[str, tuple[str, ...]]:
         if level.correlated:
             out[names.corr] = (names.effect, names.effect_bis)
     for parameter in design.residual.parameters:
-        out[parameter.name] = () if parameter.name == "rho" else (STRATUM,)
+        out[parameter.name] = () if parameter in design.residual.own else (STRATUM,)
     return out
 
 

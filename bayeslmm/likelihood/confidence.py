@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.parameters import corr_label, level_names, sigma_label
-from bayeslmm.design.residual_design import ResidualParameter
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.criterion import EDGE
 from bayeslmm.likelihood.deviance import FLAT, Surface

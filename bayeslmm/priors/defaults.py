@@ -71,11 +71,10 @@ def _deviation(scale: float, of: str, how: str = "the SD of y,") -> tuple[Prior,
 
 
 def row_variances(residual: Any) -> np.ndarray:
-    """Diagonal of R at rho = 0 and ratios 1: 1 / w; a single 1 where R is the identity."""
+    """Diagonal of R at its neutral parameters: 1 / w; a single 1 where R is the identity."""
     if residual.plain:
         return np.ones(1)
-    own = 1.0 if residual.matrix is None else np.diagonal(residual.matrix)
-    return own * residual.scales(residual.split(residual.neutral)[1]) ** 2
+    return residual.diagonal(residual.neutral)
 
 
 def residual_deviation(residual: Any, sd_y: float) -> tuple[Prior, str]:
@@ -150,9 +149,9 @@ def _size(full: Anchor, j: int) -> float:
 
 
 def residual_default(parameter: Any) -> tuple[Prior, str]:
-    """Default and reason for a parameter of R: rho alike wherever R is positive definite, ratios of SDs around 1."""
-    if parameter.name == "rho":
-        digits = 10.0 ** (2 - floor(log10(abs(parameter.lower))))
+    """Default and reason for a parameter of R: alike between two bounds, ratios of SDs around 1."""
+    if np.isfinite(parameter.upper):
+        digits = 10.0 ** (2 - floor(log10(abs(parameter.lower or 1.0))))
         lower = ceil(parameter.lower * digits) / digits  # shortened towards zero: R stays positive definite
         prior = Prior("Uniform", lower=lower, upper=parameter.upper)
         return prior, f"{parameter.reason}: every value at which R is positive definite alike"

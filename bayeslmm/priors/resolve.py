@@ -399,19 +399,20 @@ def _fit(parameter: str, value: Any, residual: Any) -> Prior:
         raise PriorError(f"{parameter} is {what}; {prior} allows negative values. Write {_positive(prior)}.")
     if kind == "sigma" and prior.upper <= 0:
         raise PriorError(f"{parameter} is {what}, but {prior} allows no positive value.")
-    if kind == "rho":
-        _within(prior, residual.parameters[0])
+    for own in residual.own:
+        if own.label == parameter:
+            _within(prior, own)
     return prior
 
 
-def _within(prior: Prior, rho: Any) -> None:
-    """See that a prior for rho stays where R is positive definite."""
-    if prior.lower >= rho.lower and prior.upper <= rho.upper:
+def _within(prior: Prior, own: Any) -> None:
+    """See that a prior for a parameter of R's structure, such as rho, stays where R is positive definite."""
+    if prior.lower >= own.lower and prior.upper <= own.upper:
         return
     raise PriorError(
-        f"rho is a {rho.reason}, and R is positive definite for rho between {rho.lower:.4g} and {rho.upper:.4g} only; "
-        f"{prior} goes beyond that. Write {residual_default(rho)[0]}, Beta(alpha=2, beta=2) for a positive rho, or a "
-        "TruncatedNormal between these bounds."
+        f"{own.label} is a {own.reason}, and R is positive definite for {own.label} between {own.lower:.4g} and "
+        f"{own.upper:.4g} only; {prior} goes beyond that. Write {residual_default(own)[0]}, Beta(alpha=2, beta=2) for "
+        f"a positive {own.label}, or a TruncatedNormal between these bounds."
     )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bayeslmm.lmm import LMM
     from bayeslmm.distributions.prior import Prior
+    from bayeslmm.lmm import LMM
 
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "models" / "data"

@@ -1,0 +1,1 @@
+"""Covariances as strategies: one file each, which says all that depends on it."""
