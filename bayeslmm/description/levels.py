@@ -104,20 +104,20 @@ class Residual:
 
     Parameters
     ----------
-    structure : {"iid", "strata", "ar1", "cs", "known"}
+    structure : {"iid", "strata", "ar1", "car1", "cs", "known"}
         Independent rows; a variance for each value of the column `by` (sigma is the SD of the first one, the others
-        have `sigma_ratio`); correlation rho^|t - s| within groups; one correlation rho within groups, which may be
-        negative as far as R stays positive definite; a known matrix.
+        have `sigma_ratio`); correlation rho^|t - s| within groups, t in steps; the same at any times, t in median gaps;
+        one correlation rho within groups, which may be negative as far as R stays positive definite; a known matrix.
     weights : str, optional
         Column of positive precision weights w: the variance of a row is sigma^2 / w, as in lme4.
     by : str, optional
-        Column of strata, each with its own SD; also beside "ar1" and "cs".
+        Column of strata, each with its own SD; also beside "ar1", "car1" and "cs".
     group : str or tuple of str, optional
-        Columns within whose groups rows are correlated; for "ar1" the whole table where it is left out. For "known" the
-        column with the labels of the rows (where it is left out: the labels of the data frame's index).
+        Columns within whose groups rows are correlated; for "ar1" and "car1" the whole table where it is left out. For
+        "known" the column with the labels of the rows (where it is left out: the labels of the data frame's index).
     time : str, optional
         Column of times for "ar1", whole numbers or in equal steps up to rounding; where it is left out, the rows' order
-        within the group.
+        within the group. For "car1" any numbers, with at most 50 different gaps between neighbours.
     covariance : labelled DataFrame, file, or KnownMatrix, optional
         R itself, for "known".
 

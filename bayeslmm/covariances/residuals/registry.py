@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bayeslmm.covariances.residuals.ar1 import AR1
+from bayeslmm.covariances.residuals.car1 import ContinuousAR1
 from bayeslmm.covariances.residuals.cs import CompoundSymmetry
 from bayeslmm.covariances.residuals.iid import Independent
 from bayeslmm.covariances.residuals.known import Known
@@ -15,6 +16,7 @@ STRUCTURES: dict[str, type[Structure]] = {
         Independent,
         Strata,
         AR1,
+        ContinuousAR1,
         CompoundSymmetry,
         Known,
     )
