@@ -13,8 +13,8 @@ from bayeslmm.support.cache_folder import prepare as _prepare_cache
 if TYPE_CHECKING:
     from bayeslmm.comparison.comparison import Comparison, compare
     from bayeslmm.criticism.sensitivity import add_log_densities
+    from bayeslmm.data.known_matrix import KnownMatrix
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
-    from bayeslmm.description.known_matrix import KnownMatrix
     from bayeslmm.distributions.prior import Prior
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
     from bayeslmm.lmm import LMM
@@ -32,7 +32,7 @@ _HOME = {
     "DataError": "errors",
     "DescriptionError": "errors",
     "Hierarchy": "description.hierarchy",
-    "KnownMatrix": "description.known_matrix",
+    "KnownMatrix": "data.known_matrix",
     "LMM": "lmm",
     "Level": "description.levels",
     "MixedModelEquations": "theory.mixed_model_equations",

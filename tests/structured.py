@@ -23,6 +23,7 @@ DATA = pd.DataFrame(
         "row": [f"r{k}" for k in RNG.permutation(N)],
     }
 )
+DATA["when"] = DATA.t + np.array([0, 0.25, 0.4, 0.75])[DATA.t % 4]  # unequal steps, some of them alike
 DATA["y"] = 2 + 0.5 * DATA.x + DATA.g.map(dict(zip("abcde", [0.4, -1.0, 0.8, 0.1, -0.6], strict=True)))
 DATA["y"] += RNG.normal(0, 0.7, N)
 
@@ -68,6 +69,8 @@ RESIDUALS: dict[str, blm.Residual] = {
     "ar1 in the rows' order": blm.Residual(structure="ar1", group="c"),
     "ar1 and strata": blm.Residual(structure="ar1", group="g", time="t", by="s", weights="w"),
     "ar1 of the whole table": blm.Residual(structure="ar1"),
+    "car1": blm.Residual(structure="car1", group="g", time="when"),
+    "car1 and strata": blm.Residual(structure="car1", group="g", time="when", by="s", weights="w"),
     "cs": blm.Residual(structure="cs", group="g"),
     "cs across levels": blm.Residual(structure="cs", group="h"),
     "cs and strata": blm.Residual(structure="cs", group="c", by="s", weights="w"),
@@ -107,7 +110,7 @@ def dense_R(design, psi) -> np.ndarray:
     """R from its definition, entry by entry."""
     residual, n = design.hierarchy.residual, design.n
     psi = list(psi)
-    rho = psi.pop(0) if residual.structure in ("ar1", "cs") else 0.0
+    rho = psi.pop(0) if residual.structure in ("ar1", "car1", "cs") else 0.0
     sd = np.ones(n)
     if residual.by:
         labels = sorted(DATA[residual.by].unique())
@@ -117,6 +120,9 @@ def dense_R(design, psi) -> np.ndarray:
     R = np.eye(n)
     group = DATA[residual.group[0]].to_numpy() if residual.group else np.zeros(n)
     t = DATA[residual.time].to_numpy() if residual.time else _order(group)
+    unit = (
+        np.median(DATA.sort_values(residual.time).groupby("g")[residual.time].diff().dropna()) if residual.time else 1
+    )
     for i in range(n):
         for j in range(n):
             if i == j or group[i] != group[j]:
@@ -125,6 +131,8 @@ def dense_R(design, psi) -> np.ndarray:
                 R[i, j] = rho
             elif residual.structure == "ar1":
                 R[i, j] = rho ** abs(int(t[i] - t[j]))
+            elif residual.structure == "car1":
+                R[i, j] = rho ** (abs(t[i] - t[j]) / unit)
     if residual.structure == "known":
         R = ROWS.loc[DATA.row, DATA.row].to_numpy()
     return sd[:, None] * R * sd

@@ -9,7 +9,7 @@ from pedigree import relationship
 
 import bayeslmm as blm
 from bayeslmm.errors import DataError, DescriptionError
-from bayeslmm.theory.covariance_family import CovarianceFamily, residual_times
+from bayeslmm.theory.covariance_family import CovarianceFamily
 from bayeslmm.theory.density import marginal_logpdf
 
 N = 48
@@ -336,7 +336,7 @@ def test_r_is_multiplied_without_r(rho):
     for structure in ("ar1", "cs"):
         residual = lmm("y ~ 1", residual=blm.Residual(structure=structure, group="p")).design.residual
         B = np.random.default_rng(3).normal(size=(N, 2))
-        np.testing.assert_allclose(residual_times(residual, np.array([rho]), B), residual.R([rho]) @ B, atol=1e-12)
+        np.testing.assert_allclose(residual.times([rho], B), residual.R([rho]) @ B, atol=1e-12)
 
 
 def many(n: int = 20_000) -> dict:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bayeslmm.description.known_matrix import KnownMatrix
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.model_file import ModelFile
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.formula.parse import parse

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.description.levels import STRUCTURES
 from bayeslmm.errors import DescriptionError
 

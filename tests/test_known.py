@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.io import mmwrite
 
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy, Level
-from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.lmm import LMM
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.description.model_file import ModelFile
 from bayeslmm.description.schema import json_schema
 from bayeslmm.description.toml_text import key_lines

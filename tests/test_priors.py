@@ -8,6 +8,7 @@ from math import inf, log
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats as st
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from scipy.integrate import quad
 
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
 from bayeslmm.design.design import LevelDesign, build_design
-from bayeslmm.design.residual_design import ResidualDesign
+from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.distributions.densities import FAMILIES, lkj_draw, lkj_logpdf
 from bayeslmm.errors import PriorError
 from bayeslmm.priors.resolve import Prior, as_prior, resolve_priors
@@ -364,7 +365,7 @@ def model(X=BOTH, coef=("Intercept", "Days"), levels=None, y=Y):
     levels = (
         (level(effects=("Intercept", "Days"), columns=BOTH), level("u3", label="site")) if levels is None else levels
     )
-    residual = ResidualDesign(residual=Residual(), n=len(y))
+    residual = build_residual(Residual(), pd.DataFrame({"y": y}))
     return SimpleNamespace(
         y=y, net_y=y, X=X, coef=coef, levels=levels, n=len(y), p=X.shape[1], residual=residual,
         terms=terms(coef), level_terms=lambda k: terms(levels[k].effects),
@@ -556,7 +557,6 @@ def test_weights_scale_the_default_of_sigma():
 
 
 def test_a_level_of_known_covariance_has_no_SD():
-    import pandas as pd
 
     from bayeslmm.description.hierarchy import Level
 

@@ -33,7 +33,11 @@ def literal(residual, frame, rho, sds):
         seen[i] = sum(groups[k] == groups[i] for k in range(i))  # the rows of the group before this one
     time = frame[residual.time].tolist() if residual.time else [seen[i] for i in range(n)]
     # one step is the largest number that divides all differences within groups
-    apart = [time[i] - time[j] for i in range(n) for j in range(n) if groups[i] == groups[j]]
+    apart = (
+        [0]
+        if residual.structure == "car1"
+        else [time[i] - time[j] for i in range(n) for j in range(n) if groups[i] == groups[j]]
+    )
     step = max(int(np.gcd.reduce(np.array(apart, dtype=int))), 1)
     strata = sorted(set(frame[residual.by])) if residual.by else []
     sd = [dict(zip(strata, sds, strict=True))[s] for s in frame[residual.by]] if residual.by else [1.0] * n
@@ -44,6 +48,8 @@ def literal(residual, frame, rho, sds):
                 correlation = 1.0
             elif residual.structure == "ar1" and groups[i] == groups[j]:
                 correlation = rho ** (abs(time[i] - time[j]) // step)
+            elif residual.structure == "car1" and groups[i] == groups[j]:
+                correlation = rho ** (abs(time[i] - time[j]) / median_gap(groups, time))
             elif residual.structure == "cs" and groups[i] == groups[j]:
                 correlation = rho
             else:
@@ -54,6 +60,12 @@ def literal(residual, frame, rho, sds):
                 correlation = residual.covariance.matrix[at(labels[i]), at(labels[j])]
             R[i, j] = correlation * sd[i] * sd[j] / np.sqrt(weight[i] * weight[j])
     return R
+
+
+def median_gap(groups, time):
+    """The median of the times between neighbours of a group."""
+    series = [sorted(t for g, t in zip(groups, time, strict=True) if g == group) for group in dict.fromkeys(groups)]
+    return np.median(np.concatenate([np.diff(one) for one in series]))
 
 
 @st.composite
@@ -74,6 +86,7 @@ def tables(draw):
             "id": [f"r{k}" for k in range(n)],
         }
     )
+    rows["real"] = rows["t"] + np.round(rng.uniform(0, 0.9, n), 2)
     return rows.sample(frac=1, random_state=int(rng.integers(1000)), ignore_index=True)
 
 
@@ -85,6 +98,8 @@ STRUCTURES = {
     "ar1 of the table": {},
     "ar1 in strata": {"group": "g", "time": "t", "by": "s"},
     "ar1 of two columns": {"group": ("g", "h")},
+    "car1": {"group": "g", "time": "real"},
+    "car1 in strata": {"group": "g", "time": "real", "by": "s"},
     "cs": {"group": "g"},
     "cs in strata": {"group": "g", "by": "s"},
     "cs of two columns": {"group": "g:h"},
@@ -127,8 +142,8 @@ def test_inverse_determinant_and_root_are_those_of_R(name, weights, frame, seed)
         return
     made = build_residual(residual, frame)
     psi = some_psi(made, np.random.default_rng(seed))
-    rho, ratios = (psi[0], psi[1:]) if made.has_rho else (0.0, psi)
-    agrees(made, literal(residual, frame, rho, [1.0, *ratios]), psi)
+    own, (_, *ratios) = made.split(psi)
+    agrees(made, literal(residual, frame, *(own or [0.0]), [1.0, *ratios]), psi)
 
 
 @given(frame=tables(), seed=st.integers(0, 10**6), by_index=st.booleans())
@@ -203,9 +218,10 @@ def test_compound_symmetry_may_be_negative_as_far_as_R_is_positive_definite(size
         ({"structure": ["ar1"]}, ["no structure ['ar1']"]),
         ({"structure": "strata"}, ["needs by='Sex'"]),
         ({"structure": "cs"}, ["needs group='Subject'"]),
+        ({"structure": "car1", "group": "g"}, ["needs time='week'"]),
         ({"structure": "known"}, ["needs covariance=R"]),
-        ({"by": "s"}, ["'iid' has no 'by'", "write structure='strata' or 'ar1' or 'cs'"]),
-        ({"structure": "cs", "group": "g", "time": "t"}, ["'cs' has no 'time'", "write structure='ar1'"]),
+        ({"by": "s"}, ["'iid' has no 'by'", "write structure='strata' or 'ar1' or 'car1' or 'cs'"]),
+        ({"structure": "cs", "group": "g", "time": "t"}, ["'cs' has no 'time'", "write structure='ar1' or 'car1'"]),
         ({"structure": "known", "covariance": pd.DataFrame([[1.0]]), "weights": "w"}, ["'known' has no 'weights'"]),
         ({"weights": 2.0}, ["weights is a text such as the name of a column", "float"]),
         ({"structure": "ar1", "group": 3}, ["group is a text"]),
@@ -292,19 +308,19 @@ MONTHS = np.array([3, 0, 1, 2, 7, 5, 12, 13, 36, 240])
 def test_times_count_steps_up_to_rounding(times, step):
     frame = pd.DataFrame({"t": times, "g": 1})
     made = build_residual(Residual(structure="ar1", group="g", time="t"), frame)
-    assert made.place.tolist() == MONTHS.tolist()
-    assert made.step == pytest.approx(step, rel=1e-4)
+    assert made.structure.place.tolist() == MONTHS.tolist()
+    assert made.structure.step == pytest.approx(step, rel=1e-4)
     whole = build_residual(Residual(structure="ar1", group="g", time="t"), frame.assign(t=MONTHS))
-    assert (whole.place == made.place).all()
+    assert (whole.structure.place == made.structure.place).all()
 
 
 def test_a_step_may_be_less_than_any_gap():
     """Euclid's algorithm: gaps of 2 and 3 steps; and whole numbers are exact, however uneven they look."""
     frame = pd.DataFrame({"t": 0.1 * np.array([0, 2, 5, 9, 12]), "g": 1})
     made = build_residual(Residual(structure="ar1", group="g", time="t"), frame)
-    assert made.place.tolist() == [0, 2, 5, 9, 12]
+    assert made.structure.place.tolist() == [0, 2, 5, 9, 12]
     made = build_residual(Residual(structure="ar1", group="g", time="t"), frame.assign(t=[0, 1000, 2001, 3001, 4001]))
-    assert (made.place.tolist(), made.step) == ([0, 1000, 2001, 3001, 4001], 1)
+    assert (made.structure.place.tolist(), made.structure.step) == ([0, 1000, 2001, 3001, 4001], 1)
 
 
 @pytest.mark.parametrize("structure", ["ar1", "cs"])
@@ -349,5 +365,5 @@ def test_what_a_part_without_such_rows_leaves_out_is_no_harm():
 
 def test_a_level_and_a_residual_may_share_their_groups():
     h = Hierarchy(response="y", levels=Level(group="g"), residual=Residual(structure="ar1", group="g", time="t"))
-    assert LMM(h, DATA).design.residual.has_rho
+    assert [p.name for p in LMM(h, DATA).design.residual.own] == ["rho"]
     assert str(h).splitlines()[-1] == "  e: ar1 (group='g', time='t')"

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.design.residual_words import with_estimates
 from bayeslmm.errors import DataError
@@ -181,7 +181,7 @@ def test_the_sign_of_rho_belongs_to_a_step():
         residual=Residual(structure="ar1", group="Mare", time="time"),
     )
     made = lmm.design.residual
-    assert made.step == 10
+    assert made.structure.step == 10
     assert made.R([-0.9]).min() < 0 <= made.R([0.9]).min()
 
 

@@ -135,7 +135,13 @@ def test_the_joint_is_its_factors_product(case, centered):
 
 @pytest.mark.parametrize("variant", ["joint", "marginal"])
 @pytest.mark.parametrize(
-    "name", ["slopes / ar1 and strata", "kinship with relatives / cs across levels", "none / known"]
+    "name",
+    [
+        "slopes / ar1 and strata",
+        "slopes / car1 and strata",
+        "kinship with relatives / cs across levels",
+        "none / known",
+    ],
 )
 def test_prior_draws_of_y_have_the_models_covariance(name, variant):
     """Parameters held; y's covariance over 4,000 draws, each entry within five of its standard errors."""

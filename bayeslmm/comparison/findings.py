@@ -285,11 +285,11 @@ def _residuals(c: Comparison) -> Iterator[str]:
     """What the posterior says of R's parameters."""
     for parameter in c.model.design.residual.parameters:
         name = parameter.label
-        neutral, side = (0.0, "positive") if name == "rho" else (1.0, "above 1")
-        above = float(np.mean(c.values(c.best, name) > neutral))
+        above = float(np.mean(c.values(c.best, name) > parameter.neutral))
+        side = f"; the probability that it is {parameter.above} is {percent(above)}" if parameter.above else ""
         yield (
             f"{name}, the {parameter.reason}, has a posterior median of {_of(c, name, _median(c, name))} and a 95 % "
-            f"interval from {_interval(c, name)}; the probability that it is {side} is {percent(above)}."
+            f"interval from {_interval(c, name)}{side}."
         )
 
 

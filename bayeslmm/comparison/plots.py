@@ -121,16 +121,17 @@ def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Fi
     densities = _prior_densities(comparison.model)
     names = list(densities)
     figure, axes = axes_of(ax, names, DENSITY)
+    no_sd = {parameter.label for parameter in comparison.model.design.residual.own}
     for at, (a, (name, prior)) in enumerate(zip(axes, densities.items(), strict=True)):
         draws = {variant: comparison.values(variant, name) for variant in comparison.variants}
         points = [comparison.table.loc[name, (fit, "estimate")] for fit in ("ml", "reml")]
-        low, high = _span(draws.values(), points, signed=name == "rho")
+        low, high = _span(draws.values(), points, signed=name in no_sd)
         top = 0.0
         for variant, x in draws.items():
             grid, density = _posterior_curve(comparison, variant, name, x)
             a.plot(grid, density, color=COLOURS[variant], ls="-" if variant == "joint" else (0, (5, 1.5)), lw=1.6)
             top = max(top, float(density.max()))
-        grid = np.linspace(low if name == "rho" else max(low, high * 1e-3), high, 300)
+        grid = np.linspace(low if name in no_sd else max(low, high * 1e-3), high, 300)
         if prior is not None:
             a.fill_between(grid, prior(grid), color=COLOURS["prior"], alpha=0.3, lw=0)
         for fit, value in zip(("ml", "reml"), points, strict=True):

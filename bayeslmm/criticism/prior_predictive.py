@@ -9,6 +9,7 @@ import numpy as np
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import congruent, coords, dims, level_names
 from bayeslmm.errors import PriorError
+from bayeslmm.posterior.effects import residual_parameters
 from bayeslmm.posterior.tree import by_level
 from bayeslmm.support.arguments import check_seed, check_whole
 
@@ -108,8 +109,8 @@ def draw_parameters(design: Design, priors: Priors, draws: int, rng: np.random.G
         values[names.sigma] = sd[:, 0] if level.n_sds == 1 else sd
     ratios = []
     for parameter, prior in zip(design.residual.parameters, priors.residual, strict=True):
-        if parameter.name == "rho":
-            values["rho"] = prior.rvs(rng, draws)
+        if parameter in design.residual.own:
+            values[parameter.name] = prior.rvs(rng, draws)
         else:
             ratios.append(prior.rvs(rng, draws))
     if ratios:
@@ -137,6 +138,6 @@ def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.G
 def draw_response(design: Design, values: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """y = offset + X beta + Z u + e (draws, n)."""
     y = linear_predictor(design, values["beta"], by_level(design, values))
-    psi = ([values["rho"]] if "rho" in values else []) + list(values.get("sigma_ratio", np.zeros((0, 0))).T)
+    psi = residual_parameters(design, values).T
     y += values["sigma"][:, None] * design.residual.color(rng.standard_normal(y.shape), psi)
     return y

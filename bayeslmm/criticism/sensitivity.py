@@ -206,8 +206,8 @@ def log_prior(model: Model, values: Values) -> Values:
             name = own.corr if level.structure.paired else own.rho
             out[name] = corr.logpdf(stated[name])
     psi = list(priors.residual)
-    if design.residual.has_rho:
-        out["rho"] = psi.pop(0).logpdf(values["rho"])
+    for parameter in design.residual.own:
+        out[parameter.name] = psi.pop(0).logpdf(values[parameter.name])
     if psi:
         out["sigma_ratio"] = _each(psi, values["sigma_ratio"])
     return out

@@ -209,7 +209,7 @@ def _levels(given: object, residual: Residual) -> tuple[Level, ...]:
     for level in given:
         if not isinstance(level, Level):
             raise DescriptionError(f"each of the levels is a Level, such as Level(group='school'); got {level!r}")
-    if not given and residual.structure == "iid":
+    if not given and not residual.kind.stands_alone:
         raise DescriptionError(
             "the model has no level above the rows: add a group term such as (1 | group),"
             " or fit an ordinary linear model with another package"

@@ -9,7 +9,9 @@ from typing import Any, Self
 
 from bayeslmm.covariances.effects.registry import EFFECTS, ENTIRELY_KNOWN
 from bayeslmm.covariances.effects.structure import EffectStructure
-from bayeslmm.description.known_matrix import KnownMatrix
+from bayeslmm.covariances.residuals.registry import STRUCTURES
+from bayeslmm.covariances.residuals.structure import ResidualStructure
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.formula import parse as language
 from bayeslmm.formula.tokens import check_name
@@ -125,43 +127,26 @@ class Level:
         return self.effect_structure.bar(self.effects, self.label).removeprefix("(").removesuffix(")")
 
 
-STRUCTURES = {
-    "iid": "independent, one variance",
-    "strata": "independent, a variance for each value of a column",
-    "ar1": "autoregressive of order one within groups",
-    "cs": "compound symmetry: one correlation within groups",
-    "known": "a known matrix",
-}
-_PARTS = {
-    "iid": {"weights"},
-    "strata": {"weights", "by"},
-    "ar1": {"weights", "by", "group", "time"},
-    "cs": {"weights", "by", "group"},
-    "known": {"group", "covariance"},
-}
-_NEEDED = {"strata": "by", "cs": "group", "known": "covariance"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Residual:
-    """Structure of the residual covariance R, relative to sigma^2.
+    """ResidualStructure of the residual covariance R, relative to sigma^2.
 
     Parameters
     ----------
-    structure : {"iid", "strata", "ar1", "cs", "known"}
+    structure : {"iid", "strata", "ar1", "car1", "cs", "known"}
         Independent rows; a variance for each value of the column `by` (sigma is the SD of the first one, the others
-        have `sigma_ratio`); correlation rho^|t - s| within groups; one correlation rho within groups, which may be
-        negative as far as R stays positive definite; a known matrix.
+        have `sigma_ratio`); correlation rho^|t - s| within groups, t in steps; the same at any times, t in median gaps;
+        one correlation rho within groups, which may be negative as far as R stays positive definite; a known matrix.
     weights : str, optional
         Column of positive precision weights w: the variance of a row is sigma^2 / w, as in lme4.
     by : str, optional
-        Column of strata, each with its own SD; also beside "ar1" and "cs".
+        Column of strata, each with its own SD; also beside "ar1", "car1" and "cs".
     group : str or tuple of str, optional
-        Columns within whose groups rows are correlated; for "ar1" the whole table where it is left out. For "known" the
-        column with the labels of the rows (where it is left out: the labels of the data frame's index).
+        Columns within whose groups rows are correlated; for "ar1" and "car1" the whole table where it is left out. For
+        "known" the column with the labels of the rows (where it is left out: the labels of the data frame's index).
     time : str, optional
         Column of times for "ar1", whole numbers or in equal steps up to rounding; where it is left out, the rows' order
-        within the group.
+        within the group. For "car1" any numbers, with at most 50 different gaps between neighbours.
     covariance : labelled DataFrame, file, or KnownMatrix, optional
         R itself, for "known".
 
@@ -180,7 +165,7 @@ class Residual:
 
     def __post_init__(self):
         if not isinstance(self.structure, str) or self.structure not in STRUCTURES:
-            listed = "; ".join(f"{name!r}: {text}" for name, text in STRUCTURES.items())
+            listed = "; ".join(f"{name!r}: {kind.text}" for name, kind in STRUCTURES.items())
             raise DescriptionError(
                 f"the residual has no structure {self.structure!r}; there are {listed}."
                 f"{did_you_mean(str(self.structure), STRUCTURES)}"
@@ -196,17 +181,22 @@ class Residual:
         given = {
             item.name for item in fields(self) if item.name != "structure" and getattr(self, item.name) is not None
         }
-        extra = sorted(given - _PARTS[self.structure])
+        kind = self.kind
+        extra = sorted(given - kind.takes)
         if extra:
-            able = [repr(name) for name, parts in _PARTS.items() if given <= parts]
+            able = [repr(name) for name, other in STRUCTURES.items() if given <= other.takes]
             remedy = f"; write structure={' or '.join(able)}" if able else ""
             raise DescriptionError(f"a residual of structure {self.structure!r} has no {extra[0]!r}{remedy}")
-        needed = _NEEDED.get(self.structure)
-        if needed and needed not in given:
-            example = {"by": "'Sex'", "group": "'Subject'", "covariance": "R"}[needed]
+        if kind.needs and kind.needs not in given:
+            example = {"by": "'Sex'", "group": "'Subject'", "time": "'week'", "covariance": "R"}[kind.needs]
             raise DescriptionError(
-                f"a residual of structure {self.structure!r} ({STRUCTURES[self.structure]}) needs {needed}={example}"
+                f"a residual of structure {self.structure!r} ({kind.text}) needs {kind.needs}={example}"
             )
+
+    @property
+    def kind(self) -> type[ResidualStructure]:
+        """What knows all about its structure."""
+        return STRUCTURES[self.structure]
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy
-from bayeslmm.description.known_matrix import KnownMatrix
 from bayeslmm.description.levels import Level, Residual, group_columns
 from bayeslmm.description.schema import EXPECTED, check_shape
 from bayeslmm.description.toml_text import key_lines, load, where

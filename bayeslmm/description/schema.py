@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bayeslmm.covariances.effects.registry import EFFECTS
-from bayeslmm.description.levels import STRUCTURES, Level, Residual
+from bayeslmm.covariances.residuals.registry import STRUCTURES
+from bayeslmm.description.levels import Level, Residual
 from bayeslmm.description.toml_text import where
 from bayeslmm.errors import DescriptionError, did_you_mean
 
@@ -18,6 +19,7 @@ _MATRIX = (
     'a path such as "kinship.csv", or {file = "A.mtx", labels = "A.txt"}, or'
     ' {labels = ["a", "b"], matrix = [[1.0, 0.5], [0.5, 1.0]]}'
 )
+_TIMED = " and ".join(name for name, kind in STRUCTURES.items() if "time" in kind.takes)
 MOST_MESSAGES = 20  # of what is wrong with one description
 EXPECTED = {
     "title": 'a text, such as title = "Heights of pupils"',
@@ -34,10 +36,10 @@ EXPECTED = {
     "correlated": "true or false",
     "known": "true (the covariance of the effects is sigma^2 times the known one) or false",
     "residual": 'a table: [residual] and below it structure = "ar1"',
-    "structure": "one of " + ", ".join(f'"{name}" ({text})' for name, text in STRUCTURES.items()),
+    "structure": "one of " + ", ".join(f'"{name}" ({kind.text})' for name, kind in STRUCTURES.items()),
     "weights": 'the name of a column, such as weights = "n"',
     "by": 'the name of a column, such as by = "Sex"',
-    "time": 'the name of a column of times in equal steps, such as time = "week"',
+    "time": 'the name of a column of times, such as time = "week"',
     "covariance": _MATRIX,
     "precision": _MATRIX,
     "file": 'the path of a .mtx or .mtx.gz file (a CSV has its labels in itself: covariance = "kinship.csv")',
@@ -92,11 +94,14 @@ def _model() -> Any:
     residual = _table(
         "Residual",
         "Structure of the residual covariance, relative to sigma^2.",
-        structure=(Literal[*STRUCTURES], _key("; ".join(f"{k}: {v}" for k, v in STRUCTURES.items()), default="iid")),
+        structure=(
+            Literal[*STRUCTURES],
+            _key("; ".join(f"{name}: {kind.text}" for name, kind in STRUCTURES.items()), default="iid"),
+        ),
         weights=(str | None, _key("Column of weights w: the variance of a row is sigma^2 / w", "n")),
         by=(str | None, _key("Column of strata, each with its own SD", "Sex")),
         group=(str | list[str] | None, _key("Columns within whose groups rows are correlated", "Mare")),
-        time=(str | None, _key("Column of times of an ar1, in equal steps", "week")),
+        time=(str | None, _key(f"Column of times, for {_TIMED}", "week")),
         covariance=(matrix | None, _key("The known matrix itself", "R.csv")),
     )
     by_level = dict[str, matrix] | None  # type: ignore[valid-type]

@@ -12,9 +12,9 @@ import pandas as pd
 
 from bayeslmm.covariances.effects.structure import EffectStructure
 from bayeslmm.data.groups import Groups, find_groups
+from bayeslmm.data.known_matrix import LABEL_LIMIT
 from bayeslmm.data.table import take
 from bayeslmm.description.hierarchy import Hierarchy, Level
-from bayeslmm.description.known_matrix import LABEL_LIMIT
 from bayeslmm.design import describe as structure
 from bayeslmm.design.describe import relation
 from bayeslmm.design.identifiability import (

@@ -87,7 +87,7 @@ def dims(design: Design) -> dict[str, tuple[str, ...]]:
             if not level.structure.paired:
                 out[names.rho] = ()
     for parameter in design.residual.parameters:
-        out[parameter.name] = () if parameter.name == "rho" else (STRATUM,)
+        out[parameter.name] = () if parameter in design.residual.own else (STRATUM,)
     return out
 
 

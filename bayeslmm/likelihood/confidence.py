@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.covariances.effects.structure import FLAT
+from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.design import LevelDesign
-from bayeslmm.design.residual_design import ResidualParameter
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.criterion import EDGE
 from bayeslmm.likelihood.deviance import Surface

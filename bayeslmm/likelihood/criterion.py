@@ -162,11 +162,10 @@ class Criterion:
         if residual.fixed:
             return theta
         tried = [np.concatenate([theta, residual.free(residual.neutral)])]
-        if residual.has_rho:
-            lower = residual.parameters[0].lower
-            for rho in (0.4, 0.8, 0.95, 0.5 * lower):
+        for k, parameter in enumerate(residual.parameters):
+            for value in parameter.starts:
                 psi = residual.neutral
-                psi[0] = rho
+                psi[k] = value
                 tried += [np.concatenate([scale * theta, residual.free(psi)]) for scale in (1.0, 0.3)]
         return min(tried, key=self.at)
 

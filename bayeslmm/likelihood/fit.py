@@ -160,11 +160,11 @@ class LikelihoodFit:
                     for j in range(i)
                 ]
         residual = self.design.residual
-        rho, ratios = residual.split(self.psi)
+        own, ratios = residual.split(self.psi)
         for label, ratio in zip(residual.strata or (None,), ratios, strict=True):
             rows.append(("Residual", label, None, (self.sigma * ratio) ** 2, self.sigma * ratio))
-        if residual.has_rho:
-            rows.append(("Residual", "rho", None, np.nan, rho))
+        for parameter, value in zip(residual.own, own, strict=True):
+            rows.append(("Residual", parameter.label, None, np.nan, value))
         return pd.DataFrame(rows, columns=["group", "effect", "effect2", "variance", "sd_or_corr"])
 
     @property

@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.parameters import Coordinates
-from bayeslmm.design.residual_design import ResidualParameter
 from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, spread_points
@@ -356,12 +356,11 @@ class CollapsedPosterior:
         start = self.start()
         own = range(1, self.coordinates.residual.start)
         out = [start, *self._estimates()]
-        if self.stats.design.residual.has_rho:
-            k, parameter, prior = self.residual_priors[0]
+        for k, parameter, prior in self.residual_priors:
             low, high = self._support(parameter, prior)
-            for rho in (0.4, 0.8, 0.95):
+            for value in (x for x in parameter.starts if x > parameter.neutral):
                 moved = start.copy()
-                moved[k] = np.clip(parameter.free(rho), low + 0.1, high - 0.1)
+                moved[k] = np.clip(parameter.free(value), low + 0.1, high - 0.1)
                 out.append(moved)
         for point in spread_points(SPREAD, 1 + len(own)):
             moved = start.copy()

@@ -92,7 +92,7 @@ def _require_finite(values: dict[str, np.ndarray]) -> None:
 
 
 def _residual_values(design: Design, psi: np.ndarray) -> dict[str, np.ndarray]:
-    """Rho (N,) and sigma_ratio (N, strata - 1) of R's parameters psi (N, k)."""
-    at = 1 if design.residual.has_rho else 0
-    out = {"rho": psi[:, 0]} if at else {}
-    return out | ({"sigma_ratio": psi[:, at:]} if design.residual.strata else {})
+    """The structure's parameters (N,) and sigma_ratio (N, strata - 1) of R's parameters psi (N, k)."""
+    own = design.residual.own
+    out = {parameter.name: psi[:, k] for k, parameter in enumerate(own)}
+    return out | ({"sigma_ratio": psi[:, len(own) :]} if design.residual.strata else {})

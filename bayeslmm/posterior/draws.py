@@ -136,8 +136,7 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remed
             wanted[own.corr] = (level.r, level.r)
         if random_effects:
             wanted[own.u] = (level.m, *each)
-    if design.residual.has_rho:
-        wanted["rho"] = ()
+    wanted |= {parameter.name: () for parameter in design.residual.own}
     if design.residual.strata:
         wanted["sigma_ratio"] = (len(design.residual.strata) - 1,)
     posterior = tree["posterior"].to_dataset()

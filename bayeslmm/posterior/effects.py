@@ -97,7 +97,8 @@ def kernel_factors(stats: Statistics, values: Mapping[str, np.ndarray]) -> np.nd
 def residual_parameters(design: Design, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """R's parameters psi (N, k)."""
     n = len(values["sigma"])
-    columns = [values[name].reshape(n, -1) for name in ("rho", "sigma_ratio") if name in values]
+    names = dict.fromkeys(parameter.name for parameter in design.residual.parameters)
+    columns = [values[name].reshape(n, -1) for name in names]
     return np.concatenate([np.zeros((n, 0)), *columns], axis=1)
 
 

@@ -7,8 +7,9 @@ from math import ceil, floor, log10
 
 import numpy as np
 
+from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.design import LevelDesign
-from bayeslmm.design.residual_design import ResidualDesign, ResidualParameter
+from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.anchors import Anchor, is_constant, spread_of
 
@@ -72,11 +73,10 @@ def _deviation(scale: float, of: str, how: str = "the SD of y,") -> tuple[Prior,
 
 
 def row_variances(residual: ResidualDesign) -> np.ndarray:
-    """Diagonal of R at rho = 0 and ratios 1: 1 / w; a single 1 where R is the identity."""
+    """Diagonal of R at its neutral parameters: 1 / w; a single 1 where R is the identity."""
     if residual.plain:
         return np.ones(1)
-    own = 1.0 if residual.matrix is None else np.diagonal(residual.matrix)
-    return own * residual.scales(residual.split(residual.neutral)[1]) ** 2
+    return residual.diagonal(residual.neutral)
 
 
 def residual_deviation(residual: ResidualDesign, sd_y: float) -> tuple[Prior, str]:
@@ -163,8 +163,8 @@ def correlation_default(level: LevelDesign, stated: Anchor) -> tuple[Prior, str]
 
 
 def _inside(lower: float) -> float:
-    """A negative number shortened to three digits towards zero, so that a matrix stays positive definite."""
-    digits = 10.0 ** (2 - floor(log10(abs(lower))))
+    """A number shortened to three digits towards zero, so that a matrix stays positive definite."""
+    digits = 10.0 ** (2 - floor(log10(abs(lower or 1.0))))
     return ceil(lower * digits) / digits
 
 
@@ -182,8 +182,8 @@ def _size(full: Anchor, j: int) -> float:
 
 
 def residual_default(parameter: ResidualParameter) -> tuple[Prior, str]:
-    """Default and reason for a parameter of R: rho alike wherever R is positive definite, ratios of SDs around 1."""
-    if parameter.name == "rho":
+    """Default and reason for a parameter of R: alike between two bounds, ratios of SDs around 1."""
+    if np.isfinite(parameter.upper):
         prior = Prior("Uniform", lower=_inside(parameter.lower), upper=parameter.upper)
         return prior, f"{parameter.reason}: every value at which R is positive definite alike"
     prior = Prior("LogNormal", mu=0, sigma=1)

@@ -370,7 +370,7 @@ def _unknown(key: Any, design: Design, known: list[str]) -> PriorError:
 def _fit(parameter: str, value: Any, design: Design) -> Prior:
     """Turn what was given into a prior, and see that it suits the parameter."""
     kind = parameter.split("[")[0].split("_")[0]
-    own = next((level for level in design.levels if parameter == f"rho_{level.name}"), None)
+    level = next((level for level in design.levels if parameter == f"rho_{level.name}"), None)
     if kind == "corr" and isinstance(value, Real) and not isinstance(value, bool):
         value = Prior("LKJ", eta=float(value))
     if kind == "shares" and isinstance(value, Real) and not isinstance(value, bool):
@@ -397,22 +397,24 @@ def _fit(parameter: str, value: Any, design: Design) -> Prior:
         raise PriorError(f"{parameter} is {what}; {prior} allows negative values. Write {_positive(prior)}.")
     if kind == "sigma" and prior.upper <= 0:
         raise PriorError(f"{parameter} is {what}, but {prior} allows no positive value.")
-    if own is not None:
-        low, what = own.structure.lower(own.r), f"correlation of the effects of {own.label}"
-        _within(prior, low, 1.0, what, "their covariance", correlation_default(own, as_written(own.columns))[0])
-    elif kind == "rho":
-        rho = design.residual.parameters[0]
-        _within(prior, rho.lower, rho.upper, rho.reason, "R", residual_default(rho)[0])
+    if level is not None:
+        low, what = level.structure.lower(level.r), f"correlation of the effects of {level.label}"
+        default = correlation_default(level, as_written(level.columns))[0]
+        _within(prior, parameter, (low, 1.0), what, "their covariance", default)
+    for own in design.residual.own:
+        if own.label == parameter:
+            _within(prior, parameter, (own.lower, own.upper), own.reason, "R", residual_default(own)[0])
     return prior
 
 
-def _within(prior: Prior, lower: float, upper: float, reason: str, matrix: str, default: Prior) -> None:
-    """See that a prior for rho stays where a matrix is positive definite."""
+def _within(prior: Prior, name: str, bounds: tuple[float, float], reason: str, matrix: str, default: Prior) -> None:
+    """See that a prior for a correlation stays where a matrix is positive definite."""
+    lower, upper = bounds
     if prior.lower >= lower and prior.upper <= upper:
         return
     raise PriorError(
-        f"rho is a {reason}, and {matrix} is positive definite for rho between {lower:.4g} and {upper:.4g} only; "
-        f"{prior} goes beyond that. Write {default}, Beta(alpha=2, beta=2) for a positive rho, or a "
+        f"{name} is a {reason}, and {matrix} is positive definite for {name} between {lower:.4g} and {upper:.4g} only; "
+        f"{prior} goes beyond that. Write {default}, Beta(alpha=2, beta=2) for a positive {name}, or a "
         "TruncatedNormal between these bounds."
     )
 

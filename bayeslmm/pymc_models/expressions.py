@@ -9,8 +9,9 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayeslmm.design.residual_design import ResidualDesign, neighbours
+from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.pymc_models.color_op import ColorOp
 from bayeslmm.pymc_models.factor_op import log_det_and_T, pack_floats, pack_layout
 
 LOG_2PI = np.log(2 * np.pi)
@@ -104,9 +105,7 @@ def random_effects_draw(stats: Statistics, factors: Sequence, sigma):
 
 
 def row_scales(residual: ResidualDesign, psi: Sequence):
-    """SD of every row relative to sigma: a number where they are equal."""
-    if residual.plain or residual.matrix is not None:
-        return ONE
+    """SD of every row relative to sigma, where rows are independent: a number where they are equal."""
     if not residual.strata:
         return 1.0 / residual.root_weights if residual.residual.weights else ONE
     _, sds = residual.split(psi)
@@ -115,33 +114,7 @@ def row_scales(residual: ResidualDesign, psi: Sequence):
 
 def residual_draw(residual: ResidualDesign, sigma, psi: Sequence):
     """One draw of e ~ N(0, sigma^2 R)."""
-    rho, _ = residual.split(psi)
     z = pm.Normal.dist(ZERO, ONE, shape=(residual.n,))
-    if residual.matrix is not None:
-        z = np.linalg.cholesky(residual.matrix) @ z
-    elif residual.residual.structure == "cs":
-        sizes = np.bincount(residual.block)
-        mean = (pt.inc_subtensor(pt.zeros(sizes.size)[residual.block], z) / sizes)[residual.block]
-        z = pt.sqrt(1 - rho) * (z - mean) + pt.sqrt(1 + (sizes[residual.block] - 1) * rho) * mean
-    elif residual.residual.structure == "ar1":
-        z = _autoregressive(residual, rho, z)
-    return sigma * row_scales(residual, psi) * z
-
-
-def _autoregressive(residual: ResidualDesign, rho, z):
-    """e_t = sum_{s <= t} rho^(t - s) sqrt(1 - rho^(2 gap_s)) z_s, the first row of a block without the root."""
-    later, _, gap = neighbours(residual.block, residual.place)
-    gaps = np.zeros(residual.n)
-    gaps[later] = gap
-    first = np.ones(residual.n, dtype=bool)
-    first[later] = False
-    innovations = pt.where(first, ONE, pt.sqrt(1 - rho ** np.where(first, 2.0, 2 * gaps))) * z
-    order = np.lexsort((residual.place, residual.block))
-    block, place = residual.block[order], residual.place[order]
-    starts = np.searchsorted(block, block, side="left")
-    counts = np.arange(residual.n) - starts + 1
-    row = np.repeat(np.arange(residual.n), counts)
-    col = np.arange(row.size) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
-    steps = (place[row] - place[col]).astype(np.int64)
-    powers = pt.power(rho, np.arange(steps.max(initial=0) + 1))  # whole numbers: rho may be negative
-    return pt.inc_subtensor(pt.zeros(residual.n)[order[row]], powers[steps] * innovations[order[col]])
+    if not residual.correlated:
+        return sigma * row_scales(residual, psi) * z
+    return sigma * ColorOp(residual)(z, *psi)

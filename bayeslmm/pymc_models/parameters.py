@@ -97,14 +97,14 @@ def _coefficients(design: Design, priors: Priors) -> Any:
 
 
 def _residual(design: Design, priors: Priors) -> tuple[Any, ...]:
-    """Rho and the ratios of SDs, each a scalar."""
-    own = list(priors.residual)
-    rho = [_variable("rho", own.pop(0))] if design.residual.has_rho else []
+    """The structure's parameters and the ratios of SDs, each a scalar."""
+    priors_of_ratios = list(priors.residual)
+    own = [_variable(parameter.name, priors_of_ratios.pop(0)) for parameter in design.residual.own]
     strata = design.residual.strata[1:]
     if not strata:
-        return tuple(rho)
-    ratios = _vector("sigma_ratio", strata, own, STRATUM)
-    return (*rho, *(ratios[k] for k in range(len(strata))))
+        return tuple(own)
+    ratios = _vector("sigma_ratio", strata, priors_of_ratios, STRATUM)
+    return (*own, *(ratios[k] for k in range(len(strata))))
 
 
 def _independent(design: Design, priors: Priors) -> tuple[Any, list]:

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.covariances.effects.chart import Chart
+from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.design import Design, LevelDesign
-from bayeslmm.design.residual_design import ResidualDesign, ResidualParameter
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +96,7 @@ class CovarianceFamily:
     def covariance(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """V of some rows, dense (k, k)."""
         variance, blocks, psi = self.natural(x)
-        V = variance * residual_covariance(self.design.residual, psi, rows)
+        V = variance * self.design.residual.part(psi, rows)
         for level, block in zip(self.design.levels, blocks, strict=True):
             index, columns = level.index[rows], level.columns[rows]
             V += _related(level, index) * (columns @ block @ columns.T)
@@ -105,7 +105,7 @@ class CovarianceFamily:
     def times(self, x: np.ndarray, B: np.ndarray) -> np.ndarray:
         """V B for vectors B (n, c), without V."""
         variance, blocks, psi = self.natural(x)
-        out = variance * residual_times(self.design.residual, psi, B)
+        out = variance * self.design.residual.times(psi, B)
         for level, block in zip(self.design.levels, blocks, strict=True):
             effects = (level.Z.T @ B).reshape(level.m, -1)
             if level.root is not None:
@@ -158,37 +158,6 @@ class CovarianceFamily:
         parameters = self.design.residual.parameters
         x[self.size - len(parameters) :] = [_coordinate(rng.uniform(-0.9, 0.9), p) for p in parameters]
         return x
-
-
-def residual_covariance(residual: ResidualDesign, psi: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """R of some rows, dense."""
-    rho, sds = residual.split(psi.tolist())
-    scale = (np.array(sds)[residual.stratum[rows]] if residual.strata else 1.0) / residual.root_weights[rows]
-    if residual.matrix is not None:
-        C = residual.matrix[np.ix_(rows, rows)]
-    else:
-        block, place = residual.block[rows], residual.place[rows]
-        ar1 = residual.residual.structure == "ar1"
-        apart = np.abs(place[:, None] - place) if ar1 else rows[:, None] != rows
-        C = np.where(block[:, None] == block, np.power(float(rho), apart.astype(float)), 0.0)
-    return C * np.outer(scale, scale)
-
-
-def residual_times(residual: ResidualDesign, psi: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """R B, linear in the rows: R itself has a number for each pair of rows of a block."""
-    if residual.residual.structure == "cs":
-        rho, sds = residual.split(psi.tolist())
-        scale = residual.scales(sds)[:, None]
-        sums = np.zeros((int(residual.block.max()) + 1, B.shape[1]))
-        np.add.at(sums, residual.block, scale * B)
-        return scale * ((1 - rho) * scale * B + rho * sums[residual.block])
-    if residual.residual.structure == "ar1":
-        from scipy.sparse.linalg import splu
-
-        # the inverse of an AR(1) is banded
-        parts = zip(residual.coefficients(psi.tolist()), residual.terms, strict=True)
-        return splu(sum(c * (term.left @ term.right) for c, term in parts).tocsc()).solve(B)
-    return residual.R(psi.tolist()) @ B
 
 
 def _related(level: LevelDesign, index: np.ndarray) -> np.ndarray:

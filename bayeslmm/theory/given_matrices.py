@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.description.known_matrix import ASYMMETRY, KnownMatrix
+from bayeslmm.data.known_matrix import ASYMMETRY, KnownMatrix
 from bayeslmm.design.labelled_matrix import LabelledMatrix
 from bayeslmm.errors import DataError
 from bayeslmm.support.text import listed
