@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
@@ -13,6 +14,9 @@ from filelock import FileLock
 from hypothesis import settings
 
 from bayeslmm.lmm import LMM
+
+# Every node of a graph keeps the stack that made it, a tenth of what building a model takes; read at PyTensor's import.
+os.environ["PYTENSOR_FLAGS"] = ",".join(filter(None, [os.environ.get("PYTENSOR_FLAGS"), "traceback__limit=0"]))
 
 HERE = Path(__file__).parent
 GALLERY = HERE.parent / "models" / "data"

@@ -152,7 +152,7 @@ def known_parts(draw):
 
 
 @given(hierarchies())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_formula_dict_and_toml_give_the_hierarchy_back(h):
     from bayeslmm.description.model_file import ModelFile
 

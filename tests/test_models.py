@@ -10,6 +10,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 from exact import Exact, lift, mp, mpf
+from graphs import log_densities, slopes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from registry import BY_NAME
@@ -23,7 +24,9 @@ from bayeslmm.lmm import LMM
 from bayeslmm.pymc_models.mixed_normal import MixedNormal
 from bayeslmm.theory import density
 
-# Compiling the marginal takes long the first time, so few designs, but of every kind: the kernels have their own tests.
+# Few designs, but of every kind: the kernels have their own tests. Numba compiles the one that has every kind of level,
+# and NUTS in test_sampling has it compile others; the rest run uncompiled, which is the same graph in less time.
+NUMBA = ("nested and crossed with slopes", "marginal")
 NAMES = ["slope", "nested in three", "nested and crossed with slopes"]
 JOINT = ["unbalanced", "slope", "nested in three"]
 VARIANTS = ["marginal", "joint", "centered"]
@@ -47,6 +50,7 @@ class Compiled:
 
     lmm: LMM
     model: pm.Model
+    numba: bool = False
 
     def __post_init__(self):
         model, design = self.model, self.lmm.design
@@ -54,19 +58,21 @@ class Compiled:
         for level in design.levels:
             names += [f"sigma_{level.name}", *([f"corr_{level.name}_factor"] if level.correlated else [])]
             names += [level.name] if level.name in model.named_vars else []
+        whole, of_y = log_densities(model)
         outputs = [
             *model.replace_rvs_by_values([model[name] for name in names]),
-            model.logp(vars=[model["y"]], jacobian=False),
-            model.logp(jacobian=False),
-            model.logp(),
-            model.dlogp(),
+            of_y,
+            log_densities(model, jacobian=False)[0],
+            whole,
+            slopes(whole, model),
         ]
         put = object.__setattr__
         shapes = model.eval_rv_shapes()
         put(self, "shapes", {variable.name: tuple(shapes[variable.name]) for variable in model.value_vars})
         put(self, "names", names)
         # one function for everything: compiling is what takes the time
-        put(self, "_all", model.compile_fn(outputs, inputs=model.value_vars, on_unused_input="ignore"))
+        options = {} if self.numba else {"mode": "FAST_COMPILE"}
+        put(self, "_all", model.compile_fn(outputs, inputs=model.value_vars, on_unused_input="ignore", **options))
 
     def natural(self, point) -> dict[str, np.ndarray]:
         """Parameters, and effects where the model has them."""
@@ -140,7 +146,7 @@ def compiled(name: str, variant: str) -> Compiled:
     """Each model is built and compiled once for all tests."""
     lmm = lmm_of(name)
     model = lmm.marginal() if variant == "marginal" else lmm.joint(centered=variant == "centered")
-    return Compiled(lmm, model)
+    return Compiled(lmm, model, numba=(name, variant) == NUMBA)
 
 
 # Log densities

@@ -36,13 +36,14 @@ def test_effects_and_residuals_are_normal_with_the_covariances_of_the_definition
     lmm = case.lmm()
     values = values_of(lmm.prior_predictive(draws=DRAWS, random_seed=3))
     pieces = {level.name: [] for level in lmm.design.levels} | {"e": []}
+    K = [dense_K(level) for level in lmm.design.levels]
     for d in range(DRAWS):
         e = values["y"][d] - lmm.design.X @ values["beta"][d]
-        for level in lmm.design.levels:
+        for k, level in enumerate(lmm.design.levels):
             u = values[level.name][d].reshape(level.m, level.r)
             sd = np.atleast_1d(values["sigma" if level.level.known else f"sigma_{level.name}"][d])
             corr = values.get(f"corr_{level.name}", np.tile(np.eye(level.r), (DRAWS, 1, 1)))[d]
-            pieces[level.name].append(white(np.kron(dense_K(level), sd[:, None] * corr * sd), u.ravel()))
+            pieces[level.name].append(white(np.kron(K[k], sd[:, None] * corr * sd), u.ravel()))
             e = e - level.Z @ u.ravel()
         psi = ([values["rho"][d]] if "rho" in values else []) + list(values.get("sigma_ratio", [[]] * DRAWS)[d])
         pieces["e"].append(white(dense_R(lmm.design, psi), e) / values["sigma"][d])

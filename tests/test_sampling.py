@@ -18,7 +18,7 @@ CASES = {"heights": "models/heights.toml", "sleepstudy": "models/sleepstudy.toml
 def posteriors(request):
     """(model, joint posterior by NUTS, marginal posterior by the collapsed sampler): each sampled once a session."""
     lmm = blm.LMM.from_toml(CASES[request.param])
-    joint = lmm.sample("joint", draws=1000, tune=1000, chains=2, random_seed=11, progress=False)
+    joint = lmm.sample("joint", draws=1000, tune=1000, chains=2, random_seed=11, progress=False, log_densities=True)
     marginal = lmm.sample(draws=2000, chains=4, random_seed=12, progress=False, residuals=True)
     return lmm, joint, marginal
 
@@ -56,6 +56,14 @@ def test_the_joint_goes_where_the_marginal_goes(posteriors):
     c = compare_posteriors(lmm, {"joint": joint, "marginal": marginal})
     assert c.agreement.agree, c.agreement.missed()
     assert c.diagnostics["trusted"].all(), c.diagnostics["doubts"].tolist()
+
+
+def test_a_joint_posterior_has_its_log_densities(posteriors):
+    """Under the names of its parameters, and by rows; test_sensitivity has their values."""
+    lmm, joint, _ = posteriors
+    effects = {level.name for level in lmm.design.levels}
+    assert set(joint["log_prior"].data_vars) == set(joint["posterior"].data_vars) - effects
+    assert joint["log_likelihood"]["y"].dims == ("chain", "draw", "row")
 
 
 def test_what_a_run_is_worth_is_written_down_with_it(posteriors):

@@ -120,11 +120,16 @@ def test_the_log_prior_is_that_of_PyMC():
 
 @pytest.fixture(scope="module")
 def pair():
-    """(model, joint tree by NUTS, marginal tree by the collapsed sampler), log densities in both."""
+    """(model, joint tree, marginal tree), log densities in both.
+
+    The draws of the joint are collapsed ones too, with the effects that they have: what NUTS draws is judged in
+    test_sampling, where its trees also get their log densities.
+    """
     lmm = BY_NAME["one way"].lmm(priors={"sigma_u2": "LogNormal(mu=0, sigma=0.7)", "x": "Normal(mu=3, sigma=0.5)"})
-    options = {"progress": False, "log_densities": True}
-    joint = lmm.sample("joint", draws=1500, tune=800, chains=4, random_seed=1, **options)
-    return lmm, joint, lmm.sample(draws=4000, random_seed=2, **options)
+    joint = lmm.sample(draws=1500, random_seed=1, progress=False)
+    joint.attrs["variant"] = "joint"
+    marginal = lmm.sample(draws=4000, random_seed=2, progress=False, log_densities=True)
+    return lmm, add_log_densities(lmm, joint), marginal
 
 
 def test_the_groups_are_those_that_arviz_looks_for(pair):
