@@ -158,6 +158,15 @@ class TestLikelihood:
         assert fits[0].loglik == pytest.approx(fits[1].loglik, abs=1e-7)
         assert fits[0].theta.size == fits[1].theta.size == 3
 
+    def test_homogeneous_compound_symmetry_is_an_intercept_and_cells_within_groups(self):
+        """Where the correlation is positive: (1 | g) + (1 | g:t) has the same V."""
+        data = repeated("homcs")
+        one = blm.LMM("y ~ 1 + homcs(0 + C(t) | g)", data).ml()
+        two = blm.LMM("y ~ 1 + (1 | g) + (1 | g:t)", data).ml()
+        shared, own = two.sds[0][0] ** 2, two.sds[1][0] ** 2
+        assert one.loglik == pytest.approx(two.loglik, abs=1e-8)
+        assert one.estimates()["rho_u2"] == pytest.approx(shared / (shared + own), abs=1e-5)
+
     def test_confidence_limits_hold_the_estimate_and_are_those_of_the_profile(self, lmm):
         fit = lmm.ml()
         limits = fit.confint()

@@ -6,6 +6,7 @@ from bayeslmm.covariances.effects.autoregressive import Autoregressive
 from bayeslmm.covariances.effects.compound_symmetry import CompoundSymmetry
 from bayeslmm.covariances.effects.diagonal import Diagonal
 from bayeslmm.covariances.effects.entirely_known import EntirelyKnown
+from bayeslmm.covariances.effects.homogeneous_compound_symmetry import HomogeneousCompoundSymmetry
 from bayeslmm.covariances.effects.structure import EffectStructure
 from bayeslmm.covariances.effects.unstructured import Unstructured
 
@@ -15,6 +16,7 @@ EFFECTS: dict[str, EffectStructure] = {
         Unstructured(),
         Diagonal(),
         CompoundSymmetry(),
+        HomogeneousCompoundSymmetry(),
         Autoregressive(),
     )
 }
