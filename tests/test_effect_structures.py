@@ -276,12 +276,16 @@ class TestDescription:
         with pytest.raises(DescriptionError, match=r"line 5.*'ar2'.*one of.*\"ar1\""):
             blm.LMM.from_toml(path)
 
+    def test_a_spline_of_that_name_stays_one(self):
+        """cs() without a bar is formulaic's cubic spline."""
+        assert blm.Hierarchy.from_formula("y ~ cs(x, df=3) + (1 | g)").fixed == "1 + cs(x, df=3)"
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [
             ("y ~ cs(x || g)", r"`\|\|` says that effects are independent"),
-            ("y ~ cs(x)", "write it around one, as in cs"),
-            ("y ~ cs(cs(x | g))", "the covariance of a group term"),
+            ("y ~ ar1(x)", "write it around one, as in ar1"),
+            ("y ~ ar1(cs(x | g))", "the covariance of a group term"),
         ],
     )
     def test_formulas_that_make_no_sense(self, text, said):

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from bayeslmm.covariances.effects.registry import EFFECTS
 from bayeslmm.formula.tokens import Cursor, Token, quote
-from bayeslmm.formula.transforms import read_braces, read_call, read_offset
+from bayeslmm.formula.transforms import OPTIONS, read_braces, read_call, read_offset
 
 MOST_TERMS = 500
 """Terms that a formula may expand to."""
@@ -211,7 +211,7 @@ def _primary(cursor: Cursor) -> Item | Sum:
         if cursor.after.kind == "op" and cursor.after.text == "(":
             if token.text == "offset":
                 return Offset(read_offset(cursor), token.at)
-            if token.text in EFFECTS:
+            if token.text in EFFECTS and (cursor.holds("|", "||") or token.text not in OPTIONS):
                 return _structured(cursor)
             text = read_call(cursor)
             return Part(text, 4, (frozenset([text]),), token.at)

@@ -154,6 +154,20 @@ class Cursor:
         """The token behind the one at the cursor."""
         return self.tokens[min(self.place + 1, len(self.tokens) - 1)]
 
+    def holds(self, *ops: str) -> bool:
+        """Say whether one of these operators stands in the parentheses that open behind the token at the cursor."""
+        depth = 0
+        for token in self.tokens[self.place + 1 :]:
+            if token.kind == "op" and token.text == ")":
+                depth -= 1
+            if depth == 1 and token.kind == "op" and token.text in ops:
+                return True
+            if token.kind == "op" and token.text == "(":
+                depth += 1
+            if depth == 0:
+                break
+        return False
+
     def at(self, *ops: str) -> bool:
         """Say whether one of these operators stands at the cursor."""
         return self.token.kind == "op" and self.token.text in ops
