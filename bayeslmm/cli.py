@@ -20,13 +20,13 @@ from cyclopts.validators import Number
 
 import bayeslmm
 from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, SamplingError, visible
+from bayeslmm.support.files import write_whole
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.likelihood.fit import LikelihoodFit
-    from bayeslmm.support.files import write_whole
-from bayeslmm.lmm import LMM
+    from bayeslmm.lmm import LMM
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 LIKELIHOODS = ("ml", "reml")

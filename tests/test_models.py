@@ -157,7 +157,7 @@ def compiled(name: str, variant: str) -> Compiled:
 def test_marginal_is_the_dense_normal(name, scale):
     """log N(y; X beta, sigma^2 (Z G Z' + I)) to ten digits, for variance ratios of 1e-8 to 1e8."""
     c = compiled(name, "marginal")
-    design = c.model.design
+    design = c.lmm.design
     point = c.point(1, (scale,) * len(design.levels))
     values = c.natural(point)
     residual = lift(design.y) - lift(design.X) @ lift(values["beta"])
@@ -246,7 +246,7 @@ def test_candidates_identity_between_the_two_models(name, seed):
 @pytest.mark.parametrize(("name", "variant"), MODELS)
 def test_names_and_dims_are_the_same_in_both(name, variant):
     c = compiled(name, variant)
-    design = c.model.design
+    design = c.lmm.design
     expected = dims(design)
     for key in ("beta", *(f"sigma_{level.name}" for level in design.levels)):
         assert tuple(c.model.named_vars_to_dims.get(key, ())) == expected[key]
@@ -303,7 +303,7 @@ def test_shapes_of_draws(name):
 def test_y_is_the_sum_that_the_formula_says():
     """y - X beta - Z u - e = 0 in every draw of the joint model: e is a node of the graph."""
     c = compiled("nested in three", "joint")
-    design, model = c.model.design, c.model
+    design, model = c.lmm.design, c.model
     y, e, beta, *u = pm.draw([model[key] for key in ("y", "e", "beta", "u2", "u3", "u4")], draws=4, random_seed=2)
     for k in range(4):
         effects = design.Z @ np.concatenate([x[k] for x in u])
@@ -319,7 +319,7 @@ def test_draws_of_y_have_the_covariance_V(variant):
     fixed = pm.do(c.model, values | {"corr_u2_factor": L})
     draws = 4000
     y = pm.draw(fixed["y"], draws=draws, random_seed=3)
-    design, (*_, s2, G) = c.model.design, c.dense(values | {"corr_u2_factor": L})
+    design, (*_, s2, G) = c.lmm.design, c.dense(values | {"corr_u2_factor": L})
     V = s2 * (np.eye(design.n) + design.Z @ G @ design.Z.T)
     mean = design.X @ values["beta"]
     error = np.sqrt((np.outer(np.diag(V), np.diag(V)) + V**2) / draws)
@@ -332,7 +332,7 @@ def test_prior_and_posterior_predictive_of_the_marginal():
     prior = pm.sample_prior_predictive(draws=5, model=c.model, random_seed=1)
     assert prior["prior_predictive"]["y"].dims == ("chain", "draw", "row")
     again = pm.sample_posterior_predictive(prior["prior"], model=c.model, random_seed=1, progressbar=False)
-    assert again["posterior_predictive"]["y"].shape == (1, 5, c.model.design.n)
+    assert again["posterior_predictive"]["y"].shape == (1, 5, c.lmm.design.n)
     assert np.isfinite(again["posterior_predictive"]["y"]).all()
 
 
@@ -354,7 +354,7 @@ def test_other_observations(variant):
         if variant == "marginal":
             expected = density.marginal_logpdf(other, *rest)
         else:
-            fitted = c.model.design.X @ values["beta"] + c.model.design.Z @ c.effects(values)
+            fitted = c.lmm.design.X @ values["beta"] + c.lmm.design.Z @ c.effects(values)
             expected = scipy_stats.norm(fitted, values["sigma"]).logpdf(other).sum()
         assert c.y_logp(point) == pytest.approx(expected, rel=1e-10)
     finally:
