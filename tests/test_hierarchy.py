@@ -102,10 +102,9 @@ def residuals(draw, name):
     structure = draw(st.sampled_from(sorted(STRUCTURES)))
     parts = {"weights": name, "by": name, "time": name, "group": st.lists(name, min_size=1, max_size=2, unique=True)}
     parts["covariance"] = matrices().map(lambda made: KnownMatrix(labels=made[0], matrix=made[1]))
-    may = {"strata": ["weights"], "ar1": [*parts][:4], "cs": ["weights", "by"], "known": ["group"]}.get(
-        structure, ["weights"]
-    )
-    must = {"strata": ["by"], "cs": ["group"], "known": ["covariance"]}.get(structure, [])
+    kind = STRUCTURES[structure]
+    must = [kind.needs] if kind.needs else []
+    may = sorted(set(kind.takes) - {*must})
     chosen = must + draw(st.lists(st.sampled_from(may), unique=True))
     return Residual(structure=structure, **{key: draw(parts[key]) for key in chosen})
 

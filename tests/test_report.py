@@ -19,7 +19,7 @@ VOID = {"meta", "img", "br"}
 def comparisons():
     out = {name: both(blm.LMM.from_toml(MODELS / f"{name}.toml")) for name in ("heights", "sleepstudy", "dyestuff2")}
     diverging = np.random.default_rng(1).random((CHAINS, DRAWS)) < 0.02
-    out["divergent"] = both(out["heights"].lmm, joint={"diverging": diverging})
+    out["divergent"] = both(out["heights"].model, joint={"diverging": diverging})
     return out
 
 
@@ -160,8 +160,8 @@ def test_drawing_gives_no_warning_for_any_name(odd):
 
     for figure in (
         odd.plot(),
-        plots.caterpillar(odd, odd.lmm.design.levels[0]),
-        plots.design_matrix(odd.lmm),
+        plots.caterpillar(odd, odd.model.design.levels[0]),
+        plots.design_matrix(odd.model),
     ):
         figure.savefig(BytesIO(), format="png", dpi=50)
 

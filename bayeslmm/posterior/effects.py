@@ -72,7 +72,8 @@ def complete_effects(
     """The same where most are drawn already: b (N, q) on the kernels' basis, NaN in rows that are missing."""
     levels = posterior.stats.design.levels
     missing = np.flatnonzero(np.isnan(b).any(axis=1))
-    b[missing] = given.draw(posterior, missing, np.random.default_rng(seed))
+    if missing.size:
+        b[missing] = given.draw(posterior, missing, np.random.default_rng(seed))
     drawn = dict(zip((level.name for level in levels), posterior.stats.effects(b), strict=True))
     return _one_column_fewer(levels, drawn)
 

@@ -241,7 +241,7 @@ def _level_anchors(
     own = as_written(level.columns)
     given = [name in wanted for name in sd_names(level).values()]
     tied = any(there and whole.moved(j) for j, there in enumerate(given)) or correlation_key(level) in wanted
-    if not level.structure.movable or as_given or tied:
+    if not (level.correlated and level.structure.movable) or as_given or tied:
         return own, whole, tuple(names)
     return (own if whole.plain else whole), whole, tuple(names)
 
