@@ -114,4 +114,5 @@ def _compare_with_more_effects(lmm, richer):
 
     fit = lmm.ml()
     widened = tuple(np.diag([lam[0, 0], 0.0]) for lam in fit.lambdas)
-    check_fit(replace(fit, lambdas=widened), dense(richer), reml=False)
+    wide = replace(fit, lambdas=widened, design=richer.design, stats=richer.statistics)
+    check_fit(wide, dense(richer), reml=False)
