@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.distributions.prior import Prior
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
+    from bayeslmm.gallery import example, example_data
     from bayeslmm.lmm import LMM
     from bayeslmm.model import Model
     from bayeslmm.pymc_models.mixed_normal import MixedNormal
@@ -45,6 +46,8 @@ _HOME = {
     "SamplingError": "errors",
     "add_log_densities": "criticism.sensitivity",
     "compare": "comparison.comparison",
+    "example": "gallery",
+    "example_data": "gallery",
     "mixed_model_equations": "theory.mixed_model_equations",
     "same_marginal": "theory.same_marginal",
 }
@@ -52,7 +55,7 @@ _HOME = {
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
     "MixedModelEquations", "MixedNormal", "Model", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError",
-    "add_log_densities", "compare", "density", "mixed_model_equations", "same_marginal",
+    "add_log_densities", "compare", "density", "example", "example_data", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

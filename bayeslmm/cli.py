@@ -190,7 +190,7 @@ def compare(
     Parameters
     ----------
     file
-        Description file (TOML).
+        Description file (TOML), or the name of an example, such as heights.
     out
         The report; <stem of the file>-report.html in the current folder if not given.
     random_effects
@@ -222,7 +222,7 @@ def check(
     Parameters
     ----------
     file
-        Description file (TOML).
+        Description file (TOML), or the name of an example, such as heights.
     quiet
         Print nothing when all is well.
     """
@@ -251,7 +251,7 @@ def fit(
     Parameters
     ----------
     file
-        Description file (TOML).
+        Description file (TOML), or the name of an example, such as heights.
     variant
         What to fit.
     out
@@ -310,12 +310,14 @@ def _load(file: Path | None, source: Source) -> Model:
     if (file is None) == (source.formula is None):
         said = "both a description file and --formula were" if file else "no model was"
         raise UsageError(
-            f'{said[0].upper()}{said[1:]} given; write FILE.toml, or --formula "y ~ 1 + (1 | group)" --data FILE.csv.'
+            f"{said[0].upper()}{said[1:]} given; write FILE.toml, the name of an example (heights), or "
+            '--formula "y ~ 1 + (1 | group)" --data FILE.csv.'
         )
     if file is not None:
         if source.data is not None:
             raise UsageError(f"--data goes with --formula; {file} names its own: data = {str(source.data)!r}.")
-        described = ModelFile.read(file)
+        path = _description_file(file)
+        described = ModelFile.read(path)
         stem = file.stem
     else:
         if source.data is None:
@@ -334,8 +336,19 @@ def _load(file: Path | None, source: Source) -> Model:
         raise type(error)(f"{file or source.data}: {error}") from error
     about = {"title": described.title, "source": described.source, "notes": described.notes}
     if file is not None:
-        about["load"] = f"lmm = blm.LMM.from_toml({str(file)!r})"
+        read = "LMM.from_toml" if path == file else "example"
+        about["load"] = f"lmm = blm.{read}({str(file)!r})"
     return Model(lmm=lmm, stem=stem, about={key: value for key, value in about.items() if value})
+
+
+def _description_file(file: Path) -> Path:
+    """The file itself, or that of the example whose name it is; a file in the current folder comes first."""
+    from bayeslmm.gallery import example_path
+
+    bare = len(file.parts) == 1 and not file.suffix
+    if not bare or (file.exists() and not file.is_dir()):
+        return file
+    return example_path(file.name, "there is no description file {name}, and no example of that name.")
 
 
 def _writable(out: Path, suffixes: set[str], kind: str) -> Path:

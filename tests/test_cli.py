@@ -52,6 +52,33 @@ class TestCheck:
         assert "nested in 2 groups of school" in capsys.readouterr().out
 
 
+class TestExamples:
+    def test_a_name_will_do_for_a_path(self, capsys):
+        assert main(["fit", "heights", "--variant", "reml"]) == OK
+        assert "Saved: heights-reml.json" in capsys.readouterr().out
+
+    def test_a_file_of_that_name_wins_and_a_folder_does_not(self, capsys, tmp_path):
+        (tmp_path / "heights").mkdir()
+        assert main(["check", "heights"]) == OK
+        assert "18 rows" in capsys.readouterr().out
+        (tmp_path / "heights").rmdir()
+        (tmp_path / "heights").write_text("title = 1")
+        assert main(["check", "heights"]) == FAILED
+        assert "heights, line 1" in capsys.readouterr().err
+
+    def test_a_wrong_name_is_answered_by_all_there_are(self, capsys):
+        assert main(["check", "heigths"]) == FAILED
+        said = (
+            "no description file heigths, and no example of that name. Did you mean 'heights'? The examples are cake,"
+        )
+        assert said in capsys.readouterr().err
+
+    def test_the_report_says_how_python_loads_it(self):
+        from bayeslmm.cli import Source, _load
+
+        assert _load(Path("heights"), Source()).about["load"] == "lmm = blm.example('heights')"
+
+
 class TestFit:
     def test_reml_is_printed_and_saved_as_json(self, capsys, tmp_path):
         assert main(["fit", HEIGHTS, "--variant", "reml"]) == OK

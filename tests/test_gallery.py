@@ -1,4 +1,4 @@
-"""Models of the gallery with known covariances and structured residuals: what the books and nlme say of them."""
+"""The gallery: every example by its name, and what the books and nlme say of those with structured covariances."""
 
 from functools import cache
 from pathlib import Path
@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as blm
+from bayeslmm.gallery import example_names
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -95,3 +96,24 @@ def test_the_zero_between_schools_is_the_nested_models():
     assert nested.reml().npar == crossed.reml().npar == 4
     assert nested.reml().loglik == pytest.approx(-8.908, abs=5e-4)
     assert crossed.reml().loglik == pytest.approx(-4.501, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_every_example_is_a_model(name):
+    design = blm.example(name).design
+    assert design.n + design.dropped == len(blm.example_data(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (None, r'takes a name: blm\.example\("heights"\)\. The examples are cake, calves,'),
+        ("heigths", r"no example 'heigths'\. Did you mean 'heights'\? The examples are"),
+        ("../models/heights", r"no example '\.\./models/heights'"),
+        (5, r"no example 5\. The examples are"),
+    ],
+)
+def test_another_name_is_answered_by_all_there_are(name, message):
+    for call in (blm.example, blm.example_data):
+        with pytest.raises(blm.DescriptionError, match=message):
+            call(name)

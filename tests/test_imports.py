@@ -18,7 +18,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 ORDER = [
     *("errors", "support", "distributions", "data", "covariances", "formula", "description", "design", "priors"),
     *("factorisation", "likelihood", "model", "pymc_models", "posterior", "predictions", "criticism", "comparison"),
-    *("theory", "lmm", "cli", "__main__"),
+    *("theory", "lmm", "gallery", "cli", "__main__"),
 ]
 
 PYMC = {"pymc_models"}
