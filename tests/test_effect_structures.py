@@ -71,7 +71,7 @@ class TestEveryStructure:
     def test_theta_leads_back_to_the_same_covariance(self, structure, r):
         rng = np.random.default_rng(r)
         z = rng.normal(size=structure.n_correlations(r))
-        sd = np.broadcast_to(structure.spread(rng.uniform(0.5, 2, structure.n_sds(r) or 1)), r)
+        sd = np.broadcast_to(rng.uniform(0.5, 2, structure.n_sds(r) or 1), r)
         lam = (sd if structure.n_sds(r) else np.ones(r))[:, None] * structure.root(z, r)
         theta = structure.theta(lam)
         assert len(theta) == len(structure.theta_labels([f"e{k}" for k in range(r)]))
@@ -166,6 +166,18 @@ class TestLikelihood:
         shared, own = two.sds[0][0] ** 2, two.sds[1][0] ** 2
         assert one.loglik == pytest.approx(two.loglik, abs=1e-8)
         assert one.estimates()["rho_u2"] == pytest.approx(shared / (shared + own), abs=1e-5)
+
+    def test_a_correlation_at_its_end_and_one_of_effects_that_do_not_vary_are_singular(self):
+        """No flat direction: the first is on its edge, and the second changes nothing where its SD is zero."""
+        rng = np.random.default_rng(16)
+        data = repeated("ar1", groups=12)
+        alternating = data.assign(y=(-1.0) ** data.t * rng.normal(size=12)[data.g] + 0.5 * rng.normal(size=len(data)))
+        fit = blm.LMM("y ~ 1 + ar1(0 + C(t) | g)", alternating).ml()
+        assert (fit.status.name, fit.boundary) == ("singular", ("rho_u2",))
+        centred = data.assign(y=rng.normal(size=len(data)))
+        centred["y"] -= centred.groupby(["g", "t"])["y"].transform("mean")
+        fit = blm.LMM("y ~ 1 + ar1(0 + C(t) | g)", centred).ml()
+        assert (fit.status.name, fit.boundary) == ("singular", ("sigma_u2",))
 
     def test_confidence_limits_hold_the_estimate_and_are_those_of_the_profile(self, lmm):
         fit = lmm.ml()

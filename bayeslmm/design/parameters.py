@@ -161,7 +161,7 @@ class Coordinates:
         out = []
         for k, (level, (sd, corr)) in enumerate(zip(self.design.levels, self.slices, strict=True)):
             L = level.structure.root(phi[..., corr], level.r)
-            own = level.structure.spread(np.exp(phi[..., sd] - phi[..., :1]))
+            own = np.exp(phi[..., sd] - phi[..., :1])
             ratio = own if level.n_sds else np.ones((*phi.shape[:-1], level.r))
             factor = ratio[..., :, None] * L
             W = self.maps[k] if self.maps else None

@@ -131,8 +131,11 @@ class Criterion:
         return out
 
     def at_edge(self, phi: np.ndarray) -> np.ndarray:
-        """Which entries lie on a bound: SDs on zero, coordinates at the end of their range."""
-        return np.where(self.coordinate, np.abs(phi) >= EDGE, self.alone(phi) & (phi <= 0))
+        """Which entries can't move: SDs on zero, coordinates at the end of their range or of effects of SD zero."""
+        out = np.where(self.coordinate, np.abs(phi) >= EDGE, self.alone(phi) & (phi <= 0))
+        for chart, at in zip(self.charts, self.places, strict=True):
+            out[at] |= chart.idle(phi[at])
+        return out
 
     def reflect(self, phi: np.ndarray) -> np.ndarray:
         """The same factors with no negative entry on the diagonal."""

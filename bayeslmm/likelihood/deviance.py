@@ -94,7 +94,7 @@ class Surface:
         tau2 = (sigma / stats.scale) ** 2
         loadings = [self.loadings(k, phi[z]) for k, (_, z) in enumerate(self.slices)]
         lambdas = [
-            level.structure.spread(phi[sd])[:, None] / sigma * L if level.n_sds else L
+            phi[sd][:, None] / sigma * L if level.n_sds else L
             for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
         ]
         factor = factorise_statistics(stats, stats.flatten(lambdas))
@@ -127,7 +127,7 @@ class Surface:
             gradient[0] -= float(np.sum(bar * lambdas[k]))
             each = np.sum(bar * L, axis=1) / sigma
             gradient[sd] = each if level.n_sds == r else each.sum()
-            weight = bar * level.structure.spread(phi[sd])[:, None] / sigma
+            weight = bar * phi[sd][:, None] / sigma
             for at in range(z.start, z.stop):
                 step = np.zeros(z.stop - z.start)
                 step[at - z.start] = 1e-6

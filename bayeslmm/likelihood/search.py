@@ -8,6 +8,7 @@ what a further step would gain.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from bayeslmm.support.threads import one_blas_thread
 
 GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
 STARTS = 6  # points of those spread evenly from which a search may be begun
+NEAR_EDGE = 5.0  # a coordinate from here on may stand for the end of its range
 CHEAP = 600  # random effects up to which whole searches are begun from several points
 
 
@@ -276,7 +278,12 @@ def _least_curvature(H: np.ndarray, scaled: bool = False) -> float:
 
 
 def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
-    """Put columns of a factor that hardly differ from zero on zero, where that costs nothing."""
+    """Put what is next to a bound on it where that costs nothing: columns on zero, coordinates on their range's end."""
+    for k in np.flatnonzero(criterion.coordinate & (np.abs(phi) > NEAR_EDGE) & (np.abs(phi) < EDGE)):
+        trial = phi.copy()
+        trial[k] = np.sign(phi[k]) * EDGE
+        if criterion.at(trial) <= criterion.at(phi) + 1e-9:
+            phi = trial
     for k in np.flatnonzero(criterion.diagonal & (phi > 0) & (phi < 2e-2)):
         trial = phi.copy()
         trial[criterion.beside(k)] = 0.0
@@ -321,13 +328,19 @@ def _polish(evaluate: _Counted, phi: np.ndarray):
 
 
 def _descent_from_bound(criterion: Criterion, phi: np.ndarray, value: float) -> np.ndarray | None:
-    """A better point next to a column that is zero, or None: the derivatives there are zero by symmetry."""
+    """A better point next to a column that is zero, or None: the derivatives there are zero by symmetry.
+
+    A correlation that changes nothing while SDs are zero may matter as soon as they are not: it is tried as well.
+    """
+    idle = np.flatnonzero(criterion.at_edge(phi) & criterion.coordinate & (np.abs(phi) < EDGE))
     for k in np.flatnonzero(criterion.at_edge(phi)[: criterion.n_theta]):
         if criterion.coordinate[k]:
             continue
         for direction in _directions(criterion, phi, criterion.beside(k)):
-            for step in (1e-3, 1e-2, 0.1, 1.0):
+            for step, z in product((1e-3, 1e-2, 0.1, 1.0), (None, -2.0, 0.0, 2.0) if idle.size else (None,)):
                 trial = phi + step * direction
+                if z is not None:
+                    trial[idle] = z
                 if criterion.at(trial) < value - 1e-8:
                     return criterion.reflect(trial)
     return None

@@ -59,7 +59,7 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
             factors.append(sd[:, None] * pt.eye(level.r))
             continue
         if not level.structure.paired:
-            factors.append(level.structure.spread(sd)[:, None] * _one_correlation(level, corr))
+            factors.append(sd[:, None] * _one_correlation(level, corr))
             continue
         eta = np.float64(corr.params["eta"])
         L = pm.LKJCorr(f"{names.corr}_factor" if W is None else f"{names.corr}_at_mean_factor", n=level.r, eta=eta)

@@ -40,6 +40,10 @@ class Chart(ABC):
         """Which entries are coordinates on the real line."""
         return self.columns < 0
 
+    def idle(self, entries: np.ndarray) -> np.ndarray:
+        """Which entries (k,) change nothing where the others are what they are: correlations of effects of SD zero."""
+        return np.zeros(self.size, dtype=bool)
+
     @abstractmethod
     def factors(self, entries: np.ndarray) -> np.ndarray:
         """The factor (B, r * r) at entries (B, k)."""
@@ -92,10 +96,15 @@ class CurvedChart(Chart):
         """Each SD by itself."""
         return np.where(self.sds, np.arange(len(self.sds)), -1)
 
+    def idle(self, entries: np.ndarray) -> np.ndarray:
+        """The correlation, where fewer than two effects vary."""
+        varying = np.count_nonzero(np.broadcast_to(entries[self.sds], self.r))
+        return self.coordinates & (varying < 2)
+
     def factors(self, entries: np.ndarray) -> np.ndarray:
         """The factor (B, r * r) at entries (B, k)."""
         k = len(self.scale)
-        sd = self.structure.spread(entries[:, :k] * self.scale)
+        sd = entries[:, :k] * self.scale
         return (self.M @ (sd[:, :, None] * self.structure.root(entries[:, k:], self.r))).reshape(len(entries), -1)
 
     def pull(self, entries: np.ndarray, bar: np.ndarray) -> np.ndarray:

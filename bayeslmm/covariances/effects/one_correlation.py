@@ -31,7 +31,7 @@ class OneCorrelation(EffectStructure):
 
     def from_theta(self, theta: np.ndarray, r: int) -> np.ndarray:
         """The relative factor from relative SDs and rho."""
-        return self.spread(theta[:-1])[:, None] * self._filled(np.asarray(theta[-1]), r)
+        return theta[:-1][:, None] * self._filled(np.asarray(theta[-1]), r)
 
     def natural(self, z: Any, r: int) -> Any:
         """The correlation at a coordinate."""

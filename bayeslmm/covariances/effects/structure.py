@@ -99,12 +99,11 @@ class EffectStructure(ABC):
 
     # SDs -------------------------------------------------------------------------------------------------------
 
-    def spread(self, sd: Any) -> Any:
-        """The SD of each effect (..., r), from the structure's own (..., k)."""
-        return sd
-
     def gather(self, size: np.ndarray) -> np.ndarray:
-        """The structure's own SDs (..., k), from one for each effect (..., r): their root mean square where shared."""
+        """The structure's own SDs (..., k), from one for each effect (..., r): their root mean square where shared.
+
+        The way back needs no method: one SD of all is broadcast.
+        """
         return size
 
     def gather_squares(self, squares: np.ndarray) -> np.ndarray:
