@@ -64,13 +64,15 @@ def axes_of(ax: Sequence[Axes] | None, names: Sequence[str], height: float) -> t
 
 def tidy(ax: Axes, title: str, left: bool = True, most: int = 90) -> None:
     """Give an axis its title and take away what says nothing."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     ax.set_title(shortened(title, most), loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["left"].set_visible(left)
     ax.tick_params(axis="x", labelsize=9)
     ax.xaxis.set_major_locator(MaxNLocator(4 if most < 50 else 7))
+    if isinstance(numbers := ax.xaxis.get_major_formatter(), ScalarFormatter):
+        numbers.set_powerlimits((-2, 5))  # long labels of small numbers run into each other
 
 
 def shortened(text: str, most: int = 24) -> str:
