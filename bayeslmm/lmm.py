@@ -92,7 +92,24 @@ class LMM(Model):
 
     @classmethod
     def from_toml(cls, path) -> LMM:
-        """Read the description, its data and its priors from one TOML file."""
+        """Read the description, its data and its priors from one TOML file.
+
+        Parameters
+        ----------
+        path : str or Path
+            Of the file; `example` takes the name of a bundled one.
+
+        Raises
+        ------
+        DescriptionError, DataError, PriorError
+            At the file and line of what can't be read or doesn't fit.
+
+        Examples
+        --------
+        >>> from bayeslmm.gallery import example_path
+        >>> LMM.from_toml(example_path("dyestuff"))
+        LMM('Yield ~ 1 + (1 | Batch)', 30 rows)
+        """
         from bayeslmm.description.model_file import ModelFile
 
         file = ModelFile.read(path)
@@ -107,7 +124,15 @@ class LMM(Model):
         return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"
 
     def explain(self) -> str:
-        """Say what the factorisation will do: blocks, sizes, cost and fill."""
+        """Say what the factorisation will do: blocks, sizes, cost and fill.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> print(blm.example("dyestuff").explain())
+        30 rows become cross-products of 6 random effects, 1 column of X, and y; after that the rows don't matter.
+        ...
+        """
         from bayeslmm.factorisation.cost import explain_plan
 
         return visible(explain_plan(self.statistics))
@@ -115,13 +140,63 @@ class LMM(Model):
     # before the data -------------------------------------------------------------------------------------------
 
     def prior_predictive(self, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
-        """Draw parameters, random effects and data from the prior; see `prior_predictive`."""
+        """Draw parameters, random effects and data from the prior.
+
+        Parameters
+        ----------
+        draws : int
+        random_seed : int, optional
+            The same seed gives the same draws.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``prior`` (beta, sigma, sigma_u2, ..., corr_u2, u2, ... under the posterior's names and dims, one
+            chain), ``prior_predictive`` (y) and ``observed_data`` (y), as ArviZ's plots of predictive checks want them.
+
+        Raises
+        ------
+        PriorError
+            Where a prior is flat: nothing can be drawn from it.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> tree = lmm.prior_predictive(draws=100, random_seed=1)
+        >>> dict(tree["prior_predictive"]["y"].sizes)
+        {'chain': 1, 'draw': 100, 'row': 6}
+        """
         from bayeslmm.criticism.prior_predictive import prior_predictive
 
         return prior_predictive(self, draws, random_seed)
 
     def implied_priors(self, draws: int = 4000, random_seed: int | None = None) -> ImpliedPriors:
-        """What the priors say about intra-class correlations and shrinkage; see `implied_priors`."""
+        """Draw from the priors and compute what they imply for correlations within groups and for shrinkage.
+
+        Parameters
+        ----------
+        draws : int
+        random_seed : int, optional
+            The same seed gives the same draws.
+
+        Returns
+        -------
+        ImpliedPriors
+
+        Raises
+        ------
+        PriorError
+            Where a prior is flat: it implies nothing that could be drawn.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")},
+        ...               priors={"shares": "Dirichlet(a=1)"})  # icc[u2] is uniform
+        >>> lmm.implied_priors(random_seed=1).table.loc["icc[u2]", "median"].round(1).item()
+        0.5
+        """
         from bayeslmm.criticism.implied_priors import implied_priors
 
         return implied_priors(self, draws, random_seed)
@@ -129,14 +204,51 @@ class LMM(Model):
     # PyMC models -----------------------------------------------------------------------------------------------
 
     def joint(self, centered: bool | Mapping[str, bool] = False) -> pm.Model:
-        """Build the joint model, with u2, u3, ... and e as nodes; `centered` for all levels or by level name."""
+        """Build the joint model, with u2, u3, ... and e as nodes of the graph.
+
+        Parameters
+        ----------
+        centered : bool or mapping of level name to bool
+            Centred: u2 is a free variable. Non-centred (the default): standard normal z_u2 is free and u2 is
+            deterministic.
+
+        Returns
+        -------
+        pymc.Model
+            u2, u3, ... have the dims of their groups (and effects); e is ``model["e"]``, dims "row".
+
+        Raises
+        ------
+        DescriptionError
+            If `centered` names no level, or is no truth.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> model = blm.example("dyestuff").joint(centered={"u2": True})
+        >>> [rv.name for rv in model.free_RVs], model.named_vars_to_dims["u2"]
+        (['beta', 'sigma', 'sigma_u2', 'u2'], ('Batch',))
+        """
         check_centered(centered, [level.name for level in self.design.levels])  # before PyMC is imported
         from bayeslmm.pymc_models.joint import build_joint
 
         return build_joint(self.design, self.priors, centered)
 
     def marginal(self) -> pm.Model:
-        """Build the marginal model, the random effects integrated out exactly."""
+        """Build the marginal model, the random effects integrated out exactly.
+
+        Returns
+        -------
+        pymc.Model
+            Free variables beta, sigma, sigma_u2, ..., the factors of the correlations; observed y. The data are
+            ``pm.Data`` "y_data", so ``pm.set_data`` changes them.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> [rv.name for rv in blm.example("dyestuff").marginal().free_RVs]
+        ['beta', 'sigma', 'sigma_u2']
+        """
         from bayeslmm.pymc_models.marginal import build_marginal
 
         return build_marginal(self.statistics, self.priors)
@@ -156,9 +268,58 @@ class LMM(Model):
         progress: bool = True,
         log_densities: bool = False,
     ) -> xr.DataTree:
-        """Sample the posterior; see `sample`.
+        """Sample the posterior of one variant.
 
-        With `log_densities` the tree also has each draw's log prior and log likelihood, see `add_log_densities`.
+        Parameters
+        ----------
+        variant : {"marginal", "joint"}
+            In the marginal variant u2, u3, ... are drawn exactly from p(u | y, parameters).
+        draws, tune, chains : int
+            Kept and tuning draws per chain (the collapsed sampler adapts by itself: `tune` is for NUTS).
+        random_seed : int, optional
+            The same seed gives the same draws, whatever the number of cores.
+        sampler : {"auto", "collapsed", "nuts"}
+            "auto" takes the collapsed sampler for the marginal variant with up to 12 variance parameters, and NUTS
+            where its diagnostics fail or the variant is joint; ``attrs["sampler"]`` says which one ran,
+            ``attrs["note"]`` why.
+        centered : bool or mapping of level to bool
+            Parameterisation of the joint variant, as `LMM.joint` writes it down. NUTS moves in coordinates between the
+            two forms, the same for both.
+        target_accept : float
+            Acceptance rate that NUTS adapts its step size to. Where more than one draw in a thousand diverges, NUTS
+            runs again by itself at 0.99.
+        residuals : bool
+            Whether to keep e = y - X beta - Z u (dims chain, draw, row).
+        progress : bool
+            Show progress when the work takes more than a second.
+        log_densities : bool
+            Whether the tree also has each draw's log prior and log likelihood, see `add_log_densities`.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups posterior, sample_stats, observed_data. Its attrs say what it is worth: ``trusted`` (1 or 0),
+            ``doubts`` (why not), ``note`` (what was done instead of what was asked for), ``seconds`` in all and
+            thereof ``seconds_compiling`` and ``seconds_sampling``.
+
+        Warns
+        -----
+        UserWarning
+            If the draws can't be trusted. Draws too few to judge are only said to be so in attrs.
+
+        Raises
+        ------
+        SamplingError
+            If the run was interrupted or has draws that are not finite; its ``clean`` is the part that can be trusted.
+        DescriptionError
+            If an argument is none of the above.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> tree = blm.example("dyestuff").sample(draws=200, chains=2, random_seed=1, progress=False)
+        >>> dict(tree["posterior"]["u2"].sizes)
+        {'chain': 2, 'draw': 200, 'Batch': 6}
         """
         from bayeslmm.posterior.sampling import sample
 
@@ -174,13 +335,56 @@ class LMM(Model):
         return add_log_densities(self, tree)
 
     def sensitivity(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
-        """Say how much prior and data move the posterior (power-scaling); see `sensitivity`."""
+        """Power-scaling sensitivity of the parameters to the prior and to the likelihood, by ArviZ.
+
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            As `LMM.sample` returns it; the log densities are added where they are missing.
+        **options
+            For ``arviz.psense_summary``, such as ``prior_var_names="sigma_u2"`` for the sensitivity to one prior alone.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Per parameter (not per random effect) the two sensitivities and a diagnosis: above 0.05 the prior, or the
+            data, move the posterior; both at once hint at a conflict, the prior alone at data that say little.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> tree = lmm.sample(draws=500, chains=4, random_seed=1, progress=False)
+        >>> lmm.sensitivity(tree).index.tolist()
+        ['beta[Intercept]', 'sigma', 'sigma_u2']
+        """
         from bayeslmm.criticism.sensitivity import sensitivity
 
         return sensitivity(self, tree, **options)
 
     def summary(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
-        """Summarise the parameters by ArviZ, correlations once; see `posterior_summary`."""
+        """Summarise the parameters by ArviZ: correlations once, without the ones that ``arviz.summary`` warns of.
+
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            As `LMM.sample` returns it.
+        **options
+            For ``arviz.summary``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per parameter (not per random effect).
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> tree = lmm.sample(draws=500, chains=4, random_seed=1, progress=False)
+        >>> lmm.summary(tree, kind="diagnostics").index.tolist()
+        ['beta[Intercept]', 'sigma', 'sigma_u2']
+        """
         from bayeslmm.criticism.sensitivity import posterior_summary
 
         return posterior_summary(self, tree, **options)
@@ -213,6 +417,24 @@ class LMM(Model):
             Whether groups that the model hasn't seen get effects drawn from the population instead of an error.
         missing : {"error", "drop"}
         random_seed : int, optional
+
+        Returns
+        -------
+        xarray.DataArray
+            (chain, draw, row), in units of y.
+
+        Raises
+        ------
+        DataError, DescriptionError
+            For columns or groups that are missing or new, and for arguments that are none of the above.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.example("sleepstudy")
+        >>> tree = lmm.sample(draws=200, chains=2, random_seed=1, progress=False)
+        >>> dict(lmm.predict(tree, {"Days": [10, 11], "Subject": ["308", "308"]}).sizes)
+        {'chain': 2, 'draw': 200, 'row': 2}
         """
         from bayeslmm.predictions.predict import predict_posterior
 
@@ -248,7 +470,29 @@ class LMM(Model):
         return LabelledMatrix(self.design.Zt, self.design.Z_labels, self.design.rows)
 
     def Lambda(self, theta: Sequence[float]):
-        """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled; L (x) lambda for K = LL'."""
+        """Relative covariance factor Lambda (q, q) for lme4's theta, sparse and labelled; L (x) lambda for K = LL'.
+
+        Parameters
+        ----------
+        theta : sequence of float
+            As in ``fit.theta``: free entries of the factors, level by level, column by column.
+
+        Returns
+        -------
+        LabelledMatrix
+
+        Raises
+        ------
+        DescriptionError
+            If `theta` has another length, or an entry that is not finite.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> lmm.Lambda([2.0]).toarray().tolist()
+        [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]]
+        """
         from scipy import sparse
 
         from bayeslmm.design.labelled_matrix import LabelledMatrix
@@ -261,14 +505,37 @@ class LMM(Model):
         return LabelledMatrix(whole, self.design.Z_labels, self.design.Z_labels)
 
     def G(self, theta: Sequence[float]):
-        """Relative covariance G = Lambda Lambda' (q, q) of the random effects; sigma^2 G is their covariance."""
+        """Relative covariance G = Lambda Lambda' (q, q) of the random effects; sigma^2 G is their covariance.
+
+        `theta` and errors are those of `LMM.Lambda`.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> lmm.G([2.0]).toarray().diagonal().tolist()
+        [4.0, 4.0, 4.0]
+        """
         from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         Lambda = self.Lambda(theta).matrix
         return LabelledMatrix((Lambda @ Lambda.T).tocsc(), self.design.Z_labels, self.design.Z_labels)
 
     def R(self, psi: Sequence[float] = ()):
-        """Relative residual covariance R (n, n), sparse and labelled; psi are its parameters, as in ``fit.psi``."""
+        """Relative residual covariance R (n, n), sparse and labelled; psi are its parameters, as in ``fit.psi``.
+
+        Raises
+        ------
+        DescriptionError
+            If `psi` has another length than R has parameters, or makes R not positive definite.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> fit = blm.example("ovary").reml()
+        >>> float(blm.example("ovary").R(fit.psi).toarray()[0, 1].round(2))
+        0.61
+        """
         from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         labels = [parameter.label for parameter in self.design.residual.parameters]
@@ -283,7 +550,17 @@ class LMM(Model):
         return LabelledMatrix(self.design.residual.R(values), self.design.rows, self.design.rows)
 
     def V(self, theta: Sequence[float], psi: Sequence[float] = ()):
-        """Relative marginal covariance V = Z G Z' + R (n, n), sparse and labelled; Var(y) = sigma^2 V."""
+        """Relative marginal covariance V = Z G Z' + R (n, n), sparse and labelled; Var(y) = sigma^2 V.
+
+        `theta` is that of `LMM.Lambda`, `psi` that of `LMM.R`, with their errors.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> lmm.V([2.0]).toarray()[0].tolist()
+        [5.0, 4.0, 0.0, 0.0, 0.0, 0.0]
+        """
         from bayeslmm.design.labelled_matrix import LabelledMatrix
 
         Z = self.design.Z

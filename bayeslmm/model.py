@@ -38,7 +38,7 @@ class Model:
 
     @cached_property
     def priors(self) -> Priors:
-        """The prior of every parameter; `lmm.priors.table()` prints them with the defaults' reasons."""
+        """The prior of every parameter; ``lmm.priors.table()`` prints them with the defaults' reasons."""
         with one_blas_thread():
             return resolve_priors(self.design, self.given_priors)
 
@@ -60,15 +60,37 @@ class Model:
             return fit_likelihood(self.statistics, reml=True)
 
     def ml(self) -> LikelihoodFit:
-        """Fit by maximum likelihood."""
+        """Fit by maximum likelihood; the fit is kept.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> blm.example("dyestuff").ml().loglik.__round__(3)
+        -163.664
+        """
         return self._ml
 
     def reml(self) -> LikelihoodFit:
-        """Fit by restricted maximum likelihood."""
+        """Fit by restricted maximum likelihood, as lme4 does unless told otherwise; the fit is kept.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> blm.example("dyestuff").reml().estimates().round(1).to_dict()
+        {'beta[Intercept]': 1527.5, 'sigma': 49.5, 'sigma_u2': 42.0}
+        """
         return self._reml
 
     def describe(self) -> str:
-        """Say in words what the hierarchy is, with its counts and the shape and fill of Z."""
+        """Say in words what the hierarchy is, with its counts and the shape and fill of Z.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> print(blm.example("dyestuff").describe())
+        30 rows in 6 groups of Batch (5 rows each).
+        ...
+        """
         return visible(self.design.describe())
 
 

@@ -66,6 +66,13 @@ def compare(
     -------
     Comparison
 
+    Raises
+    ------
+    DescriptionError
+        If the model is none, or an argument is none of the above.
+    SamplingError
+        If a run was interrupted or came back unusable.
+
     Examples
     --------
     >>> import bayeslmm as blm
@@ -150,6 +157,14 @@ class Comparison:
     posteriors : mapping of variant to xarray.DataTree
     random_effects : bool
         Whether the table has the random effects too.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+    >>> both = blm.compare(lmm, draws=200, chains=2, random_seed=1, variants="marginal", progress=False)
+    >>> both.variants, both.values("marginal", "sigma").shape
+    (('marginal',), (400,))
     """
 
     model: Model
@@ -180,7 +195,16 @@ class Comparison:
         }
 
     def values(self, variant: str, parameter: str) -> np.ndarray:
-        """All draws of one parameter, the chains one after the other."""
+        """All draws of one parameter of the table, the chains one after the other: (chains x draws,).
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> both = blm.compare(lmm, draws=200, chains=2, random_seed=1, variants="marginal", progress=False)
+        >>> both.values("marginal", "sigma").shape
+        (400,)
+        """
         return self.draws[variant].sel(parameter=parameter).values.ravel()
 
     @cached_property
@@ -227,7 +251,7 @@ class Comparison:
 
     @cached_property
     def judgements(self) -> dict[str, Judgement]:
-        """Per variant what speaks against it: see `judge`, and where the two variants disagree.
+        """Per variant what speaks against it: its doubts, and where the two variants disagree.
 
         A marginal that passes by itself is the measure of the joint: there is nothing in it that NUTS could miss where
         random effects are tied to their SDs.
@@ -242,7 +266,7 @@ class Comparison:
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
-        """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, `trusted` and `doubts`.
+        """Per variant: sampler, draws, seconds, divergences, the worst ESS and R-hat, ``trusted`` and ``doubts``.
 
         The last two are those of `judgements`. Seconds are in all, and apart for compiling and for sampling; effective
         draws per second likewise.
@@ -279,7 +303,7 @@ class Comparison:
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
-        """The posterior density of each SD: computed where that can be (see `marginals`), else smoothed from draws."""
+        """The posterior density of each SD: computed where that can be, else smoothed from draws."""
         exact = sd_curves(self.model)
         return {name: exact.get(name) or self._smoothed(name) for name in sd_labels(self.model.design)}
 
@@ -308,7 +332,16 @@ class Comparison:
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def mode_text(self, parameter: str) -> str:
-        """Write the mode of an SD's posterior: "0.83", or "flat, 0.00 to 0.27", or "about 0.8" if read off draws."""
+        """Write the mode of an SD's posterior: "0.83", or "flat, 0.00 to 0.27", or "about 0.8" if read off draws.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> both = blm.compare(lmm, draws=200, chains=2, random_seed=1, variants="marginal", progress=False)
+        >>> both.mode_text("sigma")
+        '0.7...'
+        """
         curve, places = self.curves[parameter], self.places(parameter)
         if curve.flat and fixed(curve.flat[0], places) != fixed(curve.flat[1], places):
             return f"flat, {fixed(curve.flat[0], places)} to {fixed(curve.flat[1], places)}"
@@ -336,17 +369,67 @@ class Comparison:
         return pd.DataFrame(rows, index=self.table.index, columns=columns)
 
     def places(self, parameter: str) -> int:
-        """Return how many decimals the values of a parameter deserve: two digits of its posterior SD."""
+        """Return how many decimals the values of a parameter deserve: two digits of its posterior SD.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> both = blm.compare(lmm, draws=200, chains=2, random_seed=1, variants="marginal", progress=False)
+        >>> both.places("sigma")
+        2
+        """
         return decimals(float(self.table.loc[parameter, (self.variants[-1], "sd")]))
 
     def plot(self) -> Figure:
-        """Draw the estimates and intervals of every parameter, and the density of every SD with its prior."""
+        """Draw the estimates and intervals of every parameter, and the density of every SD with its prior.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> both = blm.compare(lmm, draws=200, chains=2, random_seed=1, variants="marginal", progress=False)
+        >>> len(both.plot().axes) > 0  # .savefig("overview.png") keeps it
+        True
+        """
         from bayeslmm.comparison.plots import overview
 
         return overview(self)
 
     def report(self, path: str | Path, **about: Any) -> Path:
-        """Write a self-contained HTML report; `about` is as in `write_report`."""
+        """Write a self-contained HTML report: one file, pictures inside, nothing fetched.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where to write; missing folders are made, an existing file is replaced in one step.
+        **about : str
+            ``title``, ``source`` and ``notes``, shown at the top; ``load``, the Python line that makes the model.
+
+        Returns
+        -------
+        Path
+            Of the file written.
+
+        Raises
+        ------
+        DescriptionError
+            If the path is none, is a folder, or can't be written to.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> both = blm.compare(lmm, draws=200, chains=2, random_seed=1, variants="marginal", progress=False)
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     both.report(f"{folder}/report.html", title="Six rows").name
+        'report.html'
+        """
         from bayeslmm.comparison.report import write_report
 
         return write_report(self, path, **about)

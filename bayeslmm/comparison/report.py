@@ -72,7 +72,7 @@ def write_report(
     title, source, notes : str, optional
         Shown at the top, as in a description file.
     load : str, optional
-        The Python line that makes `lmm`, such as ``lmm = blm.LMM.from_toml("models/heights.toml")``;
+        The Python line that makes ``lmm``, such as ``lmm = blm.LMM.from_toml("models/heights.toml")``;
         made from the formula and the priors when not given.
 
     Returns

@@ -105,21 +105,7 @@ class ImpliedPriors:
 
 
 def implied_priors(model: Model, draws: int = 4000, random_seed: int | None = None) -> ImpliedPriors:
-    """Draw from the priors and compute what they imply for correlations within groups and for shrinkage.
-
-    Raises
-    ------
-    PriorError
-        Where a prior is flat: it implies nothing that could be drawn.
-
-    Examples
-    --------
-    >>> import bayeslmm as blm
-    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")},
-    ...               priors={"shares": "Dirichlet(a=1)"})  # icc[u2] is uniform
-    >>> implied_priors(lmm, random_seed=1).table.loc["icc[u2]", "median"].round(1).item()
-    0.5
-    """
+    """Draw from the priors what they imply, as `LMM.implied_priors` says."""
     design = model.design
     values = draw_parameters(design, model.priors, draws, generator(draws, random_seed))
     rows = _residual_variance(design, values)

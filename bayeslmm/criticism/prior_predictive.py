@@ -22,34 +22,7 @@ if TYPE_CHECKING:
 
 
 def prior_predictive(model: Model, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
-    """Draw parameters, random effects and data from the prior.
-
-    Parameters
-    ----------
-    model : Model
-    draws : int
-    random_seed : int, optional
-        The same seed gives the same draws.
-
-    Returns
-    -------
-    xarray.DataTree
-        Groups ``prior`` (beta, sigma, sigma_u2, ..., corr_u2, u2, ... under the posterior's names and dims, one
-        chain), ``prior_predictive`` (y) and ``observed_data`` (y), as ArviZ's plots of predictive checks want them.
-
-    Raises
-    ------
-    PriorError
-        Where a prior is flat: nothing can be drawn from it.
-
-    Examples
-    --------
-    >>> import bayeslmm as blm
-    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
-    >>> tree = prior_predictive(lmm, draws=100, random_seed=1)
-    >>> dict(tree["prior_predictive"]["y"].sizes)
-    {'chain': 1, 'draw': 100, 'row': 6}
-    """
+    """Draw parameters, random effects and data from the prior, as `LMM.prior_predictive` says."""
     import xarray as xr
 
     rng = generator(draws, random_seed)

@@ -106,30 +106,7 @@ def add_log_densities(lmm: Model, tree: xr.DataTree) -> xr.DataTree:
 
 
 def sensitivity(model: Model, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
-    """Power-scaling sensitivity of the parameters to the prior and to the likelihood, by ArviZ.
-
-    Parameters
-    ----------
-    model : Model
-    tree : xarray.DataTree
-        As `LMM.sample` returns it; the log densities are added where they are missing.
-    **options
-        For `arviz.psense_summary`, such as ``prior_var_names="sigma_u2"`` for the sensitivity to one prior alone.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Per parameter (not per random effect) the two sensitivities and a diagnosis: above 0.05 the prior, or the data,
-        move the posterior; both at once hint at a conflict, the prior alone at data that say little.
-
-    Examples
-    --------
-    >>> import bayeslmm as blm
-    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
-    >>> tree = lmm.sample(draws=500, chains=4, random_seed=1, progress=False)
-    >>> sensitivity(lmm, tree).index.tolist()
-    ['beta[Intercept]', 'sigma', 'sigma_u2']
-    """
+    """Power-scaling sensitivity of the parameters, as `LMM.sensitivity` says."""
     import arviz as az
     import xarray as xr
 
@@ -147,24 +124,7 @@ def sensitivity(model: Model, tree: xr.DataTree, **options: Any) -> pd.DataFrame
 
 
 def posterior_summary(model: Model, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
-    """Summarise the parameters by ArviZ: correlations once, without the diagonal of ones that `arviz.summary` warns of.
-
-    Parameters
-    ----------
-    model : Model
-    tree : xarray.DataTree
-        As `LMM.sample` returns it.
-    **options
-        For `arviz.summary`.
-
-    Examples
-    --------
-    >>> import bayeslmm as blm
-    >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
-    >>> tree = lmm.sample(draws=500, chains=4, random_seed=1, progress=False)
-    >>> posterior_summary(lmm, tree, kind="diagnostics").index.tolist()
-    ['beta[Intercept]', 'sigma', 'sigma_u2']
-    """
+    """Summarise the parameters by ArviZ, as `LMM.summary` says."""
     import arviz as az
     import xarray as xr
 

@@ -97,6 +97,11 @@ class KnownMatrix:
         ------
         DescriptionError
             If there is no such label.
+
+        Examples
+        --------
+        >>> KnownMatrix(labels=["a", "b"], matrix=[[1.0, 0.5], [0.5, 2.0]]).dense(["b", "a"]).tolist()
+        [[2.0, 0.5], [0.5, 1.0]]
         """
         place = {label: k for k, label in enumerate(self.labels)}
         unknown = [label for label in order if label not in place]
@@ -113,6 +118,11 @@ class KnownMatrix:
         ------
         DescriptionError
             If the matrix isn't positive definite; the smallest eigenvalue is named.
+
+        Examples
+        --------
+        >>> KnownMatrix(labels=["a", "b"], matrix=[[4.0, 0.0], [0.0, 9.0]]).root(["a", "b"]).tolist()
+        [[2.0, 0.0], [0.0, 3.0]]
         """
         import numpy as np
         from scipy.linalg import solve_triangular
@@ -127,7 +137,13 @@ class KnownMatrix:
         return solve_triangular(U, np.eye(len(A)), lower=False).T[: len(order), : len(order)]
 
     def to_dict(self) -> dict[str, Any] | str:
-        """Return what makes this matrix again: its file, or labels and numbers."""
+        """Return what makes this matrix again: its file, or labels and numbers.
+
+        Examples
+        --------
+        >>> KnownMatrix(labels=["a"], matrix=[[4.0]]).to_dict()
+        {'labels': ['a'], 'matrix': [[4.0]]}
+        """
         if self.source:
             return self.source if isinstance(self.source, str) else dict(self.source)
         whole = self.matrix.toarray() if self.sparse else self.matrix
@@ -178,6 +194,17 @@ class KnownMatrix:
             Whether the file holds the inverse of the covariance.
         folder : Path, optional
             Where relative paths begin.
+
+        Raises
+        ------
+        DescriptionError
+            If the file isn't there, or isn't one of a matrix and its labels.
+
+        Examples
+        --------
+        >>> from bayeslmm.gallery import FOLDER
+        >>> KnownMatrix.read("data/calves_K.csv", folder=FOLDER).shape
+        (8, 8)
         """
         base, text = folder or Path(), str(path)
         if text.endswith((".csv", ".csv.gz")):

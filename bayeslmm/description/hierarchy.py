@@ -149,7 +149,18 @@ class Hierarchy:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any], folder: Path | None = None) -> Self:
-        """Make a hierarchy from the keyword arguments that `to_dict` returns."""
+        """Make a hierarchy from the keyword arguments that `to_dict` returns.
+
+        Raises
+        ------
+        DescriptionError
+            For a key that is none of them, or a value that can't be read.
+
+        Examples
+        --------
+        >>> Hierarchy.from_dict({"response": "y", "levels": [{"group": "school"}]}).formula
+        'y ~ 1 + (1 | school)'
+        """
         known = take_parts(cls, given)
         levels = known.get("levels", ())
         if isinstance(levels, (list, tuple)):
@@ -181,7 +192,19 @@ class Hierarchy:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Hierarchy:
-        """Read the hierarchy of a description file; see `ModelFile` for the rest of it."""
+        """Read the hierarchy of a description file; `LMM.from_toml` reads its data and priors too.
+
+        Raises
+        ------
+        DescriptionError
+            At the file and line of what can't be read.
+
+        Examples
+        --------
+        >>> from bayeslmm.gallery import example_path
+        >>> Hierarchy.from_toml(example_path("dyestuff")).formula
+        'Yield ~ 1 + (1 | Batch)'
+        """
         from bayeslmm.description.model_file import ModelFile
 
         return ModelFile.read(path).hierarchy

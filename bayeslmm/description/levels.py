@@ -112,7 +112,13 @@ class Level:
         return self.covariance if self.covariance is not None else self.precision
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keyword arguments that make this level."""
+        """Return the keyword arguments that make this level.
+
+        Examples
+        --------
+        >>> Level(group="school", effects="1 + x").to_dict()
+        {'group': ['school'], 'effects': '1 + x', 'correlated': True}
+        """
         out: dict[str, Any] = {"group": list(self.group), "effects": self.effects, "correlated": self.correlated}
         out |= {"structure": self.structure} if self.structure not in ("us", "diag") else {}
         out |= {name: m.to_dict() for name in ("covariance", "precision") if (m := getattr(self, name)) is not None}
@@ -120,7 +126,13 @@ class Level:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any], folder: Path | None = None) -> Self:
-        """Make a level from keyword arguments; files of known matrices are looked for in `folder`."""
+        """Make a level from keyword arguments; files of known matrices are looked for in `folder`.
+
+        Examples
+        --------
+        >>> Level.from_dict({"group": "school"}).label
+        'school'
+        """
         return cls(**_read_matrices(take_parts(cls, given), folder))
 
     def __str__(self) -> str:
@@ -135,8 +147,9 @@ class Residual:
     ----------
     structure : {"iid", "strata", "ar1", "car1", "cs", "known"}
         Independent rows; a variance for each value of the column `by` (sigma is the SD of the first one, the others
-        have `sigma_ratio`); correlation rho^|t - s| within groups, t in steps; the same at any times, t in median gaps;
-        one correlation rho within groups, which may be negative as far as R stays positive definite; a known matrix.
+        have ``sigma_ratio``); correlation rho^|t - s| within groups, t in steps; the same at any times, t in median
+        gaps; one correlation rho within groups, which may be negative as far as R stays positive definite; a known
+        matrix.
     weights : str, optional
         Column of positive precision weights w: the variance of a row is sigma^2 / w, as in lme4.
     by : str, optional
@@ -210,7 +223,13 @@ class Residual:
         return self == Residual()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keyword arguments that make this residual."""
+        """Return the keyword arguments that make this residual.
+
+        Examples
+        --------
+        >>> Residual(structure="ar1", group="Mare").to_dict()
+        {'structure': 'ar1', 'group': ['Mare']}
+        """
         out: dict[str, Any] = {"structure": self.structure}
         for name in ("weights", "by", "time"):
             if getattr(self, name) is not None:
@@ -223,7 +242,13 @@ class Residual:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any], folder: Path | None = None) -> Self:
-        """Make a residual from keyword arguments; the file of a known matrix is looked for in `folder`."""
+        """Make a residual from keyword arguments; the file of a known matrix is looked for in `folder`.
+
+        Examples
+        --------
+        >>> Residual.from_dict({"weights": "w"}).columns
+        ('w',)
+        """
         return cls(**_read_matrices(take_parts(cls, given), folder))
 
     def __str__(self) -> str:

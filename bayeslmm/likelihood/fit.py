@@ -86,6 +86,15 @@ class LikelihoodFit:
         The residual's parameters, in the order of ``design.residual.parameters``: rho, ratios of SDs.
     loglik : float
         Log-likelihood, or log restricted likelihood, at the optimum.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> fit = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}).reml()
+    >>> fit.estimates().round(3).to_dict()
+    {'beta[Intercept]': 4.833, 'sigma': 0.707, 'sigma_u2': 3.476}
+    >>> fit.ranef["g"].round(2)["Intercept"].to_dict()
+    {'a': -3.27, 'b': -0.33, 'c': 3.59}
     """
 
     method: str
@@ -129,7 +138,14 @@ class LikelihoodFit:
         return tuple(self.sigma * np.sqrt(np.einsum("ij,ij->i", lam, lam)) for lam in self.lambdas)
 
     def estimates(self) -> pd.Series:
-        """Every parameter under the name that all variants share."""
+        """Every parameter under the name that all variants share.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> blm.example("sleepstudy").reml().estimates().index.tolist()
+        ['beta[Intercept]', 'beta[Days]', 'sigma', 'sigma_u2[Intercept]', 'sigma_u2[Days]', 'corr_u2[Intercept, Days]']
+        """
         out = {f"beta[{name}]": value for name, value in zip(self.design.coef, self.beta, strict=True)}
         out["sigma"] = self.sigma
         for level, sd, corr in zip(self.design.levels, self.sds, self._correlations(), strict=True):
@@ -267,7 +283,15 @@ class LikelihoodFit:
 
     @staticmethod
     def singular_correlations(level: LevelDesign) -> str:
-        """What `boundary` calls a level's correlations."""
+        """What `boundary` calls a level's correlations.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> fit = blm.example("sleepstudy").reml()
+        >>> fit.singular_correlations(fit.design.levels[0])
+        'corr_u2'
+        """
         names = level_names(level)
         return names.corr if level.structure.paired else names.rho
 
@@ -328,12 +352,24 @@ class LikelihoodFit:
             Coverage, 0.95 by default.
         method : {"profile", "wald"}
             Profile limits come from the criterion of this fit (ML, or REML); REML says nothing about the fixed
-            effects, so theirs are then from its Wald standard errors. The column `criterion` says which.
+            effects, so theirs are then from its Wald standard errors. The column ``criterion`` says which.
 
         Returns
         -------
         pandas.DataFrame
-            estimate, lower, upper, criterion.
+            A row per parameter: estimate, lower, upper, criterion.
+
+        Raises
+        ------
+        DataError
+            For a perfect fit, which has no limits.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> lmm.reml().confint(method="wald").loc["beta[Intercept]", ["lower", "upper"]].round(2).tolist()
+        [0.86, 8.81]
         """
         from bayeslmm.likelihood.confidence import confidence_limits
 

@@ -38,48 +38,7 @@ def sample(
     residuals: bool = False,
     progress: bool = True,
 ) -> xr.DataTree:
-    """Sample the posterior of one variant.
-
-    Parameters
-    ----------
-    model : Model
-    variant : {"marginal", "joint"}
-        In the marginal variant u2, u3, ... are drawn exactly from p(u | y, parameters).
-    draws, tune, chains : int
-        Kept and tuning draws per chain (the collapsed sampler adapts by itself: `tune` is for NUTS).
-    random_seed : int, optional
-        The same seed gives the same draws, whatever the number of cores.
-    sampler : {"auto", "collapsed", "nuts"}
-        "auto" takes the collapsed sampler for the marginal variant with up to 12 variance parameters, and NUTS where
-        its diagnostics fail or the variant is joint; ``attrs["sampler"]`` says which one ran, ``attrs["note"]`` why.
-    centered : bool or mapping of level to bool
-        Parameterisation of the joint variant, as `LMM.joint` writes it down. NUTS moves in coordinates between the
-        two forms (see `scaling`), the same for both.
-    target_accept : float
-        Acceptance rate that NUTS adapts its step size to. Where more than one draw in a thousand diverges, NUTS runs
-        again by itself at 0.99.
-    residuals : bool
-        Whether to keep e = y - X beta - Z u (dims chain, draw, row).
-    progress : bool
-        Show progress when the work takes more than a second.
-
-    Returns
-    -------
-    xarray.DataTree
-        Groups posterior, sample_stats, observed_data. Its attrs say what it is worth: ``trusted`` (1 or 0), ``doubts``
-        (why not), ``note`` (what was done instead of what was asked for), ``seconds`` in all and thereof
-        ``seconds_compiling`` and ``seconds_sampling``.
-
-    Warns
-    -----
-    UserWarning
-        If the draws can't be trusted, see `trust.judge`. Draws too few to judge are only said to be so in attrs.
-
-    Raises
-    ------
-    SamplingError
-        If the run was interrupted or has draws that are not finite; its `clean` is the part that can be trusted.
-    """
+    """Sample the posterior of one variant, as `LMM.sample` says."""
     _check(variant, sampler, target_accept)
     for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
         check_whole(name, count, least, example=4 if name == "chains" else 1000)

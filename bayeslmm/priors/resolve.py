@@ -51,23 +51,23 @@ class Priors:
     beta : tuple of Prior
         One per column of X.
     sigma : Prior or None
-        Of the residual standard deviation; with strata, that of the first one. None where there are `shares`.
+        Of the residual standard deviation; with strata, that of the first one. None where there are ``shares``.
     sd : tuple of tuple of Prior
         Per level, one per effect; empty for a level whose covariance is sigma^2 K, entirely known, and where there
-        are `shares`.
+        are ``shares``.
     corr : tuple of (Prior or None)
         Per level an LKJ, or None where there is nothing to correlate.
     residual : tuple of Prior
         One per parameter of R, in the order of ``design.residual.parameters``.
     shares : VarianceShares or None
-        A prior on the total SD and its split, in the place of `sigma` and `sd`.
+        A prior on the total SD and its split, in the place of ``sigma`` and ``sd``.
     reasons : tuple of PriorRow
-        The rows of `table`.
+        The rows of ``table()``.
     beta_anchor : Anchor or None
-        Where the priors of `beta` are stated: the prior of coefficient j is that of entry j of W^-1 beta. None as
+        Where the priors of ``beta`` are stated: the prior of coefficient j is that of entry j of W^-1 beta. None as
         they are written.
     effect_anchors : tuple of (Anchor or None)
-        The same per level: `sd` and `corr` are priors of the SDs and correlations of W^-1 u.
+        The same per level: ``sd`` and ``corr`` are priors of the SDs and correlations of W^-1 u.
     """
 
     beta: tuple[Prior, ...]

@@ -38,7 +38,12 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
     residual : sequence of scalar tensors
         R's parameters in the order of ``lmm.design.residual.parameters``: rho, ratios of SDs.
     **kwargs
-        As for any PyMC distribution: `observed`, `dims`.
+        As for any PyMC distribution: ``observed``, ``dims``.
+
+    Returns
+    -------
+    tensor
+        The variable, (n,).
 
     Raises
     ------
@@ -47,13 +52,18 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
 
     Examples
     --------
-    An asymptotic growth curve with a random intercept per subject::
+    A growth curve that levels off, with a random intercept per subject:
 
-        with pm.Model():
-            top, rate = pm.Normal("top", 300, 50), pm.HalfNormal("rate", 1)
-            sigma, sigma_u2 = pm.HalfNormal("sigma", 50), pm.HalfNormal("sigma_u2", 50)
-            mu = top * (1 - pt.exp(-rate * days))
-            blm.MixedNormal("y", mu, sigma, [sigma_u2 / sigma], lmm, observed=reaction)
+    >>> import bayeslmm as blm, pymc as pm
+    >>> sleep = blm.example_data("sleepstudy")
+    >>> lmm = blm.LMM("Reaction ~ 1 + (1 | Subject)", sleep)
+    >>> with pm.Model() as model:
+    ...     top, rate = pm.Normal("top", 300, 50), pm.HalfNormal("rate", 1)
+    ...     sigma, sigma_u2 = pm.HalfNormal("sigma", 50), pm.HalfNormal("sigma_u2", 50)
+    ...     mu = top * (1 - pm.math.exp(-rate * (1 + sleep["Days"].to_numpy())))
+    ...     y = blm.MixedNormal("y", mu, sigma, [sigma_u2 / sigma], lmm, observed=lmm.y)
+    >>> [variable.name for variable in model.observed_RVs]
+    ['y']
     """
     check_model(lmm, "blm.MixedNormal('y', mu, sigma, factors, lmm, observed=lmm.y)")
     _check_context()

@@ -89,6 +89,10 @@ def marginal_logpdf(y, X, Z, beta, sigma2: float, G, R=None) -> float:
 
     Parameters are those of `joint_logpdf`, without u.
 
+    Returns
+    -------
+    float
+
     Examples
     --------
     >>> round(marginal_logpdf([0.0], [[1.0]], [[1.0]], [0.0], 1.0, [[1.0]]), 6)  # N(0, 2) at 0
@@ -104,6 +108,15 @@ def marginal_logpdf(y, X, Z, beta, sigma2: float, G, R=None) -> float:
 def conditional_moments(y, X, Z, beta, sigma2: float, G, R=None) -> tuple[np.ndarray, np.ndarray]:
     """Mean (q,) and covariance (q, q) of p(u | y, beta, sigma^2, G, R): the BLUP and its variance.
 
+    Parameters are those of `joint_logpdf`, without u.
+
+    Returns
+    -------
+    tuple of (q,) and (q, q) array
+        In the units of u, and their squares.
+
+    Notes
+    -----
     Source: Henderson (1975), Robinson (1991): ``E = G Z' V^-1 (y - X beta)``, ``Cov = sigma^2 (G - G Z' V^-1 Z G)``.
 
     Examples

@@ -157,7 +157,7 @@ class MixedModelEquations:
     profiled : pandas.Series
         Both estimates of sigma2 given G, K and R: "ML" divides by n, "REML" by n - p. NaN under a Gaussian prior.
     loglik : float
-        Log density of y with u integrated out, at `beta` and `sigma2`: `marginal_logpdf`.
+        Log density of y with u integrated out, at `beta` and `sigma2`: `bayeslmm.theory.density.marginal_logpdf`.
     restricted_loglik : float
         The same with beta integrated out too: the restricted likelihood under a flat prior; under a Gaussian one
         the log density of y at `sigma2`.
