@@ -309,7 +309,7 @@ class TestDescription:
             blm.Level(group="g", effects="0 + t", structure="ar")
         with pytest.raises(DescriptionError, match="correlated=False"):
             blm.Level(group="g", effects="0 + t", structure="cs", correlated=False)
-        with pytest.raises(DataError, match=r"one effect.*ar1.*2 effects or more"):
+        with pytest.raises(DataError, match=r"The term ar1\(1 \| g\) has one effect.*2 effects or more"):
             blm.LMM("y ~ ar1(1 | g)", repeated("ar1"))
         with pytest.raises(PriorError, match=r"between -0.3333 and 1"):
             blm.LMM("y ~ cs(0 + C(t) | g)", repeated("cs"), priors={"rho_u2": "Uniform(lower=-1, upper=1)"})

@@ -267,7 +267,7 @@ def _check_overlap(hierarchy: Hierarchy) -> None:
                 effect = ":".join(sorted(term)) or "1"
                 raise DescriptionError(
                     f"the effect {effect!r} varies twice between the groups {level.label!r}: in"
-                    f" ({seen[key]}) and in ({level}). Remove one; for independent effects write"
+                    f" {seen[key].term} and in {level.term}. Remove one; for independent effects write"
                     f" (1 | g) + (0 + x | g), or (1 + x || g)"
                 )
         seen |= {(frozenset(level.group), term, level.matrix): level for term in language.terms_of(level.effects)}

@@ -97,6 +97,11 @@ class Level:
         object.__setattr__(self, "correlated", self.structure != "diag")
 
     @property
+    def term(self) -> str:
+        """The level as a term of a formula: "(1 | g)", "cs(0 + f | g)"."""
+        return self.effect_structure.bar(self.effects, self.label)
+
+    @property
     def effect_structure(self) -> EffectStructure:
         """How the effects of a group vary together."""
         return ENTIRELY_KNOWN if self.known else EFFECTS[self.structure]
@@ -136,7 +141,7 @@ class Level:
         return cls(**_read_matrices(take_parts(cls, given), folder))
 
     def __str__(self) -> str:
-        return self.effect_structure.bar(self.effects, self.label).removeprefix("(").removesuffix(")")
+        return self.term[1:-1] if self.term.startswith("(") else self.term
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ def settle_effects(level: Level, columns: np.ndarray, encoder: Encoder) -> tuple
     """
     found = combinations(columns) if level.effect_structure.paired else {}
     found = found if level.correlated else proportional(columns)
-    return _leave_out(encoder, columns, found, f"({level})")
+    return _leave_out(encoder, columns, found, level.term)
 
 
 def _leave_out(
@@ -145,7 +145,7 @@ def check_level(
     bayeslmm.errors.DataError: g has one group only ('a'), ...
     """
     n, r = columns.shape
-    m, label, term = len(groups), level.label, f"({level})"
+    m, label, term = len(groups), level.label, level.term
     if r == 0:
         raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")
     structure = level.effect_structure
