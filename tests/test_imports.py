@@ -17,8 +17,11 @@ PACKAGE = Path(bayeslmm.__file__).parent
 # Bottom to top: a folder, or a file at the top, imports only what stands before it in this list, type hints included.
 ORDER = [
     *("errors", "support", "distributions", "data", "covariances", "formula", "description", "design", "priors"),
-    *("factorisation", "likelihood", "model", "pymc_models", "posterior", "predictions", "criticism", "comparison"),
-    *("theory", "lmm", "gallery", "cli", "__main__"),
+    *("factorisation", "likelihood", "model", "pymc_models", "posterior"),
+    "predictions",
+    "criticism",
+    *("comparison", "theory"),
+    *("faces", "lmm", "gallery", "cli", "__main__"),
 ]
 
 PYMC = {"pymc_models"}
