@@ -29,7 +29,7 @@ def prior_predictive(model: Model, draws: int = 500, random_seed: int | None = N
     design = model.design
     values = draw_parameters(design, model.priors, draws, rng)
     values |= draw_effects(design, values, rng)
-    y = draw_response(design, values, rng)
+    y = draw_response(design, values, rng.standard_normal((draws, design.n)))
     labels, known = coords(design), dims(design)
 
     def dataset(arrays: dict[str, tuple[tuple[str, ...], np.ndarray]]) -> xr.Dataset:
@@ -108,9 +108,9 @@ def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.G
     return out
 
 
-def draw_response(design: Design, values: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """y = offset + X beta + Z u + e (draws, n)."""
+def draw_response(design: Design, values: dict[str, np.ndarray], z: np.ndarray) -> np.ndarray:
+    """y = offset + X beta + Z u + e (draws, n), e from standard normal z (draws, n)."""
     y = linear_predictor(design, values["beta"], by_level(design, values))
     psi = residual_parameters(design, values).T
-    y += values["sigma"][:, None] * design.residual.color(rng.standard_normal(y.shape), psi)
+    y += values["sigma"][:, None] * design.residual.color(z, psi)
     return y

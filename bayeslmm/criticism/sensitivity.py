@@ -51,8 +51,8 @@ def add_log_densities(lmm: Model, tree: xr.DataTree) -> xr.DataTree:
     xarray.DataTree
         ``log_prior`` has one variable per parameter, with its own dims (one number for a matrix of correlations, for
         shares, and for whatever has one density). ``log_likelihood`` has y for the joint variant: the density of each
-        row given u, dims chain, draw, row. For the marginal variant, and where rows are correlated, only all rows
-        together have one: it is called ``log_likelihood_of_all_rows``, dims chain and draw, so that `arviz.loo` does
+        row given u, dims chain, draw, row. For the marginal variant, and where rows are correlated, there is that of
+        all rows together besides: ``log_likelihood_of_all_rows``, dims chain and draw, so that `arviz.loo` does
         not take it for a data set of one observation.
 
     Raises
@@ -62,9 +62,9 @@ def add_log_densities(lmm: Model, tree: xr.DataTree) -> xr.DataTree:
 
     Notes
     -----
-    The marginal variant costs one factorisation per draw, a fifth to a half of the sampling time, and the joint one has
-    as many numbers as draws times rows: so `LMM.sample` adds them only when asked. `arviz.loo` needs a row's own
-    density and takes the joint variant: it leaves one row out and keeps its group.
+    The marginal variant costs one factorisation per draw, a fifth to a half of the sampling time: so `LMM.sample` adds
+    it only when asked. ``arviz.loo`` needs a row's own density, which every tree has as ``log_likelihood``: it leaves
+    one row out and keeps its group.
 
     Examples
     --------
@@ -85,7 +85,8 @@ def add_log_densities(lmm: Model, tree: xr.DataTree) -> xr.DataTree:
         )
     posterior = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
     shape = posterior.sizes["chain"], posterior.sizes["draw"]
-    values = {str(name): x.to_numpy().reshape(-1, *x.shape[2:]) for name, x in posterior.data_vars.items()}
+    names = [name for name in dims(lmm.design) if name in posterior.data_vars]
+    values = {name: posterior[name].to_numpy().reshape(-1, *posterior[name].shape[2:]) for name in names}
     prior = log_prior(lmm, values)
     joint = variant == "joint"
     y = conditional_log_likelihood(lmm.design, values) if joint else marginal_log_likelihood(lmm, values)
@@ -111,10 +112,10 @@ def sensitivity(model: Model, tree: xr.DataTree, **options: Any) -> pd.DataFrame
     import xarray as xr
 
     groups = set(getattr(tree, "children", ()))
-    if "log_prior" not in groups or groups.isdisjoint((BY_ROW, OF_ALL_ROWS)):
+    if "log_prior" not in groups or OF_ALL_ROWS not in groups:
         tree = add_log_densities(model, tree)
     check_tree(model.design, "given", tree, False, _REMEDY)
-    likelihood = BY_ROW if BY_ROW in tree.children else OF_ALL_ROWS
+    likelihood = OF_ALL_ROWS if OF_ALL_ROWS in tree.children else BY_ROW
     given = {
         "posterior": parameter_dataset(model.design, tree),
         "log_prior": tree["log_prior"].to_dataset(),

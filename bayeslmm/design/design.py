@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -309,6 +309,24 @@ class Design(_Rows):
         u2, one per g: Intercept. Z is 4 x 2 with 4 non-zeros (50 %).
         """
         return visible(structure.describe(self))
+
+    def part(self, rows: np.ndarray) -> NewRows:
+        """Take some of these rows, with the groups of all of them.
+
+        Examples
+        --------
+        >>> h = Hierarchy(response="y", levels=(Level(group="g"),))
+        >>> design = build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]})
+        >>> design.part(np.array([1, 2])).levels[0].index
+        array([0, 1])
+        """
+        own = (replace(level, index=level.index[rows], columns=level.columns[rows]) for level in self.levels)
+        return NewRows(
+            X=self.X[rows],
+            levels=tuple(own),
+            rows=self.rows[rows],
+            offset=None if self.offset is None else self.offset[rows],
+        )
 
     def new(
         self, data: Any, allow_new_groups: bool = False, missing: str = "error", random_effects: bool = True

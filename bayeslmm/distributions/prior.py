@@ -256,6 +256,18 @@ class Prior:
         return name, {key: np.asarray(value, dtype=np.float64)[()] for key, value in params.items()}
 
 
+def one_family(priors: Sequence[Prior]) -> bool:
+    """Whether PyMC can take the priors of several parameters as one variable: its family and parameters' names agree.
+
+    Examples
+    --------
+    >>> one_family([Prior("Normal", mu=0, sigma=1), Prior("Normal", mu=5, sigma=2)]), one_family([])
+    (True, False)
+    """
+    families = {(prior.pymc()[0], tuple(prior.pymc()[1]), prior.on_variance) for prior in priors}
+    return len(families) == 1 and not priors[0].on_variance
+
+
 def as_prior(given: Any) -> Prior:
     """Take a Prior, its text, or a PreliZ distribution, and return a Prior.
 

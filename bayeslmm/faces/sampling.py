@@ -106,14 +106,18 @@ class Sampling(Model):
         progress : bool
             Show progress when the work takes more than a second.
         log_densities : bool
-            Whether the tree also has each draw's log prior and log likelihood, see `add_log_densities`.
+            Whether the log prior and the log likelihood of all rows together are computed now, see
+            `add_log_densities`.
 
         Returns
         -------
         xarray.DataTree
-            Groups posterior, sample_stats, observed_data. Its attrs say what it is worth: ``trusted`` (1 or 0),
-            ``doubts`` (why not), ``note`` (what was done instead of what was asked for), ``seconds`` in all and
-            thereof ``seconds_compiling`` and ``seconds_sampling``.
+            Groups posterior, sample_stats, observed_data and constant_data, and those that are computed when they are
+            first read: log_likelihood (of each row given all else), log_prior, posterior_predictive, prior and
+            prior_predictive (where the priors are proper), as ArviZ wants them. The posterior also has the free
+            variables of the PyMC models, so that PyMC's functions take the tree. Its attrs say what it is worth:
+            ``trusted`` (1 or 0), ``doubts`` (why not), ``note`` (what was done instead of what was asked for),
+            ``seconds`` in all and thereof ``seconds_compiling`` and ``seconds_sampling``.
 
         Warns
         -----
@@ -134,6 +138,7 @@ class Sampling(Model):
         >>> dict(tree["posterior"]["u2"].sizes)
         {'chain': 2, 'draw': 200, 'Batch': 6}
         """
+        from bayeslmm.criticism.groups import complete
         from bayeslmm.posterior.sampling import sample
 
         check_flag("log_densities", log_densities)
@@ -141,6 +146,7 @@ class Sampling(Model):
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
             centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,
         )  # fmt: skip
+        tree = complete(self, tree)
         if not log_densities:
             return tree
         from bayeslmm.criticism.sensitivity import add_log_densities

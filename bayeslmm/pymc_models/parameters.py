@@ -12,8 +12,15 @@ import pytensor.tensor as pt
 
 from bayeslmm.design.design import Design, LevelDesign
 from bayeslmm.design.parameters import STRATUM, level_names
+from bayeslmm.distributions.prior import one_family
 from bayeslmm.priors.resolve import Prior, Priors
 from bayeslmm.priors.sd_priors import VarianceShares
+
+
+class _FactorTransform(pm.distributions.transforms.CholeskyCorrTransform):
+    """PyMC's own, under a name without an underscore: with one, PyMC doesn't find the way back to the variable."""
+
+    name = "corr"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,8 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
             factors.append(sd[:, None] * _one_correlation(level, corr))
             continue
         eta = np.float64(corr.params["eta"])
-        L = pm.LKJCorr(f"{names.corr}_factor" if W is None else f"{names.corr}_at_mean_factor", n=level.r, eta=eta)
+        name = f"{names.corr}_factor" if W is None else f"{names.corr}_at_mean_factor"
+        L = pm.LKJCorr(name, n=level.r, eta=eta, default_transform=_FactorTransform(n=level.r, upper=False))
         F = sd[:, None] * L
         factors.append(F)
         if W is None:
@@ -160,9 +168,8 @@ def _variable(name: str, prior: Prior):
 
 def _vector(name: str, labels: Sequence[str], priors: Sequence[Prior], dim: str):
     """One variable for the whole vector where the priors are of one family, else one per entry, stacked."""
-    families = {(prior.pymc()[0], tuple(prior.pymc()[1]), prior.on_variance) for prior in priors}
-    if len(families) == 1 and not priors[0].on_variance:
-        family, keys, _ = families.pop()
+    if one_family(priors):
+        family, keys = priors[0].pymc()
         params = {key: np.array([prior.pymc()[1][key] for prior in priors]) for key in keys}
         return getattr(pm, family)(name, **params, dims=dim)
     entries = [_variable(f"{name}[{label}]", prior) for label, prior in zip(labels, priors, strict=True)]
