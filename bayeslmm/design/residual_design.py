@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -110,6 +110,15 @@ class ResidualDesign:
         """d psi / d coordinate, (..., k)."""
         parts = [p.slope(z[..., k]) for k, p in enumerate(self.parameters)]
         return np.stack(parts, axis=-1) if parts else np.zeros((*z.shape[:-1], 0))
+
+    def subset(self, rows: np.ndarray) -> ResidualDesign:
+        """Take some of the rows, with the same parameters, whether or not these rows tell of them."""
+        return replace(
+            self,
+            structure=self.structure.subset(rows),
+            stratum=self.stratum[rows] if self.stratum.size else self.stratum,
+            root_weights=self.root_weights[rows],
+        )
 
     # the inverse and the determinant -----------------------------------------------------------------------------
 

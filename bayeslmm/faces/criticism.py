@@ -11,9 +11,58 @@ from bayeslmm.model import Model
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayeslmm.criticism.loo import LeaveOneOut
+
 
 class Criticism(Model):
     """Questions to a posterior about itself."""
+
+    def loo(self, tree: xr.DataTree, unit: str = "row", *, refit: bool = True, progress: bool = True) -> LeaveOneOut:
+        """Leave out one unit at a time and say how well the others predict it.
+
+        The random effects are integrated out in closed form (the *marginal* density), so that only the parameters have
+        to be reweighted, by Pareto smoothed importance sampling; ``arviz.loo(tree)`` does the same for rows with the
+        effects kept as parameters (the *conditional* density). Both estimate the same for rows, the closed form with
+        weights that fail less often.
+
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            As `LMM.sample` returns it.
+        unit : str
+            "row": a row is left out and keeps its groups. A level's label, such as "school": a whole group is left
+            out, which asks about a new one.
+        refit : bool
+            Whether units whose weights have a Pareto k of 0.7 or more are left out by drawing from the posterior
+            without them.
+        progress : bool
+
+        Returns
+        -------
+        LeaveOneOut
+            ``elpd``, ``se``, ``p``, a ``table`` by unit and a ``note``; `to_arviz` gives what ``arviz.compare`` takes.
+
+        Raises
+        ------
+        DescriptionError
+            If there is no such unit.
+        DataError
+            If the tree isn't a posterior of this model.
+
+        Source: Vehtari, Gelman & Gabry (2017) for the method; Merkle, Furr & Rabe-Hesketh (2019) for conditional and
+        marginal.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> lmm = blm.example("dyestuff")
+        >>> tree = lmm.sample(draws=500, random_seed=1, progress=False)
+        >>> lmm.loo(tree, unit="Batch").table["rows"].to_dict()
+        {'A': 5, 'B': 5, 'C': 5, 'D': 5, 'E': 5, 'F': 5}
+        """
+        from bayeslmm.criticism.loo import leave_one_out
+
+        return leave_one_out(self, tree, unit, refit=refit, progress=progress)
 
     def sensitivity(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
         """Power-scaling sensitivity of the parameters to the prior and to the likelihood, by ArviZ.

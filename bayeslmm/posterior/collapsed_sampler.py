@@ -8,9 +8,9 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import SamplingError
 from bayeslmm.model import Model
-from bayeslmm.posterior.collapsed import collapsed_posterior
-from bayeslmm.posterior.effects import Given, complete_effects, draw_effects
-from bayeslmm.posterior.independence import run_chains
+from bayeslmm.posterior.collapsed import CollapsedPosterior, collapsed_posterior
+from bayeslmm.posterior.effects import Given, complete_effects, draw_effects, residual_parameters
+from bayeslmm.posterior.independence import Chains, run_chains
 from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.tree import posterior_tree
 from bayeslmm.posterior.trust import PARETO_LIMIT
@@ -39,20 +39,9 @@ class Collapsed:
                     f"The collapsed sampler's proposal does not fit this posterior (Pareto k {states.pareto_k:.2f}, "
                     f"acceptance {100 * acceptance:.0f} %)."
                 )
-            sigma, sds, corrs = posterior.coordinates.natural(states.phi)
-            values: dict[str, np.ndarray] = {"beta": states.beta, "sigma": sigma}
-            for level, sd, corr in zip(model.design.levels, sds, corrs, strict=True):
-                names = level_names(level)
-                if level.n_sds:
-                    own = level.structure.gather(sd)
-                    values[names.sigma] = own[:, 0] if level.n_sds == 1 else own
-                if level.correlated:
-                    values[names.corr] = corr
-                    if not level.structure.paired:
-                        values[names.rho] = level.structure.correlation_values(corr)[:, 0]
-            psi = posterior.coordinates.psi(states.phi)
-            values |= _residual_values(model.design, psi)
-            given = Given(lams=states.lams, beta=states.beta, sigma=sigma, psi=psi)
+            values = natural_values(posterior, states)
+            psi = residual_parameters(model.design, values)
+            given = Given(lams=states.lams, beta=states.beta, sigma=values["sigma"], psi=psi)
             if states.b is None:
                 values |= draw_effects(posterior, given, effect_seed, chains, bar)
             else:
@@ -78,6 +67,23 @@ class Collapsed:
                 "mass: a mean may lie where hardly any of it is. Look at its densities."
             )
         return Run(tree=tree, trouble=trouble, note=note)
+
+
+def natural_values(posterior: CollapsedPosterior, states: Chains) -> dict[str, np.ndarray]:
+    """The parameters as written, (N, ...) by name, of the states of the chains."""
+    design = posterior.stats.design
+    sigma, sds, corrs = posterior.coordinates.natural(states.phi)
+    values: dict[str, np.ndarray] = {"beta": states.beta, "sigma": sigma}
+    for level, sd, corr in zip(design.levels, sds, corrs, strict=True):
+        names = level_names(level)
+        if level.n_sds:
+            own = level.structure.gather(sd)
+            values[names.sigma] = own[:, 0] if level.n_sds == 1 else own
+        if level.correlated:
+            values[names.corr] = corr
+            if not level.structure.paired:
+                values[names.rho] = level.structure.correlation_values(corr)[:, 0]
+    return values | _residual_values(design, posterior.coordinates.psi(states.phi))
 
 
 def _require_finite(values: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ F_d the later and the earlier rows of such neighbours, and N_d their pairs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -59,6 +59,10 @@ class AR1(ResidualStructure):
                 starts=(0.4, 0.8, 0.95, -0.5), above="positive",
             ),
         )  # fmt: skip
+
+    def subset(self, rows: np.ndarray) -> Self:
+        """Some of the rows, at their own times."""
+        return replace(super().subset(rows), place=self.place[rows])
 
     # algebra -----------------------------------------------------------------------------------------------------
 

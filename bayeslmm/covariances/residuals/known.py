@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -33,6 +33,11 @@ class Known(ResidualStructure):
         """Match the labels of the rows."""
         matrix = _matched(asked, frame)
         return cls(asked=asked, block=_components(matrix), matrix=matrix)
+
+    def subset(self, rows: np.ndarray) -> Self:
+        """Some of the rows."""
+        matrix = self.matrix[np.ix_(rows, rows)]
+        return replace(self, block=_components(matrix), matrix=matrix)
 
     @cached_property
     def terms(self) -> list[Term]:

@@ -13,7 +13,7 @@ on the rows after these are made. A new structure is a subclass in a file of its
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
@@ -155,6 +155,10 @@ class ResidualStructure:
     def parameters(self) -> tuple[ResidualParameter, ...]:
         """Its own parameters, which all methods below take in this order."""
         return ()
+
+    def subset(self, rows: np.ndarray) -> Self:
+        """Take some of the rows, with C among them as it is among all."""
+        return replace(self, block=np.unique(self.block[rows], return_inverse=True)[1])
 
     # algebra -----------------------------------------------------------------------------------------------------
 
