@@ -11,6 +11,7 @@ from bayeslmm.model import Model
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayeslmm.criticism.evidence import MarginalLikelihood
     from bayeslmm.criticism.loo import LeaveOneOut
 
 
@@ -63,6 +64,38 @@ class Criticism(Model):
         from bayeslmm.criticism.loo import leave_one_out
 
         return leave_one_out(self, tree, unit, refit=refit, progress=progress)
+
+    def marginal_likelihood(self, draws: int = 4000, random_seed: int | None = None) -> MarginalLikelihood:
+        """Estimate log p(y), the likelihood averaged over all priors: the logarithm of a Bayes factor is a difference.
+
+        Parameters
+        ----------
+        draws : int
+        random_seed : int, optional
+            The same seed gives the same number.
+
+        Returns
+        -------
+        MarginalLikelihood
+            ``log`` and its Monte Carlo ``error``, ``pareto_k``, and ``rescaled``: what it is under priors of the
+            effects' SDs half and twice as wide. Unlike a posterior, it depends on the priors whatever the data are.
+
+        Raises
+        ------
+        PriorError
+            Where a prior is flat.
+
+        Source: Geweke (1989) for the estimate; Kass & Raftery (1995) for its use.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> blm.example("dyestuff").marginal_likelihood(random_seed=1).log.__round__(1)
+        -170.5
+        """
+        from bayeslmm.criticism.evidence import marginal_likelihood
+
+        return marginal_likelihood(self, draws, random_seed)
 
     def sensitivity(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
         """Power-scaling sensitivity of the parameters to the prior and to the likelihood, by ArviZ.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
+from math import lgamma, log, pi
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Proposal:
         return np.where(x < self.lower, 2 * self.lower - x, x)
 
     def logpdf(self, x: np.ndarray) -> np.ndarray:
-        """Log density (n,) up to a constant: a sum over the sides from which x (n, k) may have been reflected."""
+        """Log density (n,): a sum over the sides from which x (n, k) may have been reflected."""
         near = np.flatnonzero(self.loc - self.lower < 30 * self.scale)[:8]
         sides = np.array(list(product((False, True), repeat=near.size)))
         images = np.tile(x.T[:, None, :], (1, len(sides), 1))  # (k, sides, n): rows of one coordinate, for speed
@@ -66,7 +67,13 @@ class Proposal:
         slopes = 0.5 * np.log(((1 + t * t) / (1 + standard * standard)).prod(axis=0))
         z = np.linalg.inv(self.root) @ (t - self.mean[:, None])
         kernel = -0.5 * (self.dof + self.mean.size) * np.log1p((z * z).sum(axis=0) / self.dof)
-        return kernel + slopes - np.log(np.diag(self.root) * self.scale).sum()
+        return kernel + slopes - np.log(np.diag(self.root) * self.scale).sum() + self._constant
+
+    @property
+    def _constant(self) -> float:
+        """That of the multivariate t."""
+        k = self.mean.size
+        return lgamma((self.dof + k) / 2) - lgamma(self.dof / 2) - 0.5 * k * log(self.dof * pi)
 
     def matched(self, x: np.ndarray, weights: np.ndarray) -> Proposal:
         """The proposal with the moments of draws x (n, k), up to the margins' third; with some of its own if few count.
@@ -119,7 +126,7 @@ class Mixture:
         return x
 
     def logpdf(self, x: np.ndarray) -> np.ndarray:
-        """Log density (n,) up to a constant."""
+        """Log density (n,)."""
         return np.logaddexp.reduce(self._terms(x), axis=0)
 
     def _terms(self, x: np.ndarray) -> np.ndarray:

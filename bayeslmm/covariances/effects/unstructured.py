@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lgamma, log
 
 import numpy as np
 
@@ -76,12 +77,13 @@ class Unstructured(EffectStructure):
         return L
 
     def log_prior(self, prior: Prior, z: np.ndarray, r: int) -> np.ndarray:
-        """LKJ: partial correlations are independent, (1 - c^2)^(a - 1); c = tanh(z) adds one more."""
+        """LKJ: partial correlations are independent, (1 + c) / 2 ~ Beta(a, a); c = tanh(z) adds one more 1 - c^2."""
         total, at = np.zeros(z.shape[:-1]), 0
         for i in range(1, r):
             for j in range(i):
                 a = prior.params["eta"] + (r - 2 - j) / 2
-                total = total - 2 * a * log_cosh(z[..., at])
+                whole = (2 * a - 1) * log(2) + 2 * lgamma(a) - lgamma(2 * a)
+                total = total - 2 * a * log_cosh(z[..., at]) - whole
                 at += 1
         return total
 
