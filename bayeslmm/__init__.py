@@ -12,6 +12,7 @@ from bayeslmm.support.cache_folder import prepare as _prepare_cache
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.comparison import Comparison, compare
+    from bayeslmm.comparison.models import ModelComparison, compare_models
     from bayeslmm.criticism.sensitivity import add_log_densities
     from bayeslmm.data.known_matrix import KnownMatrix
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
@@ -39,6 +40,7 @@ _HOME = {
     "MixedModelEquations": "theory.mixed_model_equations",
     "MixedNormal": "pymc_models.mixed_normal",
     "Model": "model",
+    "ModelComparison": "comparison.models",
     "Prior": "distributions.prior",
     "PriorError": "errors",
     "Residual": "description.levels",
@@ -46,6 +48,7 @@ _HOME = {
     "SamplingError": "errors",
     "add_log_densities": "criticism.sensitivity",
     "compare": "comparison.comparison",
+    "compare_models": "comparison.models",
     "example": "gallery",
     "example_data": "gallery",
     "mixed_model_equations": "theory.mixed_model_equations",
@@ -54,8 +57,9 @@ _HOME = {
 
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
-    "MixedModelEquations", "MixedNormal", "Model", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError",
-    "add_log_densities", "compare", "density", "example", "example_data", "mixed_model_equations", "same_marginal",
+    "MixedModelEquations", "MixedNormal", "Model", "ModelComparison", "Prior", "PriorError", "Residual",
+    "SameMarginal", "SamplingError", "add_log_densities", "compare", "compare_models", "density", "example",
+    "example_data", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

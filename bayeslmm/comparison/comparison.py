@@ -84,12 +84,11 @@ def compare(
     check_model(lmm, "blm.compare(lmm)")
     check_flag("random_effects", random_effects)
     names = _variants(variants)
+    from bayeslmm.criticism.groups import complete
     from bayeslmm.posterior.sampling import sample
 
-    posteriors = {
-        name: sample(lmm, name, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress)
-        for name in names
-    }
+    settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "random_seed": random_seed}
+    posteriors = {name: complete(lmm, sample(lmm, name, **settings, progress=progress)) for name in names}
     return compare_posteriors(lmm, posteriors, random_effects=random_effects)
 
 
