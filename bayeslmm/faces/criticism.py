@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayeslmm.criticism.evidence import MarginalLikelihood
+    from bayeslmm.criticism.influence import Influence
     from bayeslmm.criticism.loo import LeaveOneOut
 
 
@@ -65,6 +66,40 @@ class Criticism(Model):
 
         return leave_one_out(self, tree, unit, refit=refit, progress=progress)
 
+    def influence(self, unit: str = "row", *, reml: bool = True, progress: bool = True) -> Influence:
+        """Fit without each row or group, and say what that does to the estimates.
+
+        Parameters
+        ----------
+        unit : str
+            "row", or a level's label, such as "school".
+        reml : bool
+            Whether fits are REML's, else ML's.
+        progress : bool
+
+        Returns
+        -------
+        Influence
+            ``table`` with Cook's distance, the ratio of the coefficients' generalised variances, and all estimates
+            without each unit; ``changes``; a ``note``.
+
+        Raises
+        ------
+        DescriptionError
+            If there is no such unit.
+
+        Source: Cook (1977); Demidenko & Stukel (2005).
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> blm.example("dyestuff").influence("Batch", progress=False).table["cooks_distance"].idxmax()
+        'E'
+        """
+        from bayeslmm.criticism.influence import influence
+
+        return influence(self, unit, reml=reml, progress=progress)
+
     def marginal_likelihood(self, draws: int = 4000, random_seed: int | None = None) -> MarginalLikelihood:
         """Estimate log p(y), the likelihood averaged over all priors: the logarithm of a Bayes factor is a difference.
 
@@ -91,7 +126,7 @@ class Criticism(Model):
         --------
         >>> import bayeslmm as blm
         >>> blm.example("dyestuff").marginal_likelihood(random_seed=1).log.__round__(1)
-        -170.5
+        -168.7
         """
         from bayeslmm.criticism.evidence import marginal_likelihood
 
