@@ -58,6 +58,9 @@ class Influence:
         needed = self.table.index[self.table["cooks_distance"].isna()].tolist()
         if needed and self.fit.design.p:
             said += f" Without {listed(needed, show=str)} some coefficient is not determined."
+        loose = self.table.index[self.table["status"].isin(["flat", "not converged", "perfect fit"])].tolist()
+        if loose:
+            said += f" Without {listed(loose, show=str)} there are no estimates to rely on (see status)."
         return said
 
     def __repr__(self) -> str:
