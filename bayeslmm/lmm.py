@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from bayeslmm.description.hierarchy import Hierarchy, Residual
@@ -114,7 +113,9 @@ class LMM(BeforeTheData, Sampling, Predictions, Criticism, Matrices):
         return visible(f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{''.join(said)})")
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"
+        from bayeslmm.tables.model import model_html
+
+        return model_html(self)
 
     def explain(self) -> str:
         """Say what the factorisation will do: blocks, sizes, cost and fill.

@@ -82,10 +82,11 @@ class ImpliedPriors:
         return "\n".join([numbers.to_string(), "", *words, *self._edges()])
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from bayeslmm.support import html
 
-        words = "".join(f"<li>{escape(name)}: {escape(text)}</li>" for name, text in self.what.items())
-        return self.table.to_html(float_format="{:.3g}".format, na_rep="") + f"<ul>{words}</ul>"
+        numbers = self.table.map(lambda x: "" if np.isnan(x) else f"{x:.3g}")
+        edges = "".join(map(html.paragraph, self._edges()))
+        return html.scrolled(html.table(numbers)) + html.bullets(self.what) + edges
 
     def _edges(self) -> list[str]:
         """Say which intra-class correlations are nearly decided before the data speak."""

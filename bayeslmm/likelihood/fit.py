@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -386,7 +385,9 @@ class LikelihoodFit:
         return visible(fit_text(self))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+        from bayeslmm.likelihood.printing import fit_html
+
+        return fit_html(self)
 
 
 def fit_likelihood(stats: Statistics, reml: bool) -> LikelihoodFit:
