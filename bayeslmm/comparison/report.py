@@ -298,9 +298,9 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
 
 def _shrinkage(comparison: Comparison, level: LevelDesign, effect: int) -> str:
     """What the crosses of a caterpillar show."""
-    from bayeslmm.comparison.plots import unshrunk
+    from bayeslmm.tables.shrinkage import unshrunk
 
-    own = unshrunk(comparison, level)[:, effect]
+    own = unshrunk(comparison.reml, level)[:, effect]
     if not np.isfinite(own).any():
         return ""
     crosses = " Crosses are what a group's own rows say, by least squares"

@@ -19,6 +19,7 @@ from bayeslmm.tables.result import Quantity, Result
 
 STEP = 1e-3  # of a derivative, in standard errors
 EXACT = 1e-9  # a standard error below this, relative to the quantity, is rounding
+ROUGH = 1.0  # a standard error on the scale of logarithms above this means little
 FLAT = 1e-7  # a curvature below this, relative to the largest, is none
 
 
@@ -40,7 +41,8 @@ class FitResult(Result):
         """The delta method."""
         return (
             "SD and interval by the delta method from the curvature of the likelihood, on a scale of logarithms (of "
-            "logits for shares): rough where there are few groups."
+            "logits for shares): rough where there are few groups. Where an interval is very rough, the likelihood "
+            "reaches the edge: look at the profile limits of varcorr, or at the posterior."
         )
 
     def effects(self, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,20 +51,31 @@ class FitResult(Result):
         frame = self.fit.ranef[level.name].to_numpy()
         return frame[:, : level.r], frame[:, level.r :]
 
-    def points(self, most: int) -> Points:
+    @property
+    def beta(self) -> np.ndarray:
+        """The estimates."""
+        return self.fit.beta
+
+    @property
+    def psi(self) -> np.ndarray:
+        """The estimates."""
+        return self.fit.psi
+
+    def points(self, q: int = 0) -> Points:
         """The one point."""
         return self._at(self.fit.optimum.phi[None], np.zeros(1), self.fit.beta[None])
 
     def derive(self, quantity: Quantity, lower: Any, upper: Any, most: int | None = None) -> pd.DataFrame:
         """Wald intervals on the real line that `lower` and `upper` leave, by the delta method."""
         with one_blas_thread():
-            value = quantity(self.points(1))[0]
+            value = quantity(self.points())[0]
             if self.trouble:
                 return self.none(value, self.trouble)
             sd = np.sqrt((self._slopes(quantity) ** 2).sum(axis=0))
         low, high = (np.broadcast_to(np.asarray(x, dtype=float), value.shape) for x in (lower, upper))
         a, b = _wald(value, sd, low, high, self.z)
         out = self.frame(value, sd, a, b, self.how)
+        out.loc[_log_sd(value, sd, low, high) > ROUGH, "interval"] = f"{self.how}, very rough"
         numbers = out.columns[1:4]
         known = low == high
         exact = (sd <= EXACT * np.abs(value)) | known
@@ -167,6 +180,14 @@ def _at_end(value: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarr
     with np.errstate(invalid="ignore"):
         wide = np.where(np.isfinite(upper - lower), upper - lower, 0.0)
     return (value <= lower + EXACT * wide) | (value >= upper - EXACT * wide)
+
+
+def _log_sd(value: np.ndarray, sd: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The standard error on the scale of logarithms, or of logits; 0 where there is no bound."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above = np.where(np.isfinite(lower), value - lower, np.inf)
+        below = np.where(np.isfinite(upper), upper - value, np.inf)
+        return np.nan_to_num(sd / np.minimum(above, below))
 
 
 def _wald(

@@ -92,11 +92,6 @@ def read_places(stats: Statistics, at: Any = None) -> Places:
     )  # fmt: skip
 
 
-def row_places(stats: Statistics) -> Places:
-    """The data's rows alone: one place."""
-    return read_places(stats)
-
-
 def predictors(design: Design) -> tuple[str, ...]:
     """Columns of the data on which variances depend: those of effects, and the strata's."""
     names = [name for encoder in design.encoders[1:] for name in encoder.kinds]
@@ -146,8 +141,7 @@ def _stratum(strata: tuple[str, ...], by: str, label: Any) -> int:
 def _moments(stats: Statistics, k: int, grid: pd.DataFrame, words: list[str]) -> np.ndarray:
     """The moments (A, r, r) of level k; says what it averages."""
     level, encoder, M = stats.design.levels[k], stats.design.encoders[k + 1], stats.maps[k]
-    size = np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
-    weights = size[level.index]
+    weights = group_variances(level)[level.index]
     if level.root is not None:
         words.append(f"Of {level.label}'s known covariance the mean diagonal counts, {weights.mean():.4g}.")
     named = [name for name in encoder.kinds if name in grid]
@@ -167,6 +161,11 @@ def _moments(stats: Statistics, k: int, grid: pd.DataFrame, words: list[str]) ->
         return np.concatenate([_mean_square(better_columns(rows, M), weights, 1) for rows in columns])
     better = better_columns(columns[:, 0], M)
     return weights.mean() * better[:, :, None] * better[:, None, :]
+
+
+def group_variances(level: LevelDesign) -> np.ndarray:
+    """The diagonal (m,) of the groups' known covariance; ones where they are independent."""
+    return np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
 
 
 def _columns(

@@ -19,6 +19,9 @@ from bayeslmm.tables.result import Quantity, Result
 if TYPE_CHECKING:
     import xarray as xr
 
+# draws for what takes a factorisation each, and random effects times draws
+FEWEST, MOST, WORK = 10, 100, 200_000
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PosteriorResult(Result):
@@ -61,9 +64,19 @@ class PosteriorResult(Result):
             sigma=values["sigma"], psi=residual_parameters(design, values),
         )  # fmt: skip
 
-    def points(self, most: int) -> Points:
-        """Some of the draws."""
-        return self._points.spread(most)
+    @property
+    def beta(self) -> np.ndarray:
+        """Posterior means."""
+        return self.values["beta"].mean(axis=0)
+
+    @property
+    def psi(self) -> np.ndarray:
+        """Posterior means."""
+        return self._points.psi.mean(axis=0)
+
+    def points(self, q: int) -> Points:
+        """Some of the draws, evenly spaced: fewer where each takes long."""
+        return self._points.spread(max(FEWEST, min(MOST, WORK // max(q, 1))))
 
     def derive(self, quantity: Quantity, lower: Any, upper: Any, most: int | None = None) -> pd.DataFrame:
         """Means, SDs and quantiles of the quantities of the draws."""

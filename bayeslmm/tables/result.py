@@ -62,9 +62,19 @@ class Result(ABC):
     def effects(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Estimates and SDs (m, r) of level k's effects."""
 
+    @property
     @abstractmethod
-    def points(self, most: int) -> Points:
-        """The estimate, or so many of the draws at most."""
+    def beta(self) -> np.ndarray:
+        """Estimates (p,) of the fixed effects."""
+
+    @property
+    @abstractmethod
+    def psi(self) -> np.ndarray:
+        """Estimates (k,) of R's parameters."""
+
+    @abstractmethod
+    def points(self, q: int) -> Points:
+        """The estimate, or a few draws for what takes a factorisation of q random effects each."""
 
     @abstractmethod
     def derive(self, quantity: Quantity, lower: Any, upper: Any, most: int | None = None) -> pd.DataFrame:
