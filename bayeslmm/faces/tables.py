@@ -188,8 +188,8 @@ class Tables(Model):
         >>> lmm.icc(lmm.reml()).to_pandas().pivot(index="grouping", columns="quantity", values="estimate").round(3)
         quantity    correlation  share
         grouping
-        batch             0.151  0.151
-        cask:batch        0.937  0.786
+        batch             0.154  0.154
+        cask:batch        0.937  0.783
         """
         from bayeslmm.tables.partition import icc
 

@@ -97,7 +97,7 @@ def _ordered(variable: xr.DataArray) -> xr.DataArray:
 
 def _stacked(variable: xr.DataArray) -> np.ndarray:
     values = np.asarray(_ordered(variable).values, dtype=float)
-    return values.reshape(-1, *values.shape[2:])
+    return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
 
 
 def _flat(variable: xr.DataArray) -> np.ndarray:

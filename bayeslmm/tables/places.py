@@ -124,6 +124,11 @@ def _grid(design: Design, at: Any) -> pd.DataFrame:
             raise DescriptionError(
                 f"at has no values for {name!r}; expected one or more, such as at={{{name!r}: [0, 1]}}."
             )
+        for value in columns[name]:
+            if pd.isna(value) or (isinstance(value, float) and np.isinf(value)):
+                raise DescriptionError(
+                    f"at has {value} for {name!r}; expected values, such as at={{{name!r}: [0, 1]}}."
+                )
     size = int(np.prod([len(values) for values in columns.values()]))
     if size > MOST:
         raise DescriptionError(f"at has {size:,} combinations of values; expected {MOST:,} at most. Give fewer values.")

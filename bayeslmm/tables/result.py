@@ -87,7 +87,8 @@ class Result(ABC):
         """The columns that every table ends with."""
         columns = dict(zip(["estimate", "sd", *self.ends], (estimate, sd, low, high), strict=True))
         out = pd.DataFrame({name: np.asarray(x, dtype=float) for name, x in columns.items()})
-        out["interval"] = said
+        words = [said] * len(out) if isinstance(said, str) else list(said)
+        out["interval"] = pd.Series(words, index=out.index, dtype=object)
         return out
 
     def note(self, *said: str) -> str:
