@@ -58,9 +58,9 @@ class TestTable:
         table = Table(frame=self.frame, title="A title", note="One line.\nAnother.")
         assert repr(table).splitlines() == [
             "A title",
-            "g                            estimate     sd      n",
-            "a                               1.500  0.250      3",
-            f"{EVIL}                   4,000",
+            "g                            estimate     sd     n",
+            "a                               1.500  0.250     3",
+            f"{EVIL}                   4000",
             "One line.",
             "Another.",
         ]
@@ -479,6 +479,20 @@ class TestDelta:
         assert frame.loc[("u2", "share"), "interval"] == "ML Wald, given sigma_u3 on the boundary"
         assert "Singular" in heights3.variance_partition(heights3.ml()).note
 
+    def test_an_independent_slope_far_from_zero_leaves_no_rounding_in_an_sd_of_zero(self):
+        rng = np.random.default_rng(2)
+        data = {"y": rng.normal(size=80), "x": rng.gamma(2, 1, 80) + 3, "g": np.repeat(list("abcdefgh"), 10)}
+        lmm = blm.LMM("y ~ x + (x || g)", data)
+        fit = lmm.ml()
+        zero = fit.boundary[0]
+        frame = lmm.varcorr(fit).to_pandas()
+        assert frame.loc[zero, "estimate"] == 0
+        assert np.isnan(frame.loc[zero, "sd"])
+        effect = zero.removeprefix("sigma_u2[").removesuffix("]")
+        shrunk = lmm.shrinkage(fit).to_pandas().set_index("effect").loc[effect]
+        assert shrunk["reliability"].eq(0).all()
+        assert shrunk["effective_rows"].isna().all()
+
     def test_a_likelihood_that_reaches_the_edge_is_said_to(self, heights3):
         frame = heights3.icc(heights3.reml()).to_pandas()
         assert frame["interval"].tolist()[-1] == "REML Wald, very rough"
@@ -592,7 +606,7 @@ class TestAt:
         with pytest.raises(blm.DescriptionError, match=words):
             sleepstudy.icc(sleepstudy.ml(), at=at)
 
-    @pytest.mark.parametrize("values", [["a"], [np.nan], [None], [np.inf]])
+    @pytest.mark.parametrize("values", [["a"], [np.nan], [None], [np.inf], [[1, 2]]])
     def test_values_that_are_no_numbers(self, sleepstudy, values):
         with pytest.raises((blm.DataError, blm.DescriptionError), match="'Days'"):
             sleepstudy.icc(sleepstudy.ml(), at={"Days": values})

@@ -89,8 +89,8 @@ class Tables(Model):
         result : LikelihoodFit or xarray.DataTree
         level : float
         method : {"profile", "wald"}, optional
-            Of a fit's intervals: profile limits unless told otherwise, which take a search each; Wald's are on scales
-            of logarithms and of logits.
+            Of a fit's intervals: profile limits unless told otherwise, which take a few searches each: a minute where
+            thousands of groups are crossed. Wald's are on scales of logarithms and of logits, and take no time.
 
         Returns
         -------

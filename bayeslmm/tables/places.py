@@ -125,7 +125,7 @@ def _grid(design: Design, at: Any) -> pd.DataFrame:
                 f"at has no values for {name!r}; expected one or more, such as at={{{name!r}: [0, 1]}}."
             )
         for value in columns[name]:
-            if pd.isna(value) or (isinstance(value, float) and np.isinf(value)):
+            if np.ndim(value) or pd.isna(value) or (isinstance(value, float) and np.isinf(value)):
                 raise DescriptionError(
                     f"at has {value} for {name!r}; expected values, such as at={{{name!r}: [0, 1]}}."
                 )

@@ -8,6 +8,8 @@ import numpy as np
 
 from bayeslmm.factorisation.statistics import Statistics
 
+ROUNDING = 8 * np.finfo(float).eps
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Points:
@@ -43,7 +45,10 @@ class Points:
 
     def factor(self, k: int) -> np.ndarray:
         """F (N, r, r) with F F' the covariance of level k's effects as written, in units of y."""
-        return self.sigma[:, None, None] * (np.linalg.inv(self.stats.maps[k]) @ self.relative_factor(k))
+        back, lam = np.linalg.inv(self.stats.maps[k]), self.relative_factor(k)
+        F = back @ lam
+        F[np.abs(F) < ROUNDING * (np.abs(back) @ np.abs(lam))] = 0.0  # what cancelled was zero
+        return self.sigma[:, None, None] * F
 
     def variance(self, k: int, moments: np.ndarray) -> np.ndarray:
         """tr(Sigma M) (N, A): the variance that level k adds where its better columns have the moments M (A, r, r)."""

@@ -109,7 +109,7 @@ class Table:
                 continue
             values = frame[name]
             if pd.api.types.is_integer_dtype(values):
-                texts[name] = [f"{x:,}" for x in values]
+                texts[name] = list(map(str, values))
             elif pd.api.types.is_float_dtype(values):
                 shown = format_column(values.to_numpy(), digits=4)
                 texts[name] = [text if np.isfinite(x) else "" for text, x in zip(shown, values, strict=True)]
@@ -121,10 +121,9 @@ class Table:
 def _spread(columns: Sequence[str], row: np.ndarray) -> float:
     """What the decimals of a row's numbers follow: its SD, or a quarter of its interval, or NaN."""
     found = dict(zip(columns, row.tolist(), strict=True))
-    if found.get("sd", 0.0) > 0:
-        return found["sd"]
     ends = [value for name, value in found.items() if str(name).endswith(" %")]
-    return (max(ends) - min(ends)) / 4 if ends else np.nan
+    width, sd = (max(ends) - min(ends)) / 4 if ends else np.nan, found.get("sd", np.nan)
+    return sd if sd > 0 and not sd < 0.01 * width else width
 
 
 def in_row(values: np.ndarray, spread: float) -> list[str]:
