@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from bayeslmm.description.hierarchy import Hierarchy, Residual
@@ -14,11 +13,12 @@ from bayeslmm.faces.criticism import Criticism
 from bayeslmm.faces.matrices import Matrices
 from bayeslmm.faces.predictions import Predictions
 from bayeslmm.faces.sampling import Sampling
+from bayeslmm.faces.tables import Tables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.support.threads import one_blas_thread
 
 
-class LMM(BeforeTheData, Sampling, Predictions, Criticism, Matrices):
+class LMM(BeforeTheData, Sampling, Tables, Predictions, Criticism, Matrices):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
 
     Parameters
@@ -114,7 +114,9 @@ class LMM(BeforeTheData, Sampling, Predictions, Criticism, Matrices):
         return visible(f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{''.join(said)})")
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}\n\n{escape(self.describe())}</pre>"
+        from bayeslmm.tables.model import model_html
+
+        return model_html(self)
 
     def explain(self) -> str:
         """Say what the factorisation will do: blocks, sizes, cost and fill.

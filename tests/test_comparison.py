@@ -8,11 +8,12 @@ from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 
 import bayeslmm as blm
 from bayeslmm.comparison.comparison import compare_posteriors
-from bayeslmm.comparison.findings import funnel_neck, number
+from bayeslmm.comparison.findings import funnel_neck
 from bayeslmm.posterior.collapsed import collapsed_posterior
 from bayeslmm.posterior.draws import density_of, effect_labels, parameter_draws
 from bayeslmm.posterior.sd_densities import sd_curves
 from bayeslmm.posterior.trust import judge
+from bayeslmm.support.text import number
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.comparison.findings import decimals, findings, fixed, listed, paragraphs
+from bayeslmm.comparison.findings import findings, listed, paragraphs
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.model import Model, check_model
 from bayeslmm.posterior.agreement import Agreement, agreement
@@ -29,6 +29,7 @@ from bayeslmm.posterior.draws import (
 from bayeslmm.posterior.sd_densities import Curve, sd_curves
 from bayeslmm.posterior.trust import Judgement, divergent, judge
 from bayeslmm.support.arguments import check_flag
+from bayeslmm.support.text import decimals, fixed
 
 if TYPE_CHECKING:
     import xarray as xr

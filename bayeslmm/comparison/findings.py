@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
-from math import floor, isfinite, log10
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayeslmm.design.parameters import level_names
 from bayeslmm.posterior.trust import divergent, judge
+from bayeslmm.support import html
+from bayeslmm.support.text import fixed, number
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.comparison import Comparison
@@ -53,50 +53,6 @@ def findings(comparison: Comparison) -> tuple[Finding, ...]:
 # Numbers
 
 
-def decimals(sd: float) -> int:
-    """Decimals that a number of this uncertainty deserves: two digits of the SD.
-
-    Examples
-    --------
-    >>> decimals(6.9), decimals(0.069), decimals(412.0)
-    (1, 3, 0)
-    """
-    if not (isfinite(sd) and sd > 0):
-        return 3
-    return max(0, 1 - floor(log10(sd)))
-
-
-def fixed(x: float, places: int) -> str:
-    """Write with a fixed number of decimals, "" for NaN; an exponent only for what is unreadable without.
-
-    Examples
-    --------
-    >>> fixed(251.4051, 1), fixed(float("nan"), 1), fixed(-0.0001, 2), fixed(3.2e9, 0)
-    ('251.4', '', '0.00', '3.2e+09')
-    """
-    if np.isnan(x):
-        return ""
-    if not isfinite(x) or abs(x) >= 1e7 or places > 7:
-        return f"{x:.3g}"
-    text = f"{x:.{places}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def number(x: float, digits: int = 3) -> str:
-    """Write with so many significant digits, without an exponent from 0.0001 to ten million.
-
-    Examples
-    --------
-    >>> number(0.012345), number(1234.5), number(0.0), number(2.0e-9)
-    ('0.0123', '1234', '0', '2e-09')
-    """
-    if x == 0 or not isfinite(x):
-        return f"{x:.0f}".removeprefix("-")
-    if not 1e-4 <= abs(x) < 1e7:
-        return f"{x:.{digits}g}"
-    return f"{x:.{max(0, digits - 1 - floor(log10(abs(x))))}f}"
-
-
 def percent(p: float) -> str:
     """Write a probability as a percentage that never claims certainty.
 
@@ -118,7 +74,7 @@ def listed(names) -> str:
 
 def paragraphs(found: tuple[Finding, ...]) -> str:
     """Findings as HTML paragraphs, escaped."""
-    return "".join(f"<p><strong>{escape(f.topic)}.</strong> {escape(f.text)}</p>\n" for f in found)
+    return "".join(html.paragraph(f.text, f"{f.topic}.") for f in found)
 
 
 # Sampling

@@ -16,7 +16,6 @@ from bayeslmm.criticism.prior_predictive import draw_parameters
 from bayeslmm.design.parameters import level_names
 from bayeslmm.posterior.draws import density_of, sd_labels
 from bayeslmm.posterior.trust import ESS_LIMIT, divergent
-from bayeslmm.priors.defaults import row_variances
 from bayeslmm.support.figures import (
     BANDS,
     COLOURS,
@@ -31,6 +30,7 @@ from bayeslmm.support.figures import (
     shortened,
     tidy,
 )
+from bayeslmm.tables.shrinkage import unshrunk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -251,7 +251,7 @@ def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax:
     order = np.argsort(mean if np.ptp(mode) == 0 else mode, kind="stable")
     if level.m > MOST_GROUPS:
         order = order[np.linspace(0, level.m - 1, MOST_GROUPS).round().astype(int)]
-    own = unshrunk(comparison, level)[:, effect]
+    own = unshrunk(comparison.reml, level)[:, effect]
     figure, (a,) = axes_of(None if ax is None else [ax], [""], 0.6 + (0.3 if len(order) < 13 else 0.15) * len(order))
     at = np.arange(len(order))
     a.axvline(0, color="#999999", lw=0.8)
@@ -279,28 +279,6 @@ def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax:
     a.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8.5)
     a.set_title(a.get_title(loc="left"), loc="left", fontsize=10, pad=24)
     return figure
-
-
-def unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray:
-    """Effects (m, r) of each group by (weighted) least squares on its own rows; NaN where they don't determine them.
-
-    What is fitted is y less REML's fixed effects and the other levels' modes.
-    """
-    fit = comparison.reml
-    own = level.Z @ fit.ranef[level.name].iloc[:, : level.r].to_numpy().ravel()
-    rest = comparison.model.design.y - (fit.fitted.to_numpy() - own)
-    weights = 1 / np.broadcast_to(row_variances(comparison.model.design.residual), rest.shape)
-    x, r = level.columns, level.r
-    squares, pull = np.zeros((level.m, r, r)), np.zeros((level.m, r))
-    np.add.at(squares, level.index, weights[:, None, None] * x[:, :, None] * x[:, None, :])
-    np.add.at(pull, level.index, (weights * rest)[:, None] * x)
-    size = np.sqrt(np.einsum("gii->gi", squares))
-    found = (size > 0).all(axis=1)
-    scaled = squares[found] / (size[found][:, :, None] * size[found][:, None, :])
-    found[found] = np.linalg.eigvalsh(scaled)[:, 0] > 1e-8
-    out = np.full((level.m, r), np.nan)
-    out[found] = np.linalg.solve(squares[found], pull[found][:, :, None])[..., 0]
-    return out
 
 
 # The design

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bayeslmm import __version__
 from bayeslmm.comparison.comparison import Comparison
-from bayeslmm.comparison.findings import funnel_neck, number, paragraphs
+from bayeslmm.comparison.findings import funnel_neck, paragraphs
 from bayeslmm.comparison.tables import (
     HEADINGS,
     NUMBERS,
@@ -29,8 +29,10 @@ from bayeslmm.comparison.tables import (
 from bayeslmm.design.describe import known_covariance
 from bayeslmm.design.residual_words import residual_words
 from bayeslmm.errors import DescriptionError
+from bayeslmm.support import html
 from bayeslmm.support.arguments import check_path
 from bayeslmm.support.files import write_whole
+from bayeslmm.support.text import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,9 +125,9 @@ def report_html(
     if source:
         head.append(f'<p class="small">Source: {escape(source)}</p>')
     sections = {
-        "The hierarchy": _paragraph_lines(model.describe()) + _hints(model) + _design_picture(model),
+        "The hierarchy": html.paragraph(model.describe()) + _hints(model) + _design_picture(model),
         "The model": equations(model),
-        "Priors": _scroll(_priors(model)),
+        "Priors": html.scrolled(_priors(model)),
         "What the comparison shows": paragraphs(comparison.findings),
         "Estimates": tables_html(comparison),
         "Pictures": "".join(_picture(*each) for each in _pictures(comparison)),
@@ -153,9 +155,9 @@ def tables_html(comparison: Comparison) -> str:
         if table.columns.nlevels == 2:
             pairs = [(HEADINGS.get(s, s), NUMBERS.get(n, n)) for s, n in table.columns]
             table = table.set_axis(pd.MultiIndex.from_tuples(pairs), axis=1)
-        out.append(f"<h3>{caption}</h3>\n{_scroll(table.to_html(border=0))}")
+        out.append(f"<h3>{caption}</h3>\n{html.scrolled(html.table(table, most=None))}")
     if left_out(comparison):
-        out.insert(1, f"<p>{escape(left_out(comparison))}</p>")
+        out.insert(1, html.paragraph(left_out(comparison)))
     return "\n".join(out)
 
 
@@ -296,9 +298,9 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
 
 def _shrinkage(comparison: Comparison, level: LevelDesign, effect: int) -> str:
     """What the crosses of a caterpillar show."""
-    from bayeslmm.comparison.plots import unshrunk
+    from bayeslmm.tables.shrinkage import unshrunk
 
-    own = unshrunk(comparison, level)[:, effect]
+    own = unshrunk(comparison.reml, level)[:, effect]
     if not np.isfinite(own).any():
         return ""
     crosses = " Crosses are what a group's own rows say, by least squares"
@@ -340,19 +342,11 @@ def _picture(figure: Figure, caption: str) -> str:
 
 
 def _priors(model: Model) -> str:
-    return model.priors.table().to_html(border=0, index=False, classes="words")
+    return html.table(model.priors.table(), index=False, most=None, classes="words")
 
 
 def _hints(model: Model) -> str:
     return "".join(f'<p class="note">{escape(hint)}</p>' for hint in model.design.hints)
-
-
-def _paragraph_lines(text: str) -> str:
-    return f"<p>{'<br>'.join(escape(line) for line in text.splitlines())}</p>\n"
-
-
-def _scroll(table: str) -> str:
-    return f'<div class="scroll">{table}</div>'
 
 
 def _settings(comparison: Comparison) -> str:
@@ -391,5 +385,5 @@ pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; font-size: 0.85rem
 figure { margin: 1.2rem 0; break-inside: avoid; } img { max-width: 100%; min-width: 34rem; height: auto; }
 figcaption { font-size: 0.9rem; color: #444; max-width: 46rem; }
 @media print { body { max-width: none; font-size: 11px; }
-  .scroll { overflow: visible; max-width: none; } img { min-width: 0; } }
+  .scroll { overflow: visible !important; max-width: none; } img { min-width: 0; } }
 """

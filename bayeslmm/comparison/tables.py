@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayeslmm.comparison.findings import fixed, number
 from bayeslmm.posterior.draws import POSTERIOR, SAMPLING
+from bayeslmm.support.text import fixed, number
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.comparison import Comparison

@@ -17,6 +17,7 @@ from bayeslmm.design.describe import relation
 from bayeslmm.design.model_matrix import INTERCEPT
 from bayeslmm.design.parameters import level_names
 from bayeslmm.priors.defaults import row_variances
+from bayeslmm.tables.places import group_variances
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,10 +83,11 @@ class ImpliedPriors:
         return "\n".join([numbers.to_string(), "", *words, *self._edges()])
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from bayeslmm.support import html
 
-        words = "".join(f"<li>{escape(name)}: {escape(text)}</li>" for name, text in self.what.items())
-        return self.table.to_html(float_format="{:.3g}".format, na_rep="") + f"<ul>{words}</ul>"
+        numbers = self.table.map(lambda x: "" if np.isnan(x) else f"{x:.3g}")
+        edges = "".join(map(html.paragraph, self._edges()))
+        return html.scrolled(html.table(numbers)) + html.bullets(self.what) + edges
 
     def _edges(self) -> list[str]:
         """Say which intra-class correlations are nearly decided before the data speak."""
@@ -157,16 +159,10 @@ def _level_variance(level: LevelDesign, values: dict[str, np.ndarray]) -> np.nda
     """Mean over the rows of the variance that a level adds, covariances of its effects included: tr(Sigma M)."""
     names = level_names(level)
     sd = values[names.sigma if level.n_sds else "sigma"].reshape(len(values["sigma"]), -1)
-    M = (level.columns * _group_variances(level)[:, None]).T @ level.columns / len(level.columns)
+    M = (level.columns * group_variances(level)[level.index, None]).T @ level.columns / len(level.columns)
     corr = values.get(names.corr, np.eye(level.r))
     sd = np.broadcast_to(sd, (len(sd), level.r))
     return np.einsum("de,def,df,ef->d", sd, np.broadcast_to(corr, (len(sd), level.r, level.r)), sd, M)
-
-
-def _group_variances(level: LevelDesign) -> np.ndarray:
-    """K_gg of the group of each row, (n,)."""
-    own = np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
-    return own[level.index]
 
 
 def _intercept_variance(level: LevelDesign, values: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -174,7 +170,7 @@ def _intercept_variance(level: LevelDesign, values: dict[str, np.ndarray]) -> np
     if INTERCEPT not in level.effects:
         return None
     sd = values[level_names(level).sigma if level.n_sds else "sigma"].reshape(len(values["sigma"]), -1)
-    return sd[:, level.effects.index(INTERCEPT)] ** 2 * _group_variances(level).mean()
+    return sd[:, level.effects.index(INTERCEPT)] ** 2 * group_variances(level)[level.index].mean()
 
 
 def _noise_of_a_mean(

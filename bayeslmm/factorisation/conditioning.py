@@ -49,14 +49,15 @@ def effect_map(level: LevelDesign) -> np.ndarray:
     return M
 
 
-def better_columns(level: LevelDesign, M: np.ndarray) -> np.ndarray:
-    """The (n, r) columns on which M, from `effect_map`, gives the level's own."""
-    if np.array_equal(M, np.eye(level.r)):
-        return level.columns
-    better = np.empty_like(level.columns)
-    for e in range(level.r):
-        shift = sum(M[c, e] for c in range(level.r) if c != e)
-        better[:, e] = (level.columns[:, e] - shift) / M[e, e]
+def better_columns(columns: np.ndarray, M: np.ndarray) -> np.ndarray:
+    """The (n, r) columns on which M, from `effect_map`, gives a level's own, or those of other rows."""
+    r = len(M)
+    if np.array_equal(M, np.eye(r)):
+        return columns
+    better = np.empty_like(columns)
+    for e in range(r):
+        shift = sum(M[c, e] for c in range(r) if c != e)
+        better[:, e] = (columns[:, e] - shift) / M[e, e]
     return better
 
 

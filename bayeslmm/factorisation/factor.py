@@ -179,6 +179,27 @@ def spread_variances(factor: Factor, stats: Statistics, k: int) -> np.ndarray:
     return out
 
 
+def effect_covariances(factor: Factor, variances: np.ndarray, stats: Statistics) -> list[np.ndarray]:
+    """Per level the blocks (m, r, r) of Cov(u | y) / sigma^2 of the effects as written, at the factor's parameters.
+
+    Parameters
+    ----------
+    variances : flat array
+        As in `Adjoint`.
+    stats : Statistics
+        At R's parameters.
+    """
+    out, at = [], 0
+    for k, (level, M) in enumerate(zip(stats.design.levels, stats.maps, strict=True)):
+        C = variances[at : at + level.m * level.r**2].reshape(level.m, level.r, level.r)
+        at += C.size
+        if level.root is not None:
+            C = spread_variances(factor, stats, k)
+        back = np.linalg.inv(M)
+        out.append(back @ C @ back.T)
+    return out
+
+
 def _summing(stats: Statistics, coefs: np.ndarray | None) -> tuple[Statistics, Terms]:
     """The statistics and terms as `kernel.descend` takes them: where R has parameters, with products of their own."""
     if coefs is None:

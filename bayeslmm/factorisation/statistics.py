@@ -127,7 +127,9 @@ def build_statistics(design: Design) -> Statistics:
     plan = plan_elimination(design)
     check_tail(levels, plan)
     maps = tuple(effect_map(level) for level in levels)
-    better = tuple(np.ascontiguousarray(better_columns(level, M)) for level, M in zip(levels, maps, strict=True))
+    better = tuple(
+        np.ascontiguousarray(better_columns(level.columns, M)) for level, M in zip(levels, maps, strict=True)
+    )
     basis = make_basis(design.X, design.net_y, levels)
     W = basis.W
     if residual.fixed:

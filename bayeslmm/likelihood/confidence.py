@@ -18,6 +18,7 @@ from bayeslmm.design.design import LevelDesign
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.criterion import EDGE
 from bayeslmm.likelihood.deviance import Surface
+from bayeslmm.support.arguments import check_coverage
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def confidence_limits(fit: LikelihoodFit, level: float = 0.95, method: str = "pr
     sigma                0.71   0.32   1.57   ML Wald
     sigma_u2             2.82   1.24   6.45   ML Wald
     """
-    if not (isinstance(level, int | float) and 0 < level < 1):
-        hint = f" Did you mean {level / 100:g}?" if isinstance(level, int | float) and 1 < level < 100 else ""
-        raise DescriptionError(f"level is {level!r}; a coverage between 0 and 1 was expected, such as 0.95.{hint}")
+    check_coverage("level", level)
     if method not in METHODS:
         raise DescriptionError(
             f"method is {method!r}; 'profile' or 'wald' was expected.{did_you_mean(str(method), METHODS)}"

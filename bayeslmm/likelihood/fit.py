@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from bayeslmm.design.design import Design, LevelDesign
 from bayeslmm.design.linear_predictor import linear_predictor, rows_of
 from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import DataError, visible
-from bayeslmm.factorisation.factor import spread_variances
+from bayeslmm.factorisation.factor import effect_covariances
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, SINGULAR, Criterion, units
 from bayeslmm.likelihood.search import Optimum, minimise
@@ -386,7 +385,9 @@ class LikelihoodFit:
         return visible(fit_text(self))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+        from bayeslmm.likelihood.printing import fit_html
+
+        return fit_html(self)
 
 
 def fit_likelihood(stats: Statistics, reml: bool) -> LikelihoodFit:
@@ -414,17 +415,11 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
     p = design.p
     adjoint = factor.adjoint(1.0, np.zeros((p + 1, p + 1)))
     b_better = stats.scale * (adjoint.b @ np.append(-coefficients, 1.0))
-    covs, lambdas, block = [], [], 0
-    for k, (level, M, span) in enumerate(zip(design.levels, stats.maps, stats.lambda_slices, strict=True)):
-        back = np.linalg.inv(M)
-        better = factor.lam[span].reshape(level.r, level.r)
-        raw = back @ better
+    lambdas = []
+    for level, M, span in zip(design.levels, stats.maps, stats.lambda_slices, strict=True):
+        raw = np.linalg.inv(M) @ factor.lam[span].reshape(level.r, level.r)
         lambdas.append(_lower(raw) if level.correlated else np.diag(np.diag(raw)))
-        C = adjoint.variances[block : block + level.m * level.r**2].reshape(level.m, level.r, level.r)
-        if level.root is not None:
-            C = spread_variances(factor, stats.at(criterion.psi(optimum.phi)), k)
-        covs.append(sigma**2 * back @ C @ back.T)
-        block += level.m * level.r**2
+    covs = effect_covariances(factor, adjoint.variances, stats.at(criterion.psi(optimum.phi)))
     return LikelihoodFit(
         method="REML" if criterion.reml else "ML",
         design=design,
@@ -437,7 +432,7 @@ def fit_at(criterion: Criterion, optimum: Optimum) -> LikelihoodFit:
         beta=Rinv @ (stats.gamma + stats.scale * coefficients),
         beta_cov=sigma**2 * Rinv @ Pinv @ Rinv.T,
         modes=np.concatenate([*(u.ravel() for u in stats.effects(b_better)), np.zeros(0)]),
-        mode_cov=tuple(covs),
+        mode_cov=tuple(sigma**2 * C for C in covs),
     )
 
 

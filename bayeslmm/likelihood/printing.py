@@ -6,9 +6,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bayeslmm.design.describe import known_covariance
 from bayeslmm.design.residual_words import with_estimates
+from bayeslmm.support import html
 from bayeslmm.support.text import aligned, format_column
 
 if TYPE_CHECKING:
@@ -40,27 +42,64 @@ def fit_text(fit: LikelihoodFit) -> str:
                Estimate  Std. Error  t value
     Intercept    4.8333      2.0276    2.384
     """
-    how = "REML" if fit.method == "REML" else "maximum likelihood"
-    kind = "Linear mixed model" if fit.design.levels else "Linear model"
-    parts = [f"{kind} fit by {how}\nFormula: {fit.design.hierarchy.formula}", _criterion(fit)]
-    title = "Random effects" if fit.design.levels else "Residual variance"
-    parts.append("\n".join([f"{title}:\n{_random(fit)}", *_covariances(fit), _counts(fit)]))
+    parts = [f"{_title(fit)}\nFormula: {fit.design.hierarchy.formula}", "\n".join(aligned(_criterion(fit), ">>>>"))]
+    random = _random(fit)
+    table = "\n".join(" " + line for line in aligned(random, "<<>>" + ">" * (len(random[0]) - 4)))
+    covariances = (line for said in _covariances(fit) for line in wrap(said, 100, subsequent_indent="  "))
+    parts.append("\n".join([f"{_of_effects(fit)}:\n{table}", *covariances, _counts(fit)]))
     if fit.design.p:
-        parts.append(f"Fixed effects:\n{_fixed(fit)}")
-    status = fit.status
-    if status.name != "converged":
-        parts.append("\n".join(wrap(f"{status.name[0].upper()}{status.name[1:]}: {status.advice}.", 100)))
+        parts.append("Fixed effects:\n" + "\n".join(aligned(_fixed(fit), "<>>>")))
+    parts += ["\n".join(wrap(doubt, 100)) for doubt in _doubts(fit)]
     return "\n\n".join(parts)
 
 
-def _criterion(fit: LikelihoodFit) -> str:
+def fit_html(fit: LikelihoodFit) -> str:
+    """Put the same in HTML, its parts as tables.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> data = {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")}
+    >>> fit_html(blm.LMM("y ~ 1 + (1 | g)", data).reml()).count("<table")
+    3
+    """
+    parts = [html.heading(_title(fit)), html.paragraph(f"Formula: {fit.design.hierarchy.formula}")]
+    parts += [_html(_criterion(fit)), html.heading(_of_effects(fit)), _html(_random(fit), words=2)]
+    parts.append(html.paragraph("\n".join([*_covariances(fit), _counts(fit)])))
+    if fit.design.p:
+        parts += [html.heading("Fixed effects"), _html(_fixed(fit), words=1)]
+    return "".join([*parts, *map(html.paragraph, _doubts(fit))])
+
+
+def _html(lines: list[list[str]], words: int = 0) -> str:
+    """Lines of cells, the headings first; the first columns are words."""
+    table = pd.DataFrame(lines[1:], columns=lines[0])
+    table = table.set_index(lines[0][:words]) if words else table
+    return html.scrolled(html.table(table, index=bool(words), most=None))
+
+
+def _title(fit: LikelihoodFit) -> str:
+    how = "REML" if fit.method == "REML" else "maximum likelihood"
+    return f"{'Linear mixed model' if fit.design.levels else 'Linear model'} fit by {how}"
+
+
+def _of_effects(fit: LikelihoodFit) -> str:
+    return "Random effects" if fit.design.levels else "Residual variance"
+
+
+def _doubts(fit: LikelihoodFit) -> list[str]:
+    """What deserves a second look, in a line."""
+    status = fit.status
+    return [f"{status.name[0].upper()}{status.name[1:]}: {status.advice}."] if status.name != "converged" else []
+
+
+def _criterion(fit: LikelihoodFit) -> list[list[str]]:
     first = "REML criterion" if fit.method == "REML" else "deviance"
     names = [first, "logLik", "AIC", "BIC"]
-    values = [f"{x:.2f}" for x in (-2 * fit.loglik, fit.loglik, fit.aic, fit.bic)]
-    return "\n".join(aligned([names, values], ">>>>"))
+    return [names, [f"{x:.2f}" for x in (-2 * fit.loglik, fit.loglik, fit.aic, fit.bic)]]
 
 
-def _random(fit: LikelihoodFit) -> str:
+def _random(fit: LikelihoodFit) -> list[list[str]]:
     """Variance, SD and correlations, the correlations as a lower triangle, as lme4 prints them."""
     covariances = [fit.sigma**2 * lam @ lam.T for lam in fit.lambdas]
     residual = fit.design.residual
@@ -79,8 +118,7 @@ def _random(fit: LikelihoodFit) -> str:
     longest = max(len(line) for line in lines)
     if longest > 4:
         lines[0].append("Corr")
-    padded = [line + [""] * (longest - len(line)) for line in lines]
-    return "\n".join(" " + line for line in aligned(padded, "<<>>" + ">" * (longest - 4)))
+    return [line + [""] * (longest - len(line)) for line in lines]
 
 
 def _covariances(fit: LikelihoodFit) -> list[str]:
@@ -88,7 +126,7 @@ def _covariances(fit: LikelihoodFit) -> list[str]:
     known = [(f"Covariance of {level.tag}", known_covariance(level)) for level in fit.design.levels]
     known += [(f"Effects of {level.tag}", _said(fit, level)) for level in fit.design.levels]
     said = [*known, ("Residual", with_estimates(fit.design.residual, fit.psi))]
-    return [line for name, text in said if text for line in wrap(f"{name}: {text}", 100, subsequent_indent="  ")]
+    return [f"{name}: {text}" for name, text in said if text]
 
 
 def _said(fit: LikelihoodFit, level: LevelDesign) -> str:
@@ -115,10 +153,9 @@ def _group_count(level: LevelDesign) -> str:
     )
 
 
-def _fixed(fit: LikelihoodFit) -> str:
+def _fixed(fit: LikelihoodFit) -> list[list[str]]:
     estimate, se = fit.fixef.to_numpy(), fit.fixef_se.to_numpy()
     t = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)
     columns = [format_column(estimate), format_column(se), [f"{x:.3f}" for x in t]]
     lines = [["", "Estimate", "Std. Error", "t value"]]
-    lines += [list(line) for line in zip(fit.design.coef, *columns, strict=True)]
-    return "\n".join(aligned(lines, "<>>>"))
+    return lines + [list(line) for line in zip(fit.design.coef, *columns, strict=True)]

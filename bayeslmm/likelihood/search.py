@@ -15,7 +15,7 @@ import numpy as np
 from bayeslmm.errors import DataError
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, HOPELESS, Criterion, units
-from bayeslmm.support.quasi_newton import least_point, newton_step, rough_hessian
+from bayeslmm.support.quasi_newton import Objective, least_point, newton_step, rough_hessian
 from bayeslmm.support.threads import one_blas_thread
 
 GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
@@ -70,7 +70,8 @@ class _Counted:
         return self.last[1]
 
 
-def _hessian(evaluate: _Counted, phi: np.ndarray, free: np.ndarray) -> np.ndarray:
+def hessian(evaluate: Objective, phi: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Second derivatives by the free entries, from differences of the gradient."""
     columns = []
     for k in free:
         step = np.zeros_like(phi)
@@ -135,7 +136,7 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
 def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
     """Whether a point is a minimum of its own, not one where a search gave up."""
     free = np.flatnonzero(~evaluate.criterion.at_edge(phi))
-    H, gradient = _hessian(evaluate, phi, free), evaluate(phi)[1][free]
+    H, gradient = hessian(evaluate, phi, free), evaluate(phi)[1][free]
     return not len(free) or bool(np.linalg.eigvalsh(H)[0] > 0 and newton_gain(H, gradient) < 0.05)
 
 
@@ -254,7 +255,7 @@ def _minimise(criterion: Criterion) -> Optimum:
             break
         phi = _search(evaluate, phi if escape is None else escape)
     if _least_curvature(H, scaled=True) < 0.05:  # the Hessian may be that of an earlier point
-        H = _hessian(evaluate, phi, free)
+        H = hessian(evaluate, phi, free)
     curvature, relative = _least_curvature(H), _least_curvature(H, scaled=True)
     # a direction along which parameters may double and the criterion stays what it is
     size = criterion.sizes(phi)[free]

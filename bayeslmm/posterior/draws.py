@@ -13,7 +13,7 @@ from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayeslmm.design.design import Design
+    from bayeslmm.design.design import Design, LevelDesign
 
 VARIANTS = ("joint", "marginal")
 POSTERIOR = ["mean", "sd", "2.5 %", "97.5 %"]
@@ -64,6 +64,23 @@ def parameter_dataset(design: Design, tree: xr.DataTree) -> xr.Dataset:
     return xr.Dataset({name: draws.sel(parameter=name, drop=True) for name in draws["parameter"].values})
 
 
+def parameter_values(design: Design, tree: xr.DataTree) -> dict[str, np.ndarray]:
+    """The draws of beta, sigma, sigma_u2, corr_u2, ..., and R's parameters by name, chains one after the other."""
+    posterior = tree["posterior"].to_dataset()
+    names = ["beta", "sigma"]
+    for level in design.levels:
+        own = level_names(level)
+        names += [own.sigma] * bool(level.n_sds) + [own.corr] * level.correlated
+    names += dict.fromkeys(parameter.name for parameter in design.residual.parameters)
+    return {name: _stacked(posterior[name]) for name in names}
+
+
+def effect_draws(level: LevelDesign, tree: xr.DataTree) -> np.ndarray:
+    """The draws (N, m, r) of a level's effects, chains one after the other."""
+    u = _stacked(tree["posterior"].to_dataset()[level.name])
+    return u.reshape(len(u), level.m, level.r)
+
+
 def density_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Kernel density estimate (ArviZ's, with its boundary correction): grid and density."""
     import arviz as az
@@ -76,6 +93,11 @@ def density_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _ordered(variable: xr.DataArray) -> xr.DataArray:
     return variable.transpose("chain", "draw", ...)
+
+
+def _stacked(variable: xr.DataArray) -> np.ndarray:
+    values = np.asarray(_ordered(variable).values, dtype=float)
+    return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
 
 
 def _flat(variable: xr.DataArray) -> np.ndarray:

@@ -109,10 +109,9 @@ class Priors:
         return visible("\n".join(f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in rows))
 
     def _repr_html_(self) -> str:
-        import pandas as pd
+        from bayeslmm.support import html
 
-        with pd.option_context("display.max_colwidth", None):
-            return self.table().to_html()
+        return html.scrolled(html.table(self.table(), index=False))
 
     def table(self) -> pd.DataFrame:
         """Return the priors with their reasons, one row per parameter, numbers in the units of y.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,23 @@ def check_whole(name: str, value: Any, least: int, example: int) -> None:
     if not isinstance(value, Integral) or _is_truth(value) or value < least:
         raise DescriptionError(
             f"{name}={_shown(value)}; expected a whole number from {least} up, such as {name}={example}."
+        )
+
+
+def check_coverage(name: str, value: Any) -> None:
+    """Refuse what is no coverage of an interval, between 0 and 1.
+
+    Examples
+    --------
+    >>> check_coverage("level", 95)
+    Traceback (most recent call last):
+    bayeslmm.errors.DescriptionError: level is 95; a coverage between 0 and 1 was expected, such as 0.95. Did you ...
+    """
+    number = isinstance(value, Real) and not _is_truth(value)
+    if not (number and 0 < value < 1):
+        hint = f" Did you mean {value / 100:g}?" if number and 1 < value < 100 else ""
+        raise DescriptionError(
+            f"{name} is {_shown(value)}; a coverage between 0 and 1 was expected, such as 0.95.{hint}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, isfinite, log10
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,50 @@ def format_column(values: Sequence[float] | np.ndarray, digits: int = 5) -> list
         return [f"{x:.{digits}g}" for x in numbers]
     decimals = max(0, min(digits - 1 - low, digits - max(high, 0)))
     return [f"{x:.{decimals}f}" for x in numbers]
+
+
+def decimals(sd: float) -> int:
+    """Decimals that a number of this uncertainty deserves: two digits of the SD.
+
+    Examples
+    --------
+    >>> decimals(6.9), decimals(0.069), decimals(412.0)
+    (1, 3, 0)
+    """
+    if not (isfinite(sd) and sd > 0):
+        return 3
+    return max(0, 1 - floor(log10(sd)))
+
+
+def fixed(x: float, places: int) -> str:
+    """Write with a fixed number of decimals, "" for NaN; an exponent only for what is unreadable without.
+
+    Examples
+    --------
+    >>> fixed(251.4051, 1), fixed(float("nan"), 1), fixed(-0.0001, 2), fixed(3.2e9, 0)
+    ('251.4', '', '0.00', '3.2e+09')
+    """
+    if np.isnan(x):
+        return ""
+    if not isfinite(x) or abs(x) >= 1e7 or places > 7:
+        return f"{x:.3g}"
+    text = f"{x:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def number(x: float, digits: int = 3) -> str:
+    """Write with so many significant digits, without an exponent from 0.0001 to ten million.
+
+    Examples
+    --------
+    >>> number(0.012345), number(1234.5), number(0.0), number(2.0e-9)
+    ('0.0123', '1234', '0', '2e-09')
+    """
+    if x == 0 or not isfinite(x):
+        return f"{x:.0f}".removeprefix("-")
+    if not 1e-4 <= abs(x) < 1e7:
+        return f"{x:.{digits}g}"
+    return f"{x:.{max(0, digits - 1 - floor(log10(abs(x))))}f}"
 
 
 def aligned(lines: list[list[str]], sides: str) -> list[str]:
