@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from bayeslmm.errors import DataError, DescriptionError, PriorError, visible
 from bayeslmm.likelihood.ratio_test import LikelihoodRatioTest, likelihood_ratio_test
 from bayeslmm.model import Model, check_model
 from bayeslmm.posterior.sampling import sample
+from bayeslmm.support import html
 from bayeslmm.support.text import listed
+from bayeslmm.tables.table import WIDTH, Table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -184,16 +187,25 @@ class ModelComparison:
             out.append(f"{listed(missing, show=str)} has flat priors, and so no marginal likelihood")
         return f"To be doubted: {'; '.join(out)}." if out else ""
 
-    def __repr__(self) -> str:
-        tables = {
-            f"Predictions, one {self.unit} left out at a time": self.predictive,
-            "Maximum likelihood": self.likelihood,
-            "Marginal likelihood": self.bayes,
-        }
-        shown = [
-            f"{title}\n{table.to_string(float_format='{:.4g}'.format)}" for title, table in tables.items() if len(table)
+    @property
+    def shown(self) -> tuple[Table, ...]:
+        """The tables with their titles and notes."""
+        pairs = [
+            (self.predictive, f"Predictions, one {self.unit} left out at a time", "elpd: the larger, the better."),
+            (self.likelihood, "Maximum likelihood", "AIC and BIC: the smaller, the better."),
+            (self.bayes, "Marginal likelihood", "Bayes factors: of the first model against each."),
         ]
-        return visible("\n\n".join([*shown, self.text]))
+        return tuple(
+            Table(frame=frame.rename_axis("model"), title=title, note=note)
+            for frame, title, note in pairs
+            if len(frame)
+        )
+
+    def __repr__(self) -> str:
+        return "\n\n".join([*map(repr, self.shown), *(fill(visible(found), WIDTH) for found in self.findings)])
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.shown) + "".join(map(html.paragraph, self.findings))
 
 
 def compare_models(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from bayeslmm.errors import PriorError, visible
+from bayeslmm.errors import PriorError
 from bayeslmm.model import Model
 from bayeslmm.posterior.collapsed import CollapsedPosterior, collapsed_posterior
 from bayeslmm.posterior.independence import adapt, pareto_k, weigh
@@ -18,6 +19,7 @@ from bayeslmm.posterior.trust import PARETO_LIMIT
 from bayeslmm.support.arguments import check_seed, check_whole
 from bayeslmm.support.progress import Progress
 from bayeslmm.support.threads import one_blas_thread
+from bayeslmm.tables.table import Table
 
 SCALES = (0.5, 2.0)  # of the priors of the effects' SDs, to see what depends on them
 
@@ -50,14 +52,22 @@ class MarginalLikelihood:
         """Whether the estimate and its error can be relied on."""
         return self.pareto_k < PARETO_LIMIT
 
-    def __repr__(self) -> str:
-        said = f"log marginal likelihood {self.log:.3f} (Monte Carlo error {self.error:.1g}, {self.draws:,} draws)"
+    @property
+    def summary(self) -> Table:
+        """The estimate, and what it is under priors half and twice as wide."""
+        rows = {"as they are": self.log, **{f"{scale:g} times as wide": log for scale, log in self.rescaled.items()}}
+        frame = pd.DataFrame({"log_marginal": rows}).rename_axis("priors of the effects' SDs")
+        note = f"Monte Carlo error {self.error:.1g} of {self.draws:,} draws, Pareto k of their weights "
+        note += f"{self.pareto_k:.2f}. It depends on all priors, whatever the data are."
         if not self.reliable:
-            said += f"; not to be relied on, the weights have a Pareto k of {self.pareto_k:.2f}"
-        if self.rescaled:
-            wide = ", ".join(f"{log:.3f} with {scale:g} times" for scale, log in self.rescaled.items())
-            said += f"; {wide} the scale of the effects' SDs in their priors"
-        return visible(said)
+            note += " Not to be relied on: with a Pareto k of 0.7 or more the error is no measure."
+        return Table(frame=frame, title="Log marginal likelihood", note=note)
+
+    def __repr__(self) -> str:
+        return repr(self.summary)
+
+    def _repr_html_(self) -> str:
+        return self.summary._repr_html_()
 
 
 def marginal_likelihood(model: Model, draws: int = 4000, random_seed: int | None = None) -> MarginalLikelihood:

@@ -9,12 +9,13 @@ import pandas as pd
 
 from bayeslmm.criticism.refit import statistics_without
 from bayeslmm.criticism.units import Units, units_of
-from bayeslmm.errors import visible
 from bayeslmm.likelihood.fit import LikelihoodFit, fit_likelihood
 from bayeslmm.model import Model
 from bayeslmm.support.progress import Progress
 from bayeslmm.support.text import listed
+from bayeslmm.tables.table import Table
 
+SHOWN = 10
 LARGE = 1.0  # Cook's distance from which a unit moves the coefficients by about a standard error each
 
 
@@ -63,9 +64,19 @@ class Influence:
             said += f" Without {listed(loose, show=str)} there are no estimates to rely on (see status)."
         return said
 
+    @property
+    def summary(self) -> Table:
+        """The units that move the coefficients most."""
+        top = self.table.sort_values("cooks_distance", ascending=False).head(SHOWN)
+        return Table(
+            frame=top, title=f"Estimates without each {self.units.name}, the most influential first", note=self.note
+        )
+
     def __repr__(self) -> str:
-        top = self.table.sort_values("cooks_distance", ascending=False).head(10)
-        return visible(f"{top.to_string(float_format='{:.4g}'.format)}\n{self.note}")
+        return repr(self.summary)
+
+    def _repr_html_(self) -> str:
+        return self.summary._repr_html_()
 
 
 def influence(model: Model, unit: str, *, reml: bool = True, progress: bool = True) -> Influence:

@@ -17,15 +17,14 @@ from bayeslmm.criticism.components import Split, affordable_split
 from bayeslmm.criticism.left_out import Values, left_out_densities
 from bayeslmm.criticism.refit import posterior_without
 from bayeslmm.criticism.units import Units, units_of
-from bayeslmm.data.table import count
 from bayeslmm.design.parameters import dims
-from bayeslmm.errors import visible
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import check_tree
 from bayeslmm.posterior.trust import PARETO_LIMIT
 from bayeslmm.support.progress import Progress
 from bayeslmm.support.text import listed
 from bayeslmm.support.threads import one_blas_thread
+from bayeslmm.tables.table import Table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +35,7 @@ NUMBERS = 4e8  # densities up to which all draws are used
 FEWEST = 400  # draws that are always used
 REFITS = 200
 REFIT_DRAWS = 1000
+WORST = 5  # units that are shown
 
 _REMEDY = "Write tree = lmm.sample(), and give the whole tree: lmm.loo(tree)."
 
@@ -138,10 +138,23 @@ class LeaveOneOut:
             warning=bool(self.unreliable), good_k=PARETO_LIMIT, elpd_i=elpd, pareto_k=k, p_loo_i=p,
         )  # fmt: skip
 
+    @property
+    def summary(self) -> Table:
+        """elpd, its SE and the effective parameters in a line, and the units that are predicted worst."""
+        worst = self.table.sort_values("elpd").head(WORST)
+        whole = pd.DataFrame(
+            {name: [self.table[name].sum()] for name in ("rows", "elpd", "p", "refitted")}, index=["all"]
+        )
+        frame = pd.concat([whole, worst])[["rows", "elpd", "p", "pareto_k", "refitted"]]
+        frame = frame.astype({"rows": int, "refitted": int}).rename_axis(self.units.name)
+        title = f"Leave one {self.units.name} out: elpd {self.elpd:.2f}, SE {self.se:.2f}; the units predicted worst"
+        return Table(frame=frame, title=title, note=self.note)
+
     def __repr__(self) -> str:
-        unit = self.units.name
-        numbers = f"elpd {self.elpd:.2f} (SE {self.se:.2f}), effective parameters {self.p:.2f}"
-        return visible(f"Leave one {unit} out, {count(len(self.table), 'unit')}: {numbers}.\n{self.note}")
+        return repr(self.summary)
+
+    def _repr_html_(self) -> str:
+        return self.summary._repr_html_()
 
 
 def leave_one_out(
