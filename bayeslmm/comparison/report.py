@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
-from platform import python_version
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm import __version__
 from bayeslmm.comparison.comparison import Comparison
 from bayeslmm.comparison.findings import funnel_neck, paragraphs
 from bayeslmm.comparison.tables import (
@@ -28,10 +23,8 @@ from bayeslmm.comparison.tables import (
 )
 from bayeslmm.design.describe import known_covariance
 from bayeslmm.design.residual_words import residual_words
-from bayeslmm.errors import DescriptionError
 from bayeslmm.support import html
-from bayeslmm.support.arguments import check_path
-from bayeslmm.support.files import write_whole
+from bayeslmm.support.page import page, picture, versions, write_page
 from bayeslmm.support.text import number
 
 if TYPE_CHECKING:
@@ -41,7 +34,6 @@ if TYPE_CHECKING:
     from bayeslmm.design.design import LevelDesign
     from bayeslmm.model import Model
 
-PACKAGES = ("pymc", "pytensor", "nutpie", "arviz", "numpy", "scipy", "pandas", "numba", "formulaic")
 ATTRIBUTES = (
     "sampler",
     "draws",
@@ -87,26 +79,7 @@ def write_report(
     DescriptionError
         If the path is none, is a folder, or can't be written to.
     """
-    path = check_path(path, "report.html")
-    if path.is_dir():
-        raise DescriptionError(f"The report is a file and {path} a folder; write {str(path / 'report.html')!r}.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    page = report_html(comparison, title=title, source=source, notes=notes, load=load)
-    try:
-        write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    return path
-
-
-def _unwritable(path: Path, error: OSError) -> DescriptionError:
-    return DescriptionError(
-        f"The report can't be written to {path}: {error.strerror or error}. Give a path where you may write, "
-        "such as 'report.html'."
-    )
+    return write_page(path, lambda: report_html(comparison, title=title, source=source, notes=notes, load=load))
 
 
 def report_html(
@@ -120,26 +93,17 @@ def report_html(
     """Return the report as text; parameters as in `write_report`."""
     model = comparison.model
     title = title or f"Comparison of {model.hierarchy.formula}"
-    head = [f"<h1>{escape(title)}</h1>"]
-    head += [f"<p>{escape(part)}</p>" for part in (notes or "").strip().split("\n\n") if part]
-    if source:
-        head.append(f'<p class="small">Source: {escape(source)}</p>')
     sections = {
         "The hierarchy": html.paragraph(model.describe()) + _hints(model) + _design_picture(model),
         "The model": equations(model),
         "Priors": html.scrolled(_priors(model)),
         "What the comparison shows": paragraphs(comparison.findings),
         "Estimates": tables_html(comparison),
-        "Pictures": "".join(_picture(*each) for each in _pictures(comparison)),
+        "Pictures": "".join(picture(*each) for each in _pictures(comparison)),
         "Settings": _settings(comparison),
         "How to reproduce this": f"<pre>{escape(recipe(comparison, load))}</pre>",
     }
-    body = "\n".join(head) + "".join(f"\n<h2>{name}</h2>\n{content}" for name, content in sections.items())
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return page(title, sections, source=source, notes=notes)
 
 
 def tables_html(comparison: Comparison) -> str:
@@ -323,21 +287,10 @@ def _design_picture(model: Model) -> str:
     if not model.design.levels:
         return ""
     how = " Nested levels show as steps within steps, crossed ones as stripes across each other."
-    return _picture(
+    return picture(
         plots.design_matrix(model),
         "Where the matrix of the random effects is not zero: one band per level, one column per row of the "
         "data." + (how if len(model.design.levels) > 1 else ""),
-    )
-
-
-def _picture(figure: Figure, caption: str) -> str:
-    stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=144)
-    data = b64encode(stream.getvalue()).decode("ascii")
-    alt = escape(caption, quote=True)
-    return (
-        f'<figure><div class="scroll"><img alt="{alt}" src="data:image/png;base64,{data}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
     )
 
 
@@ -355,35 +308,4 @@ def _settings(comparison: Comparison) -> str:
         values = [(k, tree.attrs[k]) for k in ATTRIBUTES if tree.attrs.get(k) not in (None, "")]
         text = ", ".join(f"{k} {number(v) if isinstance(v, float) else v}" for k, v in values)
         rows.append(f"<li>{name}: {escape(text)}</li>")
-    found = ", ".join([f"bayeslmm {__version__}", *(f"{name} {_version(name)}" for name in PACKAGES)])
-    return f"<ul>{''.join(rows)}</ul>\n<p class='small'>Python {python_version()}; {escape(found)}.</p>"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
-_CSS = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 58rem;
-  margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.25; }
-h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-h3 { font-size: 1rem; margin: 1.4rem 0 0.3rem; }
-.scroll { overflow-x: auto; width: fit-content; max-width: min(100vw - 2rem, 50vw + 28rem); }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.55rem; text-align: right; white-space: nowrap; }
-tbody th { text-align: left; font-weight: 500; } thead tr:last-child th { border-bottom: 1px solid #888; }
-thead tr:first-child:not(:last-child) th { text-align: center; }
-table.words td, table.words th { text-align: left; vertical-align: top; }
-table.words td:last-child { white-space: normal; min-width: 14rem; }
-.equation { margin: 0.3rem 0 0.3rem 2rem; font: 1.1rem/1.6 Georgia, serif; }
-.small { font-size: 0.85rem; color: #555; } .note { border-left: 3px solid #e69f00; padding-left: 0.7rem; }
-pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
-figure { margin: 1.2rem 0; break-inside: avoid; } img { max-width: 100%; min-width: 34rem; height: auto; }
-figcaption { font-size: 0.9rem; color: #444; max-width: 46rem; }
-@media print { body { max-width: none; font-size: 11px; }
-  .scroll { overflow: visible !important; max-width: none; } img { min-width: 0; } }
-"""
+    return f"<ul>{''.join(rows)}</ul>\n{versions()}"
