@@ -1,0 +1,1 @@
+"""Results as tables that say what they are."""
