@@ -18,6 +18,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 ORDER = [
     *("errors", "support", "distributions", "data", "covariances", "formula", "description", "design", "priors"),
     *("factorisation", "likelihood", "model", "pymc_models", "posterior"),
+    "tables",
     "predictions",
     "criticism",
     *("comparison", "theory"),

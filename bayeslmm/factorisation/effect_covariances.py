@@ -124,7 +124,7 @@ class EffectCovariances:
 
     @cached_property
     def _chain(self) -> tuple[np.ndarray, np.ndarray]:
-        """(keys, ascending, and C) of pairs of a group of the chain with itself, its ancestors, and its tail columns."""
+        """(keys, ascending, and C) of pairs of a group of the chain with itself, its ancestors, its tail columns."""
         keys, values = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
         st, bar = self.stats.layout, self._bar
         columns = [] if self.stats.plan.rotated else [self._columns(row) for row in st.chain]
@@ -196,7 +196,7 @@ class EffectCovariances:
         return out
 
     def _right(self, columns: np.ndarray) -> np.ndarray:
-        """B'e for each of these effects and means, (q, columns): what its covariances with the kernels' effects need."""
+        """B'e for each of these effects and means, (q, columns): right-hand sides for its column of C."""
         levels = self.stats.design.levels
         out = np.zeros((self.stats.layout.q, len(columns)))
         for j, column in enumerate(columns.tolist()):

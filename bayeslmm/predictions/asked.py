@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -43,8 +42,10 @@ def result_of(model: Model, result: Any, call: str) -> Result:
 
 def check_level(level: Any) -> float:
     """Refuse a coverage that isn't between 0 and 1."""
-    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
-        raise DescriptionError(f"level={level!r}; expected the interval's coverage between 0 and 1, such as level=0.95.")
+    if isinstance(level, bool) or not isinstance(level, int | float | np.floating) or not 0 < level < 1:
+        raise DescriptionError(
+            f"level={level!r}; expected the interval's coverage between 0 and 1, such as level=0.95."
+        )
     return float(level)
 
 

@@ -65,13 +65,18 @@ class Rows:
         return cls(design=design, frame=frame, scopes=scopes, taken=taken, dropped=dropped)
 
     def changed(self, name: str, values: Any) -> Self:
-        """The same rows with another column `name`, groups included."""
+        """The same rows with another column `name`; where it is a grouping, in other groups."""
         frame = self.frame.assign(**{name: values})
         taken = tuple(
             _take_groups(level, scope, frame) if name in level.level.group else own
             for level, scope, own in zip(self.design.levels, self.scopes, self.taken, strict=True)
         )
         return replace(self, frame=frame, taken=taken)
+
+    def part(self, some: slice) -> Self:
+        """Some of the rows."""
+        taken = tuple(replace(own, seen=own.seen[some], fresh=own.fresh[some]) for own in self.taken)
+        return replace(self, frame=self.frame.iloc[some], taken=taken)
 
     @property
     def n(self) -> int:
@@ -90,28 +95,33 @@ class Rows:
 
     def linear(self, rows: slice) -> Linear:
         """Offset + X beta + Z u of some rows."""
+        design, part = self.design, self.frame.iloc[rows]
+        columns = [
+            encoder.matrix(part) if scope.needs_effects else None
+            for scope, encoder in zip(self.scopes, design.encoders[1:], strict=True)
+        ]
+        offset = number_of(design.offset_encoder, part, "the offset") if design.offset_encoder else np.zeros(len(part))
+        return self.assembled(rows, offset, design.encoders[0].matrix(part), columns)
+
+    def assembled(self, rows: slice, offset: np.ndarray, X: np.ndarray, columns: list[np.ndarray | None]) -> Linear:
+        """Offset + X beta + Z u of some rows with these numbers; `columns` are those of each level's effects."""
         from scipy.sparse import csr_array
 
-        design, part = self.design, self.frame.iloc[rows]
-        n, q = len(part), design.q
-        values, where, fresh, at, mean_at = [], [], [], 0, q
-        for level, scope, taken, encoder in zip(
-            design.levels, self.scopes, self.taken, design.encoders[1:], strict=True
-        ):
-            columns = encoder.matrix(part) if scope.needs_effects else np.zeros((n, level.r))
-            own = taken.seen[rows]
-            index = np.full(n, mean_at) if taken.mean is not None else np.where(own >= 0, at + own * level.r, -1)
-            values.append(columns)
+        n, at, mean_at = len(X), 0, self.design.q
+        values, where, fresh = [np.zeros((n, 0))], [np.zeros((n, 0), dtype=np.int64)], []
+        for level, taken, given in zip(self.design.levels, self.taken, columns, strict=True):
+            own, seen = np.zeros((n, level.r)) if given is None else given, taken.seen[rows]
+            index = np.full(n, mean_at) if taken.mean is not None else np.where(seen >= 0, at + seen * level.r, -1)
+            values.append(own)
             where.append(np.where(index[:, None] >= 0, index[:, None] + np.arange(level.r), -1))
-            fresh.append(_fresh(level, taken, columns, rows))
+            fresh.append(_fresh(level, taken, own, rows))
             at += level.q
             mean_at += level.r
-        data, column = (np.concatenate([np.zeros((n, 0)), *parts], axis=1) for parts in (values, where))
+        data, column = np.concatenate(values, axis=1), np.concatenate(where, axis=1)
         used = column >= 0
         starts = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-        Z = csr_array((data[used], column[used].astype(np.int64), starts), shape=(n, mean_at))
-        offset = number_of(design.offset_encoder, part, "the offset") if design.offset_encoder else np.zeros(n)
-        return Linear(constant=offset, X=design.encoders[0].matrix(part), Z=Z, fresh=tuple(fresh))
+        Z = csr_array((data[used], column[used], starts), shape=(n, mean_at))
+        return Linear(constant=offset, X=X, Z=Z, fresh=tuple(fresh))
 
 
 def _fresh(level: LevelDesign, taken: Taken, columns: np.ndarray, rows: slice) -> Fresh:
@@ -165,7 +175,9 @@ def _take(
             if name in groups:
                 text += " Without groups write scope='population' (u = 0) or scope='average' (their mean)."
             elif name == residual.weights:
-                text += f" A new observation has the variance sigma^2 / {name}: give each row its weight, 1 for sigma^2."
+                text += (
+                    f" A new observation has the variance sigma^2 / {name}: give each row its weight, 1 for sigma^2."
+                )
             elif name in residual.columns:
                 text += " New observations need what the residuals' covariance is made of; kind='mean' doesn't."
             raise DataError(text) from None

@@ -104,7 +104,7 @@ class FitResult(Result):
     def words(self, kind: str, level: float) -> str:
         """What the numbers are."""
         return (
-            f"estimate: the best linear unbiased prediction given the {self.name} estimates of the variance parameters. "
+            f"estimate: the best linear unbiased prediction given {self.name} estimates of the variance parameters. "
             "sd: its standard error by Henderson's equations, with the uncertainty of beta and of the groups' effects"
             + (" and the residual's variance" if kind == "response" else "")
             + f", but not that of the variance parameters. low, high: normal interval of {100 * level:g} %."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def predictions(
     rows = Rows.read(design, data, scopes, missing, (*by.columns, *also))
     residuals = NewResiduals.of(rows, borrows) if kind == "response" else None
     if by.each:
-        parts = (Part(rows.linear(some), residuals, some.start) for some in rows.blocks())
+        parts = _each(rows, residuals)
         columns = rows.frame
     else:
         groups, columns = by.groups(rows.frame)
@@ -60,6 +61,10 @@ def predictions(
         title=f"Predictions of {design.hierarchy.response}: {what} ({own.name})",
         note="\n".join(filter(None, note)),
     )
+
+
+def _each(rows: Rows, residuals: NewResiduals | None) -> Iterator[Part]:
+    return (Part(rows.linear(some), residuals, some.start) for some in rows.blocks())
 
 
 def check_kind(kind: Any) -> None:
@@ -114,4 +119,3 @@ def _kind_words(design: Design, kind: str, borrows: bool, own_rows: bool) -> str
         return f"{text} given those that were seen of its {design.residual.structure.blocks}."
     why = "the model's own rows seen once more" if own_rows else "as of new ones"
     return f"{text}; its residual is not conditioned on those that were seen, {why}."
-

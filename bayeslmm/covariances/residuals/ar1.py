@@ -24,7 +24,15 @@ from bayeslmm.covariances.residuals.structure import (
     Term,
     identity,
 )
-from bayeslmm.covariances.residuals.times import around, first_rows, in_order, in_steps, neighbours, new_times, whole_steps
+from bayeslmm.covariances.residuals.times import (
+    around,
+    first_rows,
+    in_order,
+    in_steps,
+    neighbours,
+    new_times,
+    whole_steps,
+)
 from bayeslmm.data.table import count, say_rows
 from bayeslmm.errors import DataError
 
@@ -162,8 +170,8 @@ class AR1(ResidualStructure):
         if (gaps == 0).any():
             row = int(max(later[gaps == 0][0], earlier[gaps == 0][0])) - (self.n if seen else 0)
             raise DataError(
-                f"A time of {self.asked.time!r} occurs twice in a series (row {frame.index[row]}), so that the two rows "
-                "are one observation; expected new times for joint draws of new observations."
+                f"A time of {self.asked.time!r} occurs twice in a series (row {frame.index[row]}): two rows are one "
+                "observation; expected each time once for joint draws of new observations."
             )
         return out
 
@@ -178,9 +186,9 @@ class AR1(ResidualStructure):
         known = (gaps[0] == 0) | (gaps[1] == 0)
         if known.any():
             raise DataError(
-                f"The model has seen {say_rows(frame.index, known)}, the same times of the same series: the response is "
-                "known there, and is y. Expected new times or new series; leave data= out for new observations of the "
-                "model's own rows."
+                f"The model has seen {say_rows(frame.index, known)}, the same times of the same series: the response "
+                "is known there, and is y. Expected new times or new series; leave data= out for new observations of "
+                "the model's own rows."
             )
 
         def weight(own: np.ndarray, other: np.ndarray) -> Callable:

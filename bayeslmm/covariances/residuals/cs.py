@@ -140,9 +140,9 @@ class CompoundSymmetry(ResidualStructure):
             return
         most = int(np.broadcast_to(m, left.shape)[left <= 0].min())
         raise DataError(
-            f"There can be no row more in a group of {':'.join(self.asked.group or ())} with {most} rows: a correlation "
-            f"of {float(np.min(rho)):.3g} between any two allows {most} rows at most. Expected rows of new or smaller "
-            "groups; write kind='mean' for their expected values."
+            f"There can be no row more in a group of {':'.join(self.asked.group or ())} with {most} rows: a "
+            f"correlation of {float(np.min(rho)):.3g} between any two allows {most} rows at most. Expected rows of new "
+            "or smaller groups; write kind='mean' for their expected values."
         )
 
     def short_name(self) -> str:

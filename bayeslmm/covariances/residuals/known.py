@@ -112,8 +112,8 @@ class Known(ResidualStructure):
         twice = [label for label in dict.fromkeys(labels) if label in self.labels] if seen else []
         if twice:
             raise DataError(
-                f"The rows {listed(twice)} of {what} were seen: their response is known, and is y. Expected labels that "
-                f"{name} has and the data don't; leave data= out for new observations of the model's own rows."
+                f"The rows {listed(twice)} of {what} were seen: their response is known, and is y. Expected labels "
+                f"that {name} has and the data don't; leave data= out for new observations of the model's own rows."
             )
         return labels
 

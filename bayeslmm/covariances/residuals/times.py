@@ -120,9 +120,9 @@ def whole_steps(steps: np.ndarray, name: str | None, step: float, frame: pd.Data
     uneven = abs(steps - place)[-len(frame) :] > _UNEVEN
     if uneven.any():
         raise DataError(
-            f"The time {name!r} of {say_rows(frame.index, uneven)} is no whole number of steps ({step:.4g}) from those of "
-            "its series; expected times as those of the model's rows, between which an AR(1) says nothing. A model with "
-            "structure='car1' takes any times."
+            f"The time {name!r} of {say_rows(frame.index, uneven)} is no whole number of steps ({step:.4g}) from those "
+            "of its series; expected times as those of the model's rows, between which an AR(1) says nothing. A model "
+            "with structure='car1' takes any times."
         )
     return place.astype(np.int64)
 

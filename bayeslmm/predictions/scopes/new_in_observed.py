@@ -26,12 +26,12 @@ class NewInObserved(Scope):
         inner = [any(relation(level, other) == "nested" for other in levels if other is not level) for level in levels]
         if not any(inner):
             each = ", ".join(f"{level.name!r}: 'observed'" for level in levels)
+            remedy = "Write scope='new' or scope='new where unseen'."
+            if len(levels) > 1:
+                remedy = f"Say it level by level, such as scope={{{each}}} with 'new' for one of them."
             raise DescriptionError(
                 "scope='new in observed' is for new groups inside of larger ones that were seen; here no level lies in "
-                f"another. Say it level by level, such as scope={{{each}}} with 'new' for one of them."
-                if len(levels) > 1
-                else "scope='new in observed' is for new groups inside of larger ones that were seen; this model has no "
-                "two levels. Write scope='new' or scope='new where unseen'."
+                f"another. {remedy}"
             )
         return NewWhereUnseen() if inner[k] else Observed()
 
