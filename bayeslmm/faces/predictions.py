@@ -28,6 +28,7 @@ class Predictions(Model):
         kind: str = "mean",
         level: float = 0.95,
         by: bool | str | Sequence[str] | None = None,
+        hypothesis: str | None = None,
         missing: str = "error",
     ) -> Table:
         """Predict rows, or averages over them: a table with an estimate, an SD and an interval for each.
@@ -64,6 +65,8 @@ class Predictions(Model):
             Coverage of the intervals.
         by : bool, str or list of str, optional
             Average expected values over all rows (True), or over those alike in these columns.
+        hypothesis : {"reference", "sequential", "pairwise"}, optional
+            Differences between the averages instead of these: of each from the first, of neighbours, of all pairs.
         missing : {"error", "drop"}
             What to do with rows that have missing values.
 
@@ -89,7 +92,9 @@ class Predictions(Model):
         """
         from bayeslmm.predictions.predictions import predictions
 
-        return predictions(self, result, data, scope=scope, kind=kind, level=level, by=by, missing=missing)
+        return predictions(
+            self, result, data, scope=scope, kind=kind, level=level, by=by, hypothesis=hypothesis, missing=missing
+        )
 
     def comparisons(
         self,
@@ -98,6 +103,7 @@ class Predictions(Model):
         data: Any = None,
         *,
         by: bool | str | Sequence[str] | None = None,
+        hypothesis: str | None = None,
         scope: str | Mapping[str, str] = "observed",
         level: float = 0.95,
         missing: str = "error",
@@ -112,7 +118,7 @@ class Predictions(Model):
             Predictors, all of them where it is left out, or grouping columns; in a mapping with how each changes.
             A number: by a step (1 by default), between two values ``(low, high)``, or "sd", "2sd", "iqr", "minmax".
             Categories: "reference" (each against the first; the default), "sequential", "pairwise", or two of them.
-        data, scope, level, missing
+        data, scope, hypothesis, level, missing
             As in `LMM.predictions`.
         by : bool, str or list of str, optional
             Average over all rows (True, the default) or over those alike in these columns; False for each row.
@@ -138,8 +144,8 @@ class Predictions(Model):
         from bayeslmm.predictions.comparisons import comparisons
 
         return comparisons(
-            self, result, variables, data, by=by, scope=scope, level=level, missing=missing
-        )  # fmt: skip
+            self, result, variables, data, by=by, hypothesis=hypothesis, scope=scope, level=level, missing=missing
+        )
 
     def slopes(
         self,
@@ -148,6 +154,7 @@ class Predictions(Model):
         data: Any = None,
         *,
         by: bool | str | Sequence[str] | None = None,
+        hypothesis: str | None = None,
         scope: str | Mapping[str, str] = "observed",
         level: float = 0.95,
         missing: str = "error",
@@ -160,7 +167,7 @@ class Predictions(Model):
             As in `LMM.predictions`, where the words about estimates, SDs and intervals are.
         variables : str or list of str, optional
             Predictors; all that are numbers where it is left out.
-        data, scope, level, missing
+        data, scope, hypothesis, level, missing
             As in `LMM.predictions`; with "observed" a slope has its group's part.
         by : bool, str or list of str, optional
             Average over all rows (True, the default: average marginal effects) or over those alike in these columns;
@@ -186,7 +193,9 @@ class Predictions(Model):
         """
         from bayeslmm.predictions.slopes import slopes
 
-        return slopes(self, result, variables, data, by=by, scope=scope, level=level, missing=missing)
+        return slopes(
+            self, result, variables, data, by=by, hypothesis=hypothesis, scope=scope, level=level, missing=missing
+        )
 
     def grid(
         self, values: Mapping[str, Any] | None = None, /, *, grid_type: str = "mean_or_mode", **named: Any

@@ -25,8 +25,10 @@ from bayeslmm.factorisation.kernels.arrays import (
     C_Z,
     C_ZZ,
 )
-from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.factorisation.layout import Layout
+from bayeslmm.factorisation.statistics import Statistics, unmasked_layout
 
+MANY = 100  # effects in a row that are too many to be looked up pair by pair
 PAIRS = 2_000_000  # of effects that are looked up at a time
 
 
@@ -65,6 +67,12 @@ class EffectCovariances:
 
     def quadratic(self, Z: Any) -> np.ndarray:
         """z'C z for each row z of the sparse Z (k, size), on the improved basis."""
+        many = np.diff(Z.indptr) > MANY
+        if many.any():
+            out = np.empty(Z.shape[0])
+            out[~many] = self.quadratic(Z[~many])
+            out[many] = self._quadratic_by_solving(Z[many])
+            return out
         lacking = [np.zeros(0, dtype=np.int64)]
         for _, key, _ in self._pairs(Z):
             unique = np.unique(key)
@@ -78,6 +86,15 @@ class EffectCovariances:
                 C[~known] = values[np.searchsorted(solved, key[~known])]
             out += np.bincount(row, weights=product * C, minlength=len(out))
         return np.maximum(out, 0.0)  # rounding
+
+    def _quadratic_by_solving(self, Z: Any) -> np.ndarray:
+        """The same with a solve for each row."""
+        out = np.empty(Z.shape[0])
+        for first in range(0, len(out), COLUMNS):
+            some = slice(first, min(first + COLUMNS, len(out)))
+            right = self._pulled(Z[some].T.toarray())
+            out[some] = np.einsum("qd,qd->d", right, self._solve(right))
+        return np.maximum(out, 0.0)
 
     def _pairs(self, Z: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(row, key, product) of all pairs of non-zeros of the same row, some rows at a time, each pair once."""
@@ -196,27 +213,32 @@ class EffectCovariances:
         return out
 
     def _right(self, columns: np.ndarray) -> np.ndarray:
-        """B'e for each of these effects and means, (q, columns): right-hand sides for its column of C."""
+        """The right-hand sides (q, columns) of the solves for these columns of C."""
+        unit = np.zeros((self.size, len(columns)))
+        unit[columns, np.arange(len(columns))] = 1.0
+        return self._pulled(unit)
+
+    def _pulled(self, z: np.ndarray) -> np.ndarray:
+        """z (size, d) on effects and means as weights (q, d) of the kernels' effects: the transpose of `_extended`."""
+        out = np.zeros((self.stats.layout.q, z.shape[1]))
         levels = self.stats.design.levels
-        out = np.zeros((self.stats.layout.q, len(columns)))
-        for j, column in enumerate(columns.tolist()):
-            k = int(np.searchsorted(self.starts, column, side="right")) - 1
-            place, B = column - int(self.starts[k]), self.stats.roots[k % len(levels)]
-            level, begin = levels[k % len(levels)], int(self.starts[k % len(levels)])
-            group, e = divmod(place, level.r)
-            if k < len(levels):
-                weights = np.arange(level.m) == group if B is None else B[group]
-            else:
-                mean = self.means[k - len(levels)]
-                assert mean is not None
-                weights = mean if B is None else mean @ B
-            out[begin + e : begin + level.q : level.r, j] = weights
+        for k, (level, B, mean) in enumerate(zip(levels, self.stats.roots, self.means, strict=True)):
+            own = z[self.starts[k] : self.starts[k + 1]].reshape(level.m, -1)
+            if mean is not None:
+                at = self.starts[len(levels) + k]
+                own = own + mean[:, None] * z[at : at + level.r].reshape(1, -1)
+            own = own if B is None else B.T @ own
+            out[self.starts[k] : self.starts[k + 1]] = own.reshape(level.q, -1)
         return out
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return unmasked_layout(self.stats)
 
     def _solve(self, right: np.ndarray) -> np.ndarray:
         stats, d = self.stats, right.shape[1]
         blind = np.zeros((len(stats.plan.chain), d), dtype=np.bool_)
-        solved = factorise(stats.layout, self.factor.lam, right, np.zeros((d, d)), blind)
+        solved = factorise(self._layout, self.factor.lam, right, np.zeros((d, d)), blind)
         return solved.adjoint(0.0, np.zeros((d, d))).b
 
     def _extended(self, b: np.ndarray) -> np.ndarray:

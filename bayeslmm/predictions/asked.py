@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import DataError, DescriptionError
+from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 from bayeslmm.likelihood.fit import LikelihoodFit
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import check_tree
 from bayeslmm.predictions.from_draws import Draws
 from bayeslmm.predictions.from_fit import FitResult
+from bayeslmm.predictions.linear import Linear
 from bayeslmm.predictions.results import Result
 from bayeslmm.predictions.scopes.scope import Scope
 
@@ -98,6 +100,52 @@ class By:
         if self.each:
             return ""
         return f"averaged over the rows of each {', '.join(self.columns)}" if self.columns else "averaged over all rows"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Differences:
+    """Differences of averages, instead of these themselves.
+
+    Attributes
+    ----------
+    pairs : tuple of (int, int)
+        Each the place of what is subtracted, and of what it is subtracted from.
+    columns : pandas.DataFrame
+        What to say of each.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    columns: pd.DataFrame
+
+    @classmethod
+    def of(cls, asked: Any, by: By, columns: pd.DataFrame) -> Differences | None:
+        """Of ``hypothesis=``: which averages are compared; None for none."""
+        if asked is None:
+            return None
+        kinds: dict[str, Callable[[range], Iterable[tuple[int, int]]]]
+        kinds = {"reference": _with_the_first, "sequential": pairwise, "pairwise": lambda k: combinations(k, 2)}
+        if not isinstance(asked, str) or asked not in kinds:
+            raise DescriptionError(
+                f"hypothesis={asked!r}; expected {', '.join(map(repr, kinds))}, for differences between averages."
+                f"{did_you_mean(str(asked), kinds)}"
+            )
+        if by.each or len(columns) < 2:
+            raise DescriptionError(
+                f"hypothesis={asked!r} compares averages, and there are no two of them; write by= with a column."
+            )
+        pairs = tuple(kinds[asked](range(len(columns))))
+        names = [", ".join(map(str, row)) for row in columns.itertuples(index=False)]
+        said = [f"{names[high]} - {names[low]}" for low, high in pairs]
+        return cls(pairs=pairs, columns=pd.DataFrame({"hypothesis": said}))
+
+    def taken(self, linear: Linear) -> Linear:
+        """The differences of the averages."""
+        low, high = (linear.rows(np.array(end)) for end in zip(*self.pairs, strict=True))
+        return high.plus(low, -1.0)
+
+
+def _with_the_first(places: range) -> list[tuple[int, int]]:
+    return [(places[0], place) for place in places[1:]]
 
 
 def scope_words(design: Any, scopes: tuple[Scope, ...]) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.model import Model
-from bayeslmm.predictions.asked import By, beside, check_level, result_of, scope_words
+from bayeslmm.predictions.asked import By, Differences, beside, check_level, result_of, scope_words
 from bayeslmm.predictions.encoding import Rows, predictors
 from bayeslmm.predictions.linear import Linear, averages
 from bayeslmm.predictions.predictions import dropped_words, numbers_of
@@ -55,6 +55,7 @@ def comparisons(
     data: Any = None,
     *,
     by: Any = None,
+    hypothesis: Any = None,
     scope: Any = "observed",
     level: float = 0.95,
     missing: str = "error",
@@ -66,20 +67,36 @@ def comparisons(
     scopes = scopes_of(scope, design)
     rows = Rows.read(design, data, scopes, missing, by.columns)
     contrasts = [one for name, how in asked.items() for one in contrasts_of(design, rows, name, how)]
-    table = tabulated(own, rows, by, contrasts, level)
+    table = tabulated(own, rows, by, contrasts, level, hypothesis)
     note = [own.words("mean", level), f"Differences of expected values, in units of {design.hierarchy.response}."]
     note += [scope_words(design, scopes), f"Contrasts {by.words}." if by.words else "", dropped_words(rows), own.doubts]
+    note.insert(2, _group_words(rows, list(asked)))
     title = f"Comparisons of {design.hierarchy.response} ({own.name})"
     return Table(frame=table, title=title, note="\n".join(filter(None, note)))
 
 
-def tabulated(result: Any, rows: Rows, by: By, changes: Sequence[Any], level: float) -> pd.DataFrame:
+def _group_words(rows: Rows, names: Sequence[str]) -> str:
+    """A word about variables that tell groups apart: other values are other groups."""
+    out = []
+    for name in names:
+        pairs = zip(rows.design.levels, rows.scopes, strict=True)
+        labels = [level.label for level, scope in pairs if name in level.level.group and scope.needs_groups]
+        if labels:
+            out.append(
+                f"{name} tells groups of {' and '.join(labels)} apart: its contrasts compare these groups, with their "
+                "effects; scope='population' leaves them out."
+            )
+    return " ".join(out)
+
+
+def tabulated(result: Any, rows: Rows, by: By, changes: Sequence[Any], level: float, hypothesis: Any) -> pd.DataFrame:
     """A row for each change and group of rows; changes have a variable, a label, and a linear part of some rows."""
     if by.each:
         columns = rows.frame
     else:
         groups, columns = by.groups(rows.frame)
         sizes = np.bincount(groups, minlength=len(columns))
+    differences = Differences.of(hypothesis, by, columns)
 
     def parts() -> Iterator[Part]:
         for change in changes:
@@ -92,9 +109,10 @@ def tabulated(result: Any, rows: Rows, by: By, changes: Sequence[Any], level: fl
                 linear = linear.combined(averages(groups[some], sizes))
                 total = linear if total is None else total.plus(linear)
             if total is not None:
-                yield Part(total)
+                yield Part(total if differences is None else differences.taken(total))
 
     found = result.estimates(parts(), rows.means, level)
+    columns = columns if differences is None else differences.columns
     names = {
         "variable": np.repeat([change.variable for change in changes], len(columns)),
         "contrast": np.repeat([change.label for change in changes], len(columns)),

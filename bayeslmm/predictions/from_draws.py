@@ -46,7 +46,8 @@ class Draws(Result):
         """Of a tree that was checked."""
         posterior = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
         values = {str(name): x.to_numpy() for name, x in posterior.data_vars.items()}
-        flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in values.items()}
+        n = values["sigma"].size
+        flat = {name: x.reshape(n, *x.shape[2:]) for name, x in values.items()}
         trouble = "" if tree.attrs.get("trusted", 1) else f"The draws are doubtful: {tree.attrs.get('doubts', '')}"
         return cls(design=design, values=flat, variant=str(tree.attrs.get("variant", "")), trouble=trouble)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 STEPS = 100
-ENOUGH = 1e-9  # of the mixture's SD
+NEAR = 1e-4  # a step of Newton's so small, in SDs of the narrowest component, leaves an error of about its square
+ENOUGH = 1e-9  # of the mixture's SD: a bracket so narrow is a point
 
 
 def quantiles(mean: np.ndarray, sd: np.ndarray, tails: tuple[float, ...]) -> tuple[np.ndarray, ...]:
@@ -46,22 +47,27 @@ def _of_mixtures(mean: np.ndarray, sd: np.ndarray, p: float) -> np.ndarray:
     mean, sd = (mean - centre[:, None]) / size[:, None], np.maximum(sd / size[:, None], 1e-12)
     ends = mean + z * sd
     low, high = ends.min(axis=1), ends.max(axis=1)
-    x = np.clip(z, low, high)
+    x, near = np.clip(z, low, high), NEAR * sd.min(axis=1)
     active = np.flatnonzero(high - low > ENOUGH)
     for _ in range(STEPS):
         if not active.size:
             break
         m, s = (mean, sd) if active.size == len(mean) else (mean[active], sd[active])
-        t = (x[active, None] - m) / s
+        t = x[active, None] - m
+        t /= s
         excess = ndtr(t).mean(axis=1) - p
-        slope = (np.exp(-0.5 * t * t) / s).mean(axis=1) / np.sqrt(2 * np.pi)
+        np.square(t, out=t)
+        t *= -0.5
+        np.exp(t, out=t)
+        t /= s
+        slope = t.mean(axis=1) / np.sqrt(2 * np.pi)
         low[active] = np.where(excess < 0, x[active], low[active])
         high[active] = np.where(excess < 0, high[active], x[active])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             new = x[active] - excess / slope
         inside = (new > low[active]) & (new < high[active])
         new = np.where(inside, new, (low[active] + high[active]) / 2)
-        done = (np.abs(new - x[active]) < ENOUGH) | (high[active] - low[active] < ENOUGH)
+        done = inside & (np.abs(new - x[active]) < near[active]) | (high[active] - low[active] < ENOUGH)
         x[active] = new
         active = active[~done]
     return centre + size * x

@@ -105,7 +105,7 @@ class NewResiduals:
 
         def variance(psi: np.ndarray) -> np.ndarray:
             own, _ = self._split(psi)
-            return self.borrowing.variance(rows, *own) * self.scale(rows, psi) ** 2
+            return self._whole(self.borrowing.variance(rows, *own) * self.scale(rows, psi) ** 2, psi)
 
         return Noise(borrowed=tuple(borrowed), variance=variance)
 
@@ -132,9 +132,14 @@ class NewResiduals:
     def _coefficient(self, source: Source, rows: slice, s: int) -> Callable[[np.ndarray], np.ndarray]:
         def coefficient(psi: np.ndarray) -> np.ndarray:
             own, sds = self._split(psi)
-            return source.coefficient(rows, *own) * self.scale(rows, psi) / sds[s]
+            return self._whole(source.coefficient(rows, *own) * self.scale(rows, psi) / sds[s], psi)
 
         return coefficient
+
+    @staticmethod
+    def _whole(values: np.ndarray, psi: np.ndarray) -> np.ndarray:
+        """Numbers (..., rows) at all of psi (..., k), also where nothing depends on it."""
+        return np.broadcast_to(values, (*psi.shape[:-1], values.shape[-1]))
 
     def _split(self, psi: np.ndarray) -> tuple[list[Any], list[Any]]:
         """(the structure's parameters, the strata's relative SDs), each (..., 1)."""

@@ -40,10 +40,11 @@ def predict_posterior(
     check_kind(kind)
     check_seed(random_seed)
     design = model.design
-    scopes = scopes_of(_scope(scope, random_effects, allow_new_groups), design)
+    asked = _scope(scope, random_effects, allow_new_groups)
+    scopes = scopes_of(asked, design)
     remedy = "Write tree = lmm.sample(), and give the whole tree: lmm.predict(tree)."
     check_tree(design, "given", tree, any(scope.needs_effects for scope in scopes), remedy)
-    borrows = kind == "response" and data is not None and keeps_all(scopes)
+    borrows = kind == "response" and data is not None and keeps_all(asked, scopes)
     together = data is not None and design.residual.correlated
     also = residual_columns(design, borrows or together) if kind == "response" else ()
     rows, draws = Rows.read(design, data, scopes, missing, also), Draws.of(design, tree)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DescriptionError
 from bayeslmm.model import Model
-from bayeslmm.predictions.asked import By, beside, check_level, result_of, scope_words
+from bayeslmm.predictions.asked import By, Differences, beside, check_level, result_of, scope_words
 from bayeslmm.predictions.encoding import Rows
 from bayeslmm.predictions.linear import Linear, averages
 from bayeslmm.predictions.new_residuals import NewResiduals
 from bayeslmm.predictions.results import Estimates, Part
-from bayeslmm.predictions.scopes.registry import scopes_of
+from bayeslmm.predictions.scopes.registry import SCOPES, scopes_of
 from bayeslmm.predictions.scopes.scope import Scope
 from bayeslmm.tables.table import Table
 
@@ -31,6 +31,7 @@ def predictions(
     kind: str = "mean",
     level: float = 0.95,
     by: Any = None,
+    hypothesis: Any = None,
     missing: str = "error",
 ) -> Table:
     """A table of predictions. See `LMM.predictions`."""
@@ -42,22 +43,25 @@ def predictions(
             "averages, or leave by= out."
         )
     design, scopes = model.design, scopes_of(scope, model.design)
-    borrows = kind == "response" and data is not None and keeps_all(scopes)
+    borrows = kind == "response" and data is not None and keeps_all(scope, scopes)
     also = residual_columns(design, borrows) if kind == "response" else ()
     rows = Rows.read(design, data, scopes, missing, (*by.columns, *also))
     residuals = NewResiduals.of(rows, borrows) if kind == "response" else None
     if by.each:
         parts = _each(rows, residuals)
         columns = rows.frame
+        differences = Differences.of(hypothesis, by, columns)
     else:
         groups, columns = by.groups(rows.frame)
-        parts = iter([Part(averaged(rows, groups, len(columns)))])
+        differences = Differences.of(hypothesis, by, columns)
+        total = averaged(rows, groups, len(columns))
+        parts = iter([Part(total if differences is None else differences.taken(total))])
     found = own.estimates(parts, rows.means, level)
     what = "expected values" if kind == "mean" else "new observations"
     note = [own.words(kind, level), _kind_words(design, kind, borrows, data is None), scope_words(design, scopes)]
     note += [f"Expected values {by.words}." if by.words else "", dropped_words(rows), own.doubts]
     return Table(
-        frame=beside(columns, numbers_of(found)),
+        frame=beside(columns if differences is None else differences.columns, numbers_of(found)),
         title=f"Predictions of {design.hierarchy.response}: {what} ({own.name})",
         note="\n".join(filter(None, note)),
     )
@@ -73,9 +77,9 @@ def check_kind(kind: Any) -> None:
         raise DescriptionError(f"kind={kind!r}; 'mean' (X beta + Z u) or 'response' (and a residual) was expected.")
 
 
-def keeps_all(scopes: tuple[Scope, ...]) -> bool:
+def keeps_all(asked: Any, scopes: tuple[Scope, ...]) -> bool:
     """Whether groups that were seen are themselves at every level, so that what was seen of their residuals counts."""
-    return all(scope.keeps for scope in scopes)
+    return all(scope.keeps for scope in scopes or (SCOPES["observed" if isinstance(asked, Mapping) else asked],))
 
 
 def residual_columns(design: Design, borrows: bool) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ from bayeslmm.tables.table import Table
 FIRST = 2.0**-7  # the first step, in SDs of the predictor
 SMALLER = 8.0
 STEPS = 9
-ENOUGH = 1e-6  # of the largest slope of a column: how well two steps agree
+ENOUGH = 1e-6  # of the largest slope of a column: how well two steps agree,
+LOOSE = 1e-3  # or have to where rounding keeps them from agreeing better
 ROUNDING = 4 * np.finfo(float).eps
 
 
@@ -42,6 +43,7 @@ def slopes(
     data: Any = None,
     *,
     by: Any = None,
+    hypothesis: Any = None,
     scope: Any = "observed",
     level: float = 0.95,
     missing: str = "error",
@@ -52,7 +54,7 @@ def slopes(
     scopes = scopes_of(scope, design)
     names = _asked(design, variables)
     rows = Rows.read(design, data, scopes, missing, by.columns)
-    table = tabulated(own, rows, by, [Slope.along(design, name) for name in names], level)
+    table = tabulated(own, rows, by, [Slope.along(design, name) for name in names], level, hypothesis)
     note = [own.words("mean", level)]
     note += [f"Change of the expected value, in units of {design.hierarchy.response}, per unit of the variable."]
     note += [scope_words(design, scopes), f"Slopes {by.words}." if by.words else "", dropped_words(rows), own.doubts]
@@ -136,9 +138,10 @@ class Slope:
             gap = np.abs(fine - coarse)
             x = np.abs(part[self.variable].to_numpy(dtype=float)[left])[:, None]
             rounding = ROUNDING * (largest + x * np.abs(fine)) / step
-            error = gap / SMALLER**4 + rounding
+            error = np.minimum(gap / SMALLER**4 + rounding, gap)
             out[left] = np.where(error < gap, fine, coarse)
-            bad = (np.minimum(error, gap) > ENOUGH * size).any(axis=1)
+            hopeful = gap / SMALLER**4 > rounding
+            bad = (error > np.where(hopeful, ENOUGH, LOOSE) * size).any(axis=1)
             left, coarse = left[bad], fine[bad]
             if not left.size:
                 return out
@@ -160,10 +163,11 @@ class Slope:
             least, most = np.ceil((self.low - x) / step) + 2, np.floor((self.high - x) / step) - 2
         shift[inside] = np.clip(0, least[inside], most[inside]).clip(-2, 2)
         weights = _WEIGHTS[shift + 2]
-        total, largest = np.zeros((1, 1)), np.zeros((1, 1))
+        here = encode(part)
+        total, largest = np.zeros((1, 1)), np.abs(here)
         for j in range(5):
             moved = encode(part.assign(**{self.variable: x + (shift + j - 2) * step}))
-            total = total + weights[:, j, None] * moved
+            total = total + weights[:, j, None] * (moved - here)
             largest = np.maximum(largest, np.abs(moved))
         return total / step, largest
 
