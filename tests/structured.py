@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,13 @@ DATA = pd.DataFrame(
 DATA["when"] = DATA.t + np.array([0, 0.25, 0.4, 0.75])[DATA.t % 4]  # unequal steps, some of them alike
 DATA["y"] = 2 + 0.5 * DATA.x + DATA.g.map(dict(zip("abcde", [0.4, -1.0, 0.8, 0.1, -0.6], strict=True)))
 DATA["y"] += RNG.normal(0, 0.7, N)
+
+
+def quiet(make):
+    """What `make` returns, without the warnings that small designs give."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()
 
 
 def kinship(labels: str, seed: int = 3) -> pd.DataFrame:

@@ -158,3 +158,10 @@ def test_a_part_that_is_too_large_is_refused_before_it_is_computed():
     huge = xr.Dataset({"y": computed(("draw", "row"), (40_000, 1_000_000), lambda *_: np.zeros(0), "It")})
     with pytest.raises(OutOfMemoryError, match=r"40,000 x 1,000,000 numbers would take 320 GB. Take a part"):
         huge["y"].to_numpy()
+
+
+def test_without_fixed_effects_there_are_groups_too():
+    lmm = blm.LMM("y ~ 0 + (1 | g)", {"y": [1.0, 2, -4, 5, 8, -9], "g": list("aabbcc")})
+    tree = few(lmm)
+    assert np.isfinite(tree["log_likelihood"]["y"]).all()
+    assert tree["prior"]["beta"].shape == (2, 6, 0)

@@ -158,7 +158,14 @@ def test_arviz_compares_them():
 def test_what_is_no_unit_and_no_posterior_is_refused():
     lmm = blm.example("dyestuff")
     tree = lmm.sample(draws=5, chains=1, random_seed=1, progress=False)
+    with pytest.raises(DataError, match="5 draws; at least 100 are needed"):
+        lmm.loo(tree)
     with pytest.raises(DescriptionError, match=r"unit='batch' is no unit of this model; expected 'row' or 'Batch'"):
         lmm.loo(tree, "batch")
     with pytest.raises(DataError, match=r"lmm\.loo"):
         lmm.loo(lmm.reml())
+
+
+def test_without_fixed_effects_it_works_too():
+    lmm = blm.LMM("y ~ 0 + (1 | g)", {"y": [1.0, 2, -4, 5, 8, -9], "g": list("aabbcc")})
+    assert np.isfinite(lmm.loo(lmm.sample(draws=100, random_seed=1, progress=False), "g", progress=False).elpd)

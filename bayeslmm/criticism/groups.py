@@ -19,6 +19,7 @@ from bayeslmm.criticism.prior_predictive import draw_effects, draw_parameters, d
 from bayeslmm.criticism.sensitivity import log_prior
 from bayeslmm.design.parameters import coords, dims
 from bayeslmm.model import Model
+from bayeslmm.posterior.draws import written_values
 from bayeslmm.posterior.free_variables import FreeVariable, free_variables
 from bayeslmm.posterior.pointwise import row_log_likelihood
 from bayeslmm.support.computed import computed
@@ -106,12 +107,7 @@ class _Draws:
     @cached_property
     def flat(self) -> dict[str, np.ndarray]:
         """The parameters and effects as written, all chains in a row."""
-        out = {}
-        for name in dims(self.model.design):
-            if name in self.posterior.data_vars and name != "e":
-                x = self.posterior[name].transpose("chain", "draw", ...).to_numpy()
-                out[name] = x.reshape(-1, *x.shape[2:])
-        return out
+        return written_values(self.model.design, self.posterior)
 
     def some(self, chains: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Numbers of these draws and their values, draws first."""

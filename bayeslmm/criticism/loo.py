@@ -17,9 +17,9 @@ from bayeslmm.criticism.components import Split, affordable_split
 from bayeslmm.criticism.left_out import Values, left_out_densities
 from bayeslmm.criticism.refit import posterior_without
 from bayeslmm.criticism.units import Units, units_of
-from bayeslmm.design.parameters import dims
+from bayeslmm.errors import DataError
 from bayeslmm.model import Model
-from bayeslmm.posterior.draws import check_tree
+from bayeslmm.posterior.draws import check_tree, written_values
 from bayeslmm.posterior.trust import PARETO_LIMIT
 from bayeslmm.support.progress import Progress
 from bayeslmm.support.text import listed
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 WORK = 3e10  # multiplications up to which all draws are used
 NUMBERS = 4e8  # densities up to which all draws are used
-FEWEST = 400  # draws that are always used
+FEWEST = 400  # draws that are always used, where there are as many
+LEAST = 100  # draws without which weights have no tail to speak of
 REFITS = 200
 REFIT_DRAWS = 1000
 WORST = 5  # units that are shown
@@ -179,12 +180,16 @@ def _seed(tree: xr.DataTree) -> int:
 
 def _some_draws(model: Model, tree: xr.DataTree, split: Split, units: Units) -> Values:
     """As many draws as can be paid for, evenly spaced: (N, ...) by name."""
-    posterior = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
-    total = posterior.sizes["chain"] * posterior.sizes["draw"]
+    values = written_values(model.design, tree["posterior"].to_dataset())
+    total = len(values["sigma"])
+    if total < LEAST:
+        raise DataError(
+            f"The posterior has {total} draws; at least {LEAST} are needed to reweight them. Sample more, such as "
+            "lmm.sample(draws=1000)."
+        )
     wanted = min(WORK / max(split.cost, 1.0), NUMBERS / len(units.labels))
     keep = np.unique(np.linspace(0, total - 1, int(min(total, max(FEWEST, wanted)))).round().astype(int))
-    names = [name for name in dims(model.design) if name in posterior.data_vars and name != "e"]
-    return {name: posterior[name].to_numpy().reshape(total, *posterior[name].shape[2:])[keep] for name in names}
+    return {name: x[keep] for name, x in values.items()}
 
 
 def _reweighted(split: Split, units: Units, values: Values, bar: Progress) -> pd.DataFrame:

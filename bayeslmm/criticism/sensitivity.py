@@ -17,7 +17,7 @@ from bayeslmm.design.parameters import congruent, coords, dims, level_names
 from bayeslmm.errors import DataError
 from bayeslmm.factorisation.factor import evaluate_many
 from bayeslmm.posterior.collapsed import LOG_2PI, collapsed_posterior
-from bayeslmm.posterior.draws import check_tree, parameter_dataset
+from bayeslmm.posterior.draws import check_tree, parameter_dataset, written_values
 from bayeslmm.posterior.effects import kernel_factors, residual_parameters
 from bayeslmm.posterior.tree import residual_draws
 
@@ -85,8 +85,7 @@ def add_log_densities(lmm: Model, tree: xr.DataTree) -> xr.DataTree:
         )
     posterior = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
     shape = posterior.sizes["chain"], posterior.sizes["draw"]
-    names = [name for name in dims(lmm.design) if name in posterior.data_vars]
-    values = {name: posterior[name].to_numpy().reshape(-1, *posterior[name].shape[2:]) for name in names}
+    values = written_values(lmm.design, posterior)
     prior = log_prior(lmm, values)
     joint = variant == "joint"
     y = conditional_log_likelihood(lmm.design, values) if joint else marginal_log_likelihood(lmm, values)

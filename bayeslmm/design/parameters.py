@@ -53,14 +53,14 @@ def level_names(level: LevelDesign) -> LevelNames:
 STRATUM = "stratum"  # dimension of the ratios of SDs
 
 
-def _row_labels(rows: pd.Index) -> list:
+def row_labels(rows: pd.Index) -> list:
     """Labels of the rows, those of an index of several levels joined: "3, 1"."""
     return [", ".join(map(str, key)) for key in rows] if rows.nlevels > 1 else rows.tolist()
 
 
 def coords(design: Design) -> dict[str, list]:
     """Coordinates of every dimension that a model of this design uses."""
-    out: dict[str, list] = {"coef": list(design.coef), "row": _row_labels(design.rows)}
+    out: dict[str, list] = {"coef": list(design.coef), "row": row_labels(design.rows)}
     for level in design.levels:
         names = level_names(level)
         out[names.group] = list(level.groups)

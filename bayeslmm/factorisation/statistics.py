@@ -163,6 +163,20 @@ def build_statistics(design: Design) -> Statistics:
     return stats.at(residual.neutral)
 
 
+def unmasked_layout(stats: Statistics) -> Layout:
+    """The layout with all products, for right-hand sides that are no Z'W: those that masks leave out count there.
+
+    What a level resolves exactly of an ancestor's column reaches the ancestor through it alone, which holds for
+    products Z'W, the ancestor's being sums of the level's own.
+    """
+    if not stats.layout.inspan.any():
+        return stats.layout
+    blocks, _ = lay_out(stats.design, stats.plan, stats.better, stats.roots)
+    blocks = replace(blocks, inspan=np.zeros_like(blocks.inspan))
+    zz, zt, zz_tail = blocks.fill(_apply_fixed(stats.design))
+    return replace(stats.layout, zz=zz, zt=zt, zz_tail=zz_tail, inspan=blocks.inspan)
+
+
 def _stack(parts: Sequence[tuple[np.ndarray, ...]]) -> Products:
     zz, zt, zz_tail, ZtW, WtW = (np.stack(arrays) for arrays in zip(*parts, strict=True))
     return Products(zz=zz, zt=zt, zz_tail=zz_tail, ZtW=ZtW, WtW=WtW)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.parameters import level_names
+from bayeslmm.design.parameters import dims, level_names
 from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def parameter_values(design: Design, tree: xr.DataTree) -> dict[str, np.ndarray]
         names += [own.sigma] * bool(level.n_sds) + [own.corr] * level.correlated
     names += dict.fromkeys(parameter.name for parameter in design.residual.parameters)
     return {name: _stacked(posterior[name]) for name in names}
+
+
+def written_values(design: Design, posterior: xr.Dataset) -> dict[str, np.ndarray]:
+    """The draws (N, ...) of all parameters and effects as written that are there, chains one after the other."""
+    return {name: _stacked(posterior[name]) for name in dims(design) if name in posterior.data_vars and name != "e"}
 
 
 def effect_draws(level: LevelDesign, tree: xr.DataTree) -> np.ndarray:

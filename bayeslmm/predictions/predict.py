@@ -1,4 +1,4 @@
-"""What a posterior says of rows: those it was fitted to, or new ones."""
+"""What a posterior says of rows, draw by draw: those it was fitted to, or new ones."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.design.design import NewRows
-from bayeslmm.design.linear_predictor import linear_predictor, row_effects, rows_of
-from bayeslmm.design.parameters import level_names
+from bayeslmm.design.parameters import row_labels
 from bayeslmm.errors import DescriptionError
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import check_tree
-from bayeslmm.posterior.tree import by_level
+from bayeslmm.predictions.draw_residuals import draw_residuals
+from bayeslmm.predictions.encoding import Rows
+from bayeslmm.predictions.from_draws import Draws
+from bayeslmm.predictions.predictions import check_kind, keeps_all, residual_columns
+from bayeslmm.predictions.scopes.registry import scopes_of
 from bayeslmm.support.arguments import check_flag, check_seed
+from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +28,7 @@ def predict_posterior(
     data: Any = None,
     *,
     kind: str = "mean",
+    scope: Any = None,
     random_effects: bool = True,
     allow_new_groups: bool = False,
     missing: str = "error",
@@ -33,50 +37,57 @@ def predict_posterior(
     """Draws of what rows are expected to be, or of new responses; dims chain, draw, row. See `LMM.predict`."""
     import xarray as xr
 
-    if kind not in ("mean", "response"):
-        raise DescriptionError(f"kind={kind!r}; 'mean' (X beta + Z u) or 'response' (and a residual) was expected.")
-    check_flag("random_effects", random_effects)
+    check_kind(kind)
     check_seed(random_seed)
     design = model.design
+    asked = _scope(scope, random_effects, allow_new_groups)
+    scopes = scopes_of(asked, design)
     remedy = "Write tree = lmm.sample(), and give the whole tree: lmm.predict(tree)."
-    check_tree(design, "given", tree, random_effects, remedy)
-    if kind == "response" and not design.residual.plain:
-        raise DescriptionError(
-            f"Responses of new rows are drawn for independent residuals of one variance; here they are"
-            f" {design.hierarchy.residual}. Write kind='mean', or pm.sample_posterior_predictive on lmm.marginal()."
-        )
-    rows = rows_of(design, data, allow_new_groups, missing, random_effects)
+    check_tree(design, "given", tree, any(scope.needs_effects for scope in scopes), remedy)
+    borrows = kind == "response" and data is not None and keeps_all(asked, scopes)
+    together = data is not None and design.residual.correlated
+    also = residual_columns(design, borrows or together) if kind == "response" else ()
+    rows, draws = Rows.read(design, data, scopes, missing, also), Draws.of(design, tree)
     rng = np.random.default_rng(random_seed)
-    posterior = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
-    beta, sigma = posterior["beta"].to_numpy(), posterior["sigma"].to_numpy()
-    used = {level.name: posterior[level.name].to_numpy() for level in design.levels if random_effects}
-    effects = by_level(design, used) if random_effects else {}
-    values = linear_predictor(rows, beta, effects)
-    if random_effects and isinstance(rows, NewRows):
-        values = values + _new_groups(rows, posterior, sigma, rng)
-    if kind == "response":
-        values = values + sigma[..., None] * rng.standard_normal(values.shape)
-    coords = {"chain": posterior["chain"], "draw": posterior["draw"], "row": rows.rows.tolist()}
-    return xr.DataArray(values, dims=("chain", "draw", "row"), coords=coords, name="y")
+    values = np.empty((draws.n, rows.n))
+    with one_blas_thread():
+        means = draws.means(rows.means)
+        new = [
+            _new_effects(draws, level, own.labels, rng) for level, own in zip(design.levels, rows.taken, strict=True)
+        ]
+        for some in rows.blocks():
+            linear = rows.linear(some)
+            values[:, some] = draws.at(linear, means).T
+            for one, effects in zip(linear.fresh, new, strict=True):
+                if one.labels:
+                    values[:, some] += (one.weights @ effects).T
+        if kind == "response":
+            values += draw_residuals(draws, rows, rng, own=data is None, borrows=borrows)
+    posterior = tree["posterior"]
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"], rows.n)
+    coords = {"chain": posterior["chain"], "draw": posterior["draw"], "row": row_labels(rows.frame.index)}
+    return xr.DataArray(values.reshape(shape), dims=("chain", "draw", "row"), coords=coords, name="y")
 
 
-def _new_groups(rows: NewRows, posterior: Any, sigma: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What groups that the model hasn't seen add: effects drawn from the population, one for all rows of a group."""
-    total = np.zeros((*sigma.shape, rows.n))
-    for level, labels, where in zip(rows.levels, rows.new_groups, rows.new_index, strict=True):
-        if not labels:
-            continue
-        if level.root is not None:
-            raise DescriptionError(
-                f"{level.label} has a known covariance, and new groups ({', '.join(map(repr, labels[:3]))}) are not "
-                "in it; give the model a covariance that has them: labels without rows are allowed."
-            )
-        names = level_names(level)
-        sd = posterior[names.sigma].to_numpy().reshape(*sigma.shape, -1)
-        z = rng.standard_normal((*sigma.shape, len(labels), level.r))
-        if level.correlated:
-            corr = posterior[names.corr].to_numpy()
-            z = z @ np.swapaxes(np.linalg.cholesky(corr), -1, -2)
-        u = z * sd[..., None, :]
-        total += row_effects(where, level.columns, u)
-    return total
+def _scope(scope: Any, random_effects: bool, allow_new_groups: bool) -> Any:
+    """The scope that is asked for, by its name or by the two truths."""
+    random_effects = check_flag("random_effects", random_effects)
+    allow_new_groups = check_flag("allow_new_groups", allow_new_groups)
+    if scope is None:
+        return "population" if not random_effects else "new where unseen" if allow_new_groups else "observed"
+    if allow_new_groups or not random_effects:
+        raise DescriptionError(
+            f"scope={scope!r} came beside random_effects or allow_new_groups; expected one of them: "
+            "random_effects=False is scope='population', allow_new_groups=True is scope='new where unseen'."
+        )
+    return scope
+
+
+def _new_effects(draws: Draws, level: Any, labels: tuple[str, ...], rng: np.random.Generator) -> np.ndarray:
+    """Effects of new groups from N(0, Sigma), (labels times r, draws): one draw for all rows of a group."""
+    if not labels:
+        return np.zeros((0, draws.n))
+    z = rng.standard_normal((draws.n, len(labels), level.r))
+    size, vectors = np.linalg.eigh(draws.covariance(level))
+    root = vectors * np.sqrt(np.maximum(size, 0.0))[:, None, :]
+    return (z @ np.swapaxes(root, -1, -2)).reshape(draws.n, -1).T

@@ -14,10 +14,27 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from bayeslmm.covariances.residuals.groups import check_pairs, read_block, where
-from bayeslmm.covariances.residuals.structure import Asked, ResidualParameter, ResidualStructure, Term, identity
-from bayeslmm.covariances.residuals.times import in_order, in_steps, neighbours
-from bayeslmm.data.table import count
+from bayeslmm.covariances.residuals.groups import check_pairs, match_blocks, read_blocks, where
+from bayeslmm.covariances.residuals.structure import (
+    Asked,
+    Borrowing,
+    ResidualParameter,
+    ResidualStructure,
+    Source,
+    Term,
+    identity,
+)
+from bayeslmm.covariances.residuals.times import (
+    around,
+    first_rows,
+    in_order,
+    in_steps,
+    neighbours,
+    new_times,
+    whole_steps,
+)
+from bayeslmm.data.table import count, say_rows
+from bayeslmm.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +47,10 @@ class AR1(ResidualStructure):
         Time of each row within its series, in steps.
     step : float
         What of the column of times one step is: the largest number that divides all differences within series.
+    time : (n,) array
+        The column of times; without one, the row's number within its series.
+    keys : tuple of tuple of str
+        The series' labels.
     """
 
     name = "ar1"
@@ -39,14 +60,17 @@ class AR1(ResidualStructure):
 
     place: np.ndarray
     step: float = 1.0
+    time: np.ndarray
+    keys: tuple[tuple[str, ...], ...]
 
     @classmethod
     def read(cls, asked: Asked, frame: pd.DataFrame) -> Self:
         """Read series and times; without a column of times, the rows' order."""
-        block = read_block(asked, frame)
+        block, keys = read_blocks(asked, frame)
         place, step = (in_order(block), 1.0) if asked.time is None else in_steps(asked, frame, block)
         check_pairs(asked, block)
-        return cls(asked=asked, block=block, place=place, step=step)
+        time = place.astype(float) if asked.time is None else frame[asked.time].to_numpy(dtype=float)
+        return cls(asked=asked, block=block, place=place, step=step, time=time, keys=keys)
 
     @property
     def parameters(self) -> tuple[ResidualParameter, ...]:
@@ -133,6 +157,73 @@ class AR1(ResidualStructure):
             a = self.power(rho, gap)
             e[..., t] = a * e[..., s] + np.sqrt(1 - a * a) * z[..., t]
         return e
+
+    # new rows ----------------------------------------------------------------------------------------------------
+
+    def beside(self, frame: pd.DataFrame, seen: bool) -> Self:
+        """New times in old series, and new series; without a column of times, the rows follow those of their series."""
+        block, time = self._places(frame, seen)
+        if not seen:
+            block, keys = read_blocks(self.asked, frame)
+            out = replace(self, block=block, time=time, keys=keys)
+        else:
+            out = replace(self, block=np.concatenate([self.block, block]), time=np.concatenate([self.time, time]))
+        first = out.time[first_rows(out.block, out.time)][out.block]
+        out = replace(out, place=self._whole((out.time - first) / self.step, frame))
+        later, earlier, gaps = neighbours(out.block, out.place)
+        if (gaps == 0).any():
+            row = int(max(later[gaps == 0][0], earlier[gaps == 0][0])) - (self.n if seen else 0)
+            raise DataError(
+                f"A time of {self.asked.time!r} occurs twice in a series (row {frame.index[row]}): two rows are one "
+                "observation; expected each time once for joint draws of new observations."
+            )
+        return out
+
+    def borrowing(self, frame: pd.DataFrame) -> Borrowing:
+        """The last row before and the first one after say all: the residuals are a Markov chain."""
+        block, time = self._places(frame, seen=True)
+        before, after = around(self.block, self.time, block, time)
+        gaps = []
+        for row in (before, after):
+            apart = np.abs(time - self.time[row]) / self.step
+            gaps.append(np.where(row >= 0, self._whole(np.where(row >= 0, apart, 0.0), frame), np.inf))
+        known = (gaps[0] == 0) | (gaps[1] == 0)
+        if known.any():
+            raise DataError(
+                f"The model has seen {say_rows(frame.index, known)}, the same times of the same series: the response "
+                "is known there, and is y. Expected new times or new series; leave data= out for new observations of "
+                "the model's own rows."
+            )
+
+        def weight(own: np.ndarray, other: np.ndarray) -> Callable:
+            def of(rows: slice, rho: Any) -> Any:
+                a, b = np.power(rho, own[rows]), np.power(rho, other[rows])
+                return a * (1 - b * b) / (1 - a * a * b * b)
+
+            return of
+
+        def variance(rows: slice, rho: Any) -> Any:
+            a, b = (np.power(rho, 2 * gap[rows]) for gap in gaps)
+            return (1 - a) * (1 - b) / (1 - a * b)
+
+        one = identity(self.n)
+        sources = (
+            Source(index=np.maximum(before, 0), sums=one, coefficient=weight(gaps[0], gaps[1])),
+            Source(index=np.maximum(after, 0), sums=one, coefficient=weight(gaps[1], gaps[0])),
+        )
+        return Borrowing(sources=sources, variance=variance)
+
+    def _places(self, frame: pd.DataFrame, seen: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Series and time of new rows."""
+        block = match_blocks(self.asked, self.keys, frame)
+        if self.asked.time is not None:
+            return block, new_times(self.asked.time, frame)
+        rows = np.bincount(self.block, minlength=int(block.max(initial=0)) + 1) if seen else np.zeros(block.max() + 1)
+        return block, in_order(block) + rows[block]
+
+    def _whole(self, steps: np.ndarray, frame: pd.DataFrame) -> np.ndarray:
+        """Times in whole steps."""
+        return whole_steps(steps, self.asked.time, self.step, frame)
 
     # words -------------------------------------------------------------------------------------------------------
 

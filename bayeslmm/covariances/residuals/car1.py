@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.covariances.residuals.ar1 import AR1
-from bayeslmm.covariances.residuals.groups import check_pairs, read_block, where
+from bayeslmm.covariances.residuals.groups import check_pairs, read_blocks, where
 from bayeslmm.covariances.residuals.structure import Asked, ResidualParameter
 from bayeslmm.covariances.residuals.times import neighbours, read_times
 from bayeslmm.errors import DataError
@@ -33,7 +33,7 @@ class ContinuousAR1(AR1):
     @classmethod
     def read(cls, asked: Asked, frame: pd.DataFrame) -> Self:
         """Read series and times."""
-        block = read_block(asked, frame)
+        block, keys = read_blocks(asked, frame)
         t = read_times(asked, frame, block)
         check_pairs(asked, block)
         later, earlier, gaps = neighbours(block, t)
@@ -47,7 +47,7 @@ class ContinuousAR1(AR1):
         place = np.zeros(len(t))
         for row, before, gap in zip(later, earlier, rounded / step, strict=True):  # in time's order
             place[row] = place[before] + gap
-        return cls(asked=asked, block=block, place=place, step=step)
+        return cls(asked=asked, block=block, place=place, step=step, time=t, keys=keys)
 
     @property
     def parameters(self) -> tuple[ResidualParameter, ...]:
@@ -71,6 +71,10 @@ class ContinuousAR1(AR1):
     def _neighbours(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         later, earlier, gaps = neighbours(self.block, self.place)
         return later, earlier, _rounded(gaps)
+
+    def _whole(self, steps: np.ndarray, frame: pd.DataFrame) -> np.ndarray:
+        """Times as they are; those that are alike up to rounding are one."""
+        return np.where(np.abs(steps) < _ALIKE, 0.0, steps)
 
     def short_name(self) -> str:
         """Name series and times."""

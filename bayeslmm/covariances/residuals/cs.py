@@ -6,25 +6,36 @@ C^-1 = I/(1-rho) - sum_m rho/((1-rho)(1+(m-1)rho)) J_m, with J_m all ones within
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.covariances.residuals.groups import check_pairs, read_block, where
+from bayeslmm.covariances.residuals.groups import check_pairs, match_blocks, read_blocks, where
 from bayeslmm.covariances.residuals.structure import (
     Asked,
+    Borrowing,
     ResidualParameter,
     ResidualStructure,
+    Source,
     Term,
     identity,
     sizes_of,
 )
+from bayeslmm.errors import DataError
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CompoundSymmetry(ResidualStructure):
-    """C is rho between any two rows of a group."""
+    """C is rho between any two rows of a group.
+
+    Attributes
+    ----------
+    keys : tuple of tuple of str
+        The groups' labels.
+    """
 
     name = "cs"
     text = "compound symmetry: one correlation within groups"
@@ -32,12 +43,14 @@ class CompoundSymmetry(ResidualStructure):
     needs = "group"
     tells_rows_apart = False  # a random intercept of rows adds to the diagonal, which (1 - rho) does as well
 
+    keys: tuple[tuple[str, ...], ...] = ()
+
     @classmethod
     def read(cls, asked: Asked, frame: pd.DataFrame) -> Self:
         """Read the groups."""
-        block = read_block(asked, frame)
+        block, keys = read_blocks(asked, frame)
         check_pairs(asked, block)
-        return cls(asked=asked, block=block)
+        return cls(asked=asked, block=block, keys=keys)
 
     @property
     def parameters(self) -> tuple[ResidualParameter, ...]:
@@ -92,6 +105,45 @@ class CompoundSymmetry(ResidualStructure):
         sums = np.add.reduceat(z[..., order], np.cumsum(sizes) - sizes, axis=-1)
         mean = (sums / sizes)[..., self.block]
         return np.sqrt(1 - rho) * (z - mean) + np.sqrt(1 + (sizes[self.block] - 1) * rho) * mean
+
+    # new rows ----------------------------------------------------------------------------------------------------
+
+    def beside(self, frame: pd.DataFrame, seen: bool) -> Self:
+        """Old groups have more rows then, of which rho, where it is negative, may not allow so many."""
+        if not seen:
+            block, keys = read_blocks(self.asked, frame)
+            return replace(self, block=block, keys=keys)
+        block = match_blocks(self.asked, self.keys, frame)
+        return replace(self, block=np.concatenate([self.block, block]))
+
+    def borrowing(self, frame: pd.DataFrame) -> Borrowing:
+        """All rows of a group say the same: their sum times rho / (1 + (m - 1) rho)."""
+        from scipy import sparse
+
+        block, groups = match_blocks(self.asked, self.keys, frame), len(self.keys)
+        m = np.bincount(self.block, minlength=int(block.max(initial=0)) + 1)[block].astype(float)
+        ones = sparse.csr_array((np.ones(self.n), (self.block, np.arange(self.n))), shape=(groups, self.n))
+
+        def coefficient(rows: slice, rho: Any) -> Any:
+            return np.where(m[rows] > 0, rho / (1 + (m[rows] - 1) * rho), 0.0)
+
+        def variance(rows: slice, rho: Any) -> Any:
+            left = 1 - m[rows] * rho * coefficient(rows, rho)
+            self._check_room(left, m[rows], rho)
+            return left
+
+        source = Source(index=np.where(m > 0, block, 0), sums=ones, coefficient=coefficient)
+        return Borrowing(sources=(source,), variance=variance)
+
+    def _check_room(self, left: np.ndarray, m: np.ndarray, rho: Any) -> None:
+        if (left > 0).all():
+            return
+        most = int(np.broadcast_to(m, left.shape)[left <= 0].min())
+        raise DataError(
+            f"There can be no row more in a group of {':'.join(self.asked.group or ())} with {most} rows: a "
+            f"correlation of {float(np.min(rho)):.3g} between any two allows {most} rows at most. Expected rows of new "
+            "or smaller groups; write kind='mean' for their expected values."
+        )
 
     def short_name(self) -> str:
         """Name the groups."""

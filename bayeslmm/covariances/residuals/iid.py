@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -44,6 +45,10 @@ class Independent(ResidualStructure):
     def color(self, z: np.ndarray, *own: np.ndarray) -> np.ndarray:
         """Leave z as it is."""
         return z
+
+    def beside(self, frame: pd.DataFrame, seen: bool) -> Self:
+        """Each row is a block."""
+        return replace(self, block=np.arange(len(frame) + (self.n if seen else 0)))
 
     def short_name(self) -> str:
         """Say it."""

@@ -104,6 +104,40 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """What new rows take from seen ones: sums of their residuals, each times a coefficient.
+
+    Attributes
+    ----------
+    index : (n,) int array
+        Per new row, which of the sums it takes.
+    sums : (s, seen rows) sparse array
+    coefficient : callable
+        Of some of the rows (a slice) and the structure's own parameters, numbers or arrays (..., 1), to (..., rows);
+        zero for rows that take none.
+    """
+
+    index: np.ndarray
+    sums: Sparse
+    coefficient: Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Borrowing:
+    """The residuals of new rows given those of the seen ones: their mean is a sum over sources, C being C before.
+
+    Attributes
+    ----------
+    sources : tuple of Source
+    variance : callable
+        What is left; its arguments are those of a source's `coefficient`.
+    """
+
+    sources: tuple[Source, ...]
+    variance: Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ResidualStructure:
     """C on the rows of a table.
 
@@ -189,6 +223,33 @@ class ResidualStructure:
     def times(self, B: np.ndarray, *own: float) -> np.ndarray:
         """C B, linear in the rows where there is a way."""
         return self.C(*own) @ B
+
+    # new rows ----------------------------------------------------------------------------------------------------
+
+    def beside(self, frame: pd.DataFrame, seen: bool) -> Self:
+        """The structure of new rows: behind the rows that were seen, or by themselves.
+
+        Raises
+        ------
+        DataError
+            Where C says nothing of such rows.
+        """
+        raise NotImplementedError
+
+    def variances(self, frame: pd.DataFrame) -> np.ndarray:
+        """C's diagonal for new rows."""
+        return np.ones(len(frame))
+
+    def borrowing(self, frame: pd.DataFrame) -> Borrowing:
+        """What the rows that were seen say of new ones; nothing where rows are independent.
+
+        Raises
+        ------
+        DataError
+            Where C says nothing of such rows, or a row is one that was seen: its residual is known.
+        """
+        ones = np.ones(len(frame))
+        return Borrowing(sources=(), variance=lambda rows, *own: ones[rows])
 
     # words -------------------------------------------------------------------------------------------------------
 

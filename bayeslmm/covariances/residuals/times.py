@@ -107,3 +107,62 @@ def neighbours(block: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndar
     same = block[order[1:]] == block[order[:-1]]
     later, earlier = order[1:][same], order[:-1][same]
     return later, earlier, (time[later] - time[earlier]).astype(float)
+
+
+def new_times(name: str, frame: pd.DataFrame) -> np.ndarray:
+    """The column of times of new rows."""
+    return numbers(frame[name], "the time")
+
+
+def whole_steps(steps: np.ndarray, name: str | None, step: float, frame: pd.DataFrame) -> np.ndarray:
+    """Round steps that are whole up to what `in_steps` allows; the last ones are those of the rows of `frame`."""
+    place = np.round(steps)
+    uneven = abs(steps - place)[-len(frame) :] > _UNEVEN
+    if uneven.any():
+        raise DataError(
+            f"The time {name!r} of {say_rows(frame.index, uneven)} is no whole number of steps ({step:.4g}) from those "
+            "of its series; expected times as those of the model's rows, between which an AR(1) says nothing. A model "
+            "with structure='car1' takes any times."
+        )
+    return place.astype(np.int64)
+
+
+def first_rows(block: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The row of each block that is first in time.
+
+    Examples
+    --------
+    >>> first_rows(np.array([0, 0, 1, 0]), np.array([3.0, 1, 1, 2])).tolist()
+    [1, 2]
+    """
+    order = np.lexsort((time, block))
+    return order[np.searchsorted(block[order], np.arange(int(block.max()) + 1))]
+
+
+def around(
+    block: np.ndarray, time: np.ndarray, new_block: np.ndarray, new_time: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the last row of the same block at or before each new one, the first one after it), -1 where there is none.
+
+    Examples
+    --------
+    >>> rows = (np.array([0, 0, 1]), np.array([1.0, 5.0, 2.0]))
+    >>> [x.tolist() for x in around(*rows, np.array([0, 0, 1, 2]), np.array([3.0, 9.0, 2.0, 1.0]))]
+    [[0, 1, 2, -1], [1, -1, -1, -1]]
+    """
+    n = len(block)
+    both_block, both_time = np.concatenate([block, new_block]), np.concatenate([time, new_time])
+    order = np.lexsort((np.arange(len(both_block)) >= n, both_time, both_block))  # seen rows first at equal times
+    old = order < n
+    place = np.arange(len(order))
+    last = np.maximum.accumulate(np.where(old, place, -1))
+    following = np.minimum.accumulate(np.where(old, place, len(order))[::-1])[::-1]
+    before, after = np.full(len(order), -1), np.full(len(order), -1)
+    has = last >= 0
+    before[order[has]] = order[last[has]]
+    has = following < len(order)
+    after[order[has]] = order[following[has]]
+    before, after = before[n:], after[n:]
+    before[(before >= 0) & (block[before] != new_block)] = -1
+    after[(after >= 0) & (block[after] != new_block)] = -1
+    return before, after
