@@ -249,6 +249,8 @@ class Design(_Rows):
         R of the rows.
     rows : pandas.Index
         Labels of the rows used.
+    frame : pandas.DataFrame
+        The columns of the data that the model uses, in these rows.
     dropped : int
         How many rows were left out because a value was missing.
     offset : numpy.ndarray or None
@@ -266,6 +268,7 @@ class Design(_Rows):
     levels: tuple[LevelDesign, ...]
     residual: ResidualDesign
     rows: pd.Index
+    frame: pd.DataFrame = field(repr=False)
     dropped: int = 0
     offset: np.ndarray | None = None
     left_out: tuple[str, ...] = ()
@@ -439,6 +442,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         levels=tuple(levels),
         residual=residual,
         rows=frame.index,
+        frame=frame,
         dropped=dropped,
         offset=offset,
         offset_encoder=offset_encoder,

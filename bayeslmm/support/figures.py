@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.errors import DescriptionError
+from bayeslmm.errors import DescriptionError, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +25,26 @@ LONG_NAME = 26
 
 def new_figure(height: float) -> Figure:
     """Return an empty figure of so many inches; it is no figure of pyplot, so that a notebook shows it once."""
+    return _shown_figure()(figsize=(WIDTH, height), layout="constrained")
+
+
+@cache
+def _shown_figure() -> type[Figure]:
+    """Matplotlib's figure, which a notebook shows even where nobody has imported pyplot."""
+    from io import BytesIO
+
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+    class Picture(Figure):
+        """A figure that is a PNG in a notebook, sharp on screens of twice as many points."""
+
+        def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+            stream = BytesIO()
+            self.savefig(stream, format="png", dpi=2 * self.dpi)
+            width, height = (round(inches * self.dpi) for inches in self.get_size_inches())
+            return stream.getvalue(), {"width": width, "height": height}
+
+    return Picture
 
 
 def per_row(names: Sequence[str]) -> int:
@@ -62,20 +80,91 @@ def axes_of(ax: Sequence[Axes] | None, names: Sequence[str], height: float) -> t
     return figure, grid(figure, names)
 
 
-def tidy(ax: Axes, title: str, left: bool = True, most: int = 90) -> None:
-    """Give an axis its title and take away what says nothing."""
+def tidy(ax: Axes, title: str, left: bool = True, most: int = 90, ticks: bool = True) -> None:
+    """Give an axis its title and take away what says nothing; `ticks` says whether to place those of numbers."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     ax.set_title(shortened(title, most), loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["left"].set_visible(left)
     ax.tick_params(axis="x", labelsize=9)
+    if not ticks:
+        return
     ax.xaxis.set_major_locator(MaxNLocator(4 if most < 50 else 7))
     if isinstance(numbers := ax.xaxis.get_major_formatter(), ScalarFormatter):
         numbers.set_powerlimits((-2, 5))  # long labels of small numbers run into each other
 
 
+def under(ax: Axes, text: str, most: int = 34) -> None:
+    """Write a unit under an axis, in grey."""
+    ax.set_xlabel(shortened(text, most), fontsize=8.5, color="#444444")
+
+
+def number_axis(ax: Axes, labels: Sequence[str], least: float, most: float, count: int = 5) -> None:
+    """Write a horizontal axis of numbers, or of categories that stand at 0, 1, 2, ..."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    pad = 0.04 * (most - least) or 0.5
+    if labels:
+        ax.set_xlim(-0.5, len(labels) - 0.5)
+        each = max(6, 44 * count // (7 * len(labels)))
+        names = [shortened(label, each) for label in labels]
+        if len(names) > count:
+            ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+        else:
+            ax.set_xticks(range(len(names)), names)
+        return
+    ax.set_xlim(least - pad, most + pad)
+    ax.xaxis.set_major_locator(MaxNLocator(count))
+    if isinstance(numbers := ax.xaxis.get_major_formatter(), ScalarFormatter):
+        numbers.set_powerlimits((-2, 5))
+
+
+def outer(axes: Sequence[Axes]) -> list[tuple[bool, bool]]:
+    """Whether each axis stands at the left, and at the bottom, of its grid; both where it is in none."""
+    out = []
+    for k, ax in enumerate(axes):
+        place = ax.get_subplotspec()
+        if place is None:
+            out.append((True, True))
+        else:
+            out.append((place.is_first_col(), place.is_last_row() or k + place.get_gridspec().ncols >= len(axes)))
+    return out
+
+
+def key_below(figure: Any, handles: Mapping[str, Any]) -> None:
+    """Write a figure's key under its axes; a label with a leading underscore would be left out of it."""
+    labels = [f" {label}" if label.startswith("_") else label for label in handles]
+    columns = len(labels) if sum(map(len, labels)) < 90 else -(-len(labels) // 2)
+    figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def footnote(figure: Figure | SubFigure, text: str) -> None:
+    """Write small words at the bottom of a figure, in lines that fit."""
+    from textwrap import fill
+
+    if text:
+        figure.supxlabel(fill(shortened(text, 600), 118), fontsize=8.5, color="#444444", x=0.01, ha="left")
+
+
 def shortened(text: str, most: int = 24) -> str:
-    """Shorten in the middle, and write dollar signs so that matplotlib does not read them as mathematics."""
-    text = text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
-    return text.replace("$", r"\$")
+    r"""Shorten in the middle, on one line, with dollar signs that matplotlib does not read as mathematics.
+
+    Examples
+    --------
+    >>> shortened("a long label", 7), shortened("US$"), shortened("two\nlines")
+    ('a l…el', 'US\\$', 'two lines')
+    """
+    return cut(text, most).replace("$", r"\$")
+
+
+def cut(text: str, most: int = 24) -> str:
+    """Shorten in the middle, on one line, for a text that is still to be joined with others.
+
+    Examples
+    --------
+    >>> cut("a long label", 7), cut("US$")
+    ('a l…el', 'US$')
+    """
+    text = visible(" ".join(str(text).split()))
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
