@@ -11,7 +11,7 @@ from bayeslmm.comparison.findings import funnel_neck
 from bayeslmm.pictures import caterpillar as caterpillars
 from bayeslmm.pictures import densities, matrix, own_fits
 from bayeslmm.pictures.choices import sizes
-from bayeslmm.pictures.estimates import Estimates, estimates
+from bayeslmm.pictures.estimates import Estimates, estimates_of
 from bayeslmm.pictures.funnel import funnel_panel
 from bayeslmm.pictures.results import OfFit, Result
 from bayeslmm.pictures.sampling import EffectiveDraws
@@ -55,8 +55,11 @@ def forest(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:
 
 
 def _estimates(comparison: Comparison) -> Estimates:
-    fits: list[Result] = [OfFit(fit=comparison.ml), OfFit(fit=comparison.reml)]
-    return estimates(comparison.model.design, [*fits, *map(comparison.result, comparison.variants)])
+    tables = [(fit.method.lower(), OfFit(fit=fit).parameters()) for fit in (comparison.ml, comparison.reml)]
+    for variant in comparison.variants:
+        table = comparison.table[variant][["mean", "2.5 %", "97.5 %"]].set_axis(["middle", "low", "high"], axis=1)
+        tables.append((variant, table))
+    return estimates_of(comparison.model.design, tables)
 
 
 def sd_densities(comparison: Comparison, ax: Sequence[Axes] | None = None) -> Figure:

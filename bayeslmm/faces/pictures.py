@@ -140,7 +140,7 @@ class Pictures(Model):
         effects: tuple[str, str] | None = None,
         ax: Axes | None = None,
     ) -> Figure:
-        """Draw the plane of two effects, such as intercept and slope: arrows from each group's own fit to its pooled one.
+        """Draw two effects, such as intercept and slope: arrows from each group's own fit to its pooled one.
 
         Parameters
         ----------
@@ -174,9 +174,7 @@ class Pictures(Model):
         at = level_of(self.design, level, of_several=True)
         pair = at.effects[:2] if effects is None else tuple(effects)
         if len(pair) != 2:
-            raise DescriptionError(
-                f"effects={effects!r}; expected two effects of {at.label}, such as {at.effects[:2]}."
-            )
+            raise DescriptionError(f"effects={effects!r}; expected two of {at.label}, such as {at.effects[:2]}.")
         read = read_result(self, result, "lmm.plot_shrinkage({})")
         return shrinkage_plane(self, read, at, (effect_of(at, pair[0]), effect_of(at, pair[1]))).draw(ax)
 
@@ -216,9 +214,9 @@ class Pictures(Model):
         Examples
         --------
         >>> import bayeslmm as blm
-        >>> figure = blm.example("radon").plot_pooling(groups=["AITKIN", "ST LOUIS"])
+        >>> figure = blm.example("radon").plot_pooling(groups=["AITKIN", "STLOUIS"])
         >>> [axes.get_title(loc="left") for axes in figure.axes]
-        ['AITKIN (4 rows)', 'ST LOUIS (116 rows)']
+        ['AITKIN (4 rows)', 'STLOUIS (116 rows)']
         """
         from bayeslmm.pictures.choices import level_of
         from bayeslmm.pictures.pooling import pooling
@@ -304,9 +302,8 @@ class Pictures(Model):
         from bayeslmm.pictures.blocks import covariance_blocks
         from bayeslmm.pictures.results import read_result
 
-        return covariance_blocks(self, read_result(self, result, "lmm.plot_V({})", random_effects=False), rows).draw(
-            axes
-        )
+        read = read_result(self, result, "lmm.plot_V({})", random_effects=False)
+        return covariance_blocks(self, read, rows).draw(axes)
 
     def plot_conditional_effects(
         self,

@@ -33,7 +33,7 @@ class PicturesBefore(Model):
         Returns
         -------
         matplotlib.figure.Figure
-            With 9 groups as panels, from the smallest to the largest, or up to 40 as strips, by the rank of their means.
+            With 9 groups as panels, from the smallest to the largest, or up to 40 as strips, in the order of means.
 
         Raises
         ------

@@ -135,10 +135,14 @@ def estimates(design: Design, results: Sequence[Result]) -> Estimates:
     >>> both.names, [key for key, _ in both.tables]
     (('beta[Intercept]', 'sigma', 'sigma_u2'), ['ml', 'reml'])
     """
-    tables = tuple((result.key, result.parameters()) for result in results)
+    return estimates_of(design, [(result.key, result.parameters()) for result in results])
+
+
+def estimates_of(design: Design, tables: Sequence[tuple[str, pd.DataFrame]]) -> Estimates:
+    """The same where there are tables of middle, low and high already, each with its key."""
     every = list(tables[0][1].index)
     names = shown_names(every, design.p)
-    return Estimates(design=design, names=tuple(names), left_out=len(every) - len(names), tables=tables)
+    return Estimates(design=design, names=tuple(names), left_out=len(every) - len(names), tables=tuple(tables))
 
 
 def shown_names(every: list[str], p: int) -> list[str]:

@@ -103,10 +103,10 @@ class Strips:
     means: np.ndarray
     y: np.ndarray
 
-    def draw(self, ax: Axes | None = None) -> Figure:
-        """Draw the rows of each group, and its mean."""
+    def draw(self, ax: Sequence[Axes] | None = None) -> Figure:
+        """Draw the rows of each group, and its mean, into one axis."""
         height = 1.0 + (0.3 if len(self.groups) < 13 else 0.16) * len(self.groups)
-        figure, (a,) = axes_of(None if ax is None else [ax], [""], height)
+        figure, (a,) = axes_of(ax, [""], height)
         a.axvline(self.y.mean(), color="#999999", lw=0.8, ls=(0, (4, 2)), label="mean of all rows")
         label = "rows"
         for line, g in enumerate(self.groups):
