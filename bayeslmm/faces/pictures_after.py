@@ -70,20 +70,20 @@ class PicturesAfter(Model):
         return predictive_checks(read, effects, draws, random_seed).draw(axes)
 
     def plot_qq(self, fit: LikelihoodFit | None = None, *, axes: Sequence[Axes] | None = None) -> Figure:
-        """Draw standardised residuals and conditional modes against the quantiles of a normal distribution.
+        """Draw standardised rows and conditional modes against the quantiles of a normal distribution.
 
         Parameters
         ----------
         fit : LikelihoodFit, optional
             The fit by REML where it is left out.
         axes : sequence of Axes, optional
-            One for the residuals, one per effect of each level.
+            One for the rows, one per effect of each level.
 
         Returns
         -------
         matplotlib.figure.Figure
-            Correlated residuals are made uncorrelated first, as nlme's "normalized" ones; modes are divided by their
-            own SD, which is smaller than that of the effects (Lange & Ryan 1989, doi:10.1214/aos/1176347130).
+            Each row less what all others predict of it, over the SD of that; modes over their own SD, which is smaller
+            than that of the effects (Lange & Ryan 1989, doi:10.1214/aos/1176347130). Both at the fit's parameters.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class PicturesAfter(Model):
         --------
         >>> import bayeslmm as blm
         >>> [axes.get_title(loc="left") for axes in blm.example("sleepstudy").plot_qq().axes]
-        ['residuals', 'u2: Subject, Intercept', 'u2: Subject, Days']
+        ['rows, given all others', 'u2: Subject, Intercept', 'u2: Subject, Days']
         """
         from bayeslmm.pictures.quantiles import quantiles
         from bayeslmm.pictures.results import read_fit

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bayeslmm.model import Model
 
 MOST_ROWS = 48
+MOST_LINES = 16  # between groups
 BRANCHES = 4  # groups of a level that are kept, and groups of the next one in each of them
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -57,18 +58,22 @@ class Blocks:
         """What is drawn."""
         k = len(self.rows)
         some = f"{k} of {self.total:,} rows: a few rows of a few groups" if k < self.total else f"all {k} rows"
-        lines = f"; lines part the groups of {self.groups[0][0]}" if self.groups else ""
-        return f"Estimates by {self.name}; {some}, those of a group together{lines}"
+        few = bool(self.groups) and len(set(self.groups[0][1])) <= MOST_LINES
+        lines = f"; lines part the groups of {self.groups[0][0]}" if few else ""
+        return f"Estimates by {self.name}; {some}, those of a group together{lines}; colours on the scale of roots"
 
     def draw(self, ax: Sequence[Axes] | None = None) -> Figure:
         """Draw the matrices in one scale of colours, in the order of the sum."""
+        from matplotlib.colors import FuncNorm
+
         count = len(self.parts)
-        figure, axes = axes_of(ax, [""] * count, 2.75 if count > 2 else 3.4)
+        figure, axes = axes_of(ax, [""] * count, 2.4 if count == 3 else 2.9)
         every = np.concatenate([part.ravel() for _, part in self.parts])
         top, signed = float(np.abs(every).max()) or 1.0, bool((every < -1e-12 * np.abs(every).max()).any())
+        scale = FuncNorm((_root, _square), vmin=-top if signed else 0.0, vmax=top)  # small ones are seen, too
         image: Any = None
         for k, (a, (title, part), (left, _)) in enumerate(zip(axes, self.parts, outer(axes), strict=True)):
-            image = a.imshow(part, cmap="PuOr" if signed else "Blues", vmin=-top if signed else 0, vmax=top)
+            image = a.imshow(part, cmap="PuOr" if signed else "Blues", norm=scale)
             sign = "" if k == 0 else "= " if k == count - 1 else "+ "
             a.set_title(sign + title, loc="left", fontsize=9.5)
             a.set_xticks([])
@@ -86,7 +91,7 @@ class Blocks:
         """Draw lines between the coarsest groups, and name these at the left."""
         _, label = self.groups[0]
         edges = np.flatnonzero(label[1:] != label[:-1]) + 0.5
-        for edge in edges:
+        for edge in edges if len(edges) < MOST_LINES else ():
             a.axhline(edge, color="#666666", lw=0.5)
             a.axvline(edge, color="#666666", lw=0.5)
         if left:
@@ -96,6 +101,14 @@ class Blocks:
             names = [shortened(label[int(np.ceil(ends[k]))], 11) for k in kept]
             a.set_yticks(middle[kept], names, fontsize=7.5)
             a.tick_params(axis="y", length=0)
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def _square(x: np.ndarray) -> np.ndarray:
+    return np.sign(x) * x**2
 
 
 def covariance_blocks(model: Model, result: Result, rows: int = MOST_ROWS) -> Blocks:
@@ -159,6 +172,7 @@ def _branch(rows: np.ndarray, levels: Sequence[LevelDesign], most: int) -> np.nd
     own = levels[0].index[rows]
     groups, count = np.unique(own, return_counts=True)
     large = groups[count >= np.median(count)]
-    kept = np.sort(large[: min(BRANCHES, most)])
+    wanted = max(BRANCHES, int(most // np.median(count)))  # more where groups are small
+    kept = large[: min(wanted, most)]
     each = max(1, most // len(kept))
     return np.concatenate([_branch(rows[own == g], levels[1:], each) for g in kept])

@@ -147,7 +147,7 @@ class _Residuals:
 def _statistics(design: Design) -> Iterator[tuple[str, Statistic]]:
     """Titles, "what, where", and statistics of everything that the design has."""
     for level in design.levels:
-        if np.count_nonzero(sizes(level)) >= 3:
+        if 3 <= np.count_nonzero(sizes(level)) < design.n:
             yield f"SD between means, of {cut(level.label, 30)}", partial(_spread, _means(level))
         for e, name in enumerate(level.effects):
             if np.ptp(level.columns[:, e]) > 0 and level.r > 1:

@@ -12,7 +12,7 @@ from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.choices import evenly
 from bayeslmm.pictures.grids import Predictor, grid_frame, held, predictor_of
 from bayeslmm.pictures.results import Result, Spread
-from bayeslmm.support.figures import BANDS, axes_of, cut, footnote, key_below, number_axis, shortened, tidy
+from bayeslmm.support.figures import BANDS, axes_of, cut, footnote, key_below, number_axis, scatter, shortened, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,12 +77,13 @@ class Conditional:
         shown = evenly(len(x), MOST_ROWS)
         jitter = np.zeros(len(x))
         if not predictor.numeric:
-            jitter = 0.25 * np.sin(np.arange(len(x)) * 12.9898)  # scattered alike every time
+            jitter = 0.5 * scatter(len(x))
+        dots: dict[str, Any] = {"ms": 4.5, "alpha": 0.6} if len(x) < 100 else {"ms": 3, "alpha": 0.35}
         lines = predictor.numeric and len(at) > 2
         for k, (_, mean) in enumerate(self.lines):
             colour: Any = BANDS[k % len(BANDS)]
             mine = shown[of[shown] == k]
-            a.plot(x[mine] + jitter[mine], y[mine], "o", color=colour, ms=3, alpha=0.35, mew=0, rasterized=True)
+            a.plot(x[mine] + jitter[mine], y[mine], "o", color=colour, mew=0, rasterized=True, **dots)
             if lines:
                 a.fill_between(at, mean.low, mean.high, color=colour, alpha=0.25, lw=0)
                 a.plot(at, mean.middle, color=colour, lw=2, ls=(0, (6, k)) if k else "-")
@@ -95,16 +96,14 @@ class Conditional:
         tidy(a, f"Mean of {self.response} over {predictor.name}" + (f", by {self.by}" if self.by else ""), ticks=False)
         a.set_xlabel(shortened(predictor.name, 60), fontsize=9)
         a.set_ylabel(shortened(self.response, 40), fontsize=9)
+        words = self.words if ax is None else ""
         if self.by:
-            key_below(
-                figure if ax is None else a.figure,
-                {
-                    f"{cut(self.by, 16)} = {cut(label, 16)}": Line2D([], [], color=BANDS[k % len(BANDS)], lw=2)
-                    for k, (label, _) in enumerate(self.lines)
-                },
-            )
-        if ax is None:
-            footnote(figure, self.words)
+            colours = [BANDS[k % len(BANDS)] for k in range(count)]
+            names = [f"{cut(self.by, 16)} = {cut(label, 16)}" for label, _ in self.lines]
+            handles = {name: Line2D([], [], color=c, lw=2) for name, c in zip(names, colours, strict=True)}
+            key_below(figure, handles, words)
+        elif words:
+            footnote(figure, words)
         return figure
 
 

@@ -72,7 +72,8 @@ class Panel:
         low, high = self.span
         for key, curve in self.curves.items():
             grid, density = curve.grid, curve.density
-            a.plot(grid, density, color=COLOURS[key], ls="-" if key == "joint" else (0, (5, 1.5)), lw=1.6, zorder=2.2)
+            dashes = DASHES[key] if len(self.curves) > 1 else "-"
+            a.plot(grid, density, color=COLOURS[key], ls=dashes, lw=1.6, zorder=2.2)
         if self.prior is not None:
             a.fill_between(*self.prior, color=COLOURS["prior"], alpha=0.3, lw=0)
         if self.profile is not None:
@@ -118,11 +119,12 @@ class Densities:
         exact = len(first.curves) == 1 and all(curve.exact for panel in self.panels for curve in panel.curves.values())
         for key in first.curves:
             name = "exact posterior" if exact else NAMES[key]
-            handles[name] = Line2D([], [], color=COLOURS[key], ls=DASHES[key], lw=1.4)
+            dashes = DASHES[key] if len(first.curves) > 1 else "-"
+            handles[name] = Line2D([], [], color=COLOURS[key], ls=dashes, lw=1.4)
         handles["prior"] = Patch(color=COLOURS["prior"], alpha=0.3, lw=0)
         if first.profile is not None:
             handles["REML's profile likelihood, as high"] = Line2D([], [], color=LIKELIHOOD, lw=2.6)
-        key_below(figure if ax is None else axes[0].figure, handles)
+        key_below(figure, handles)
         return figure
 
 

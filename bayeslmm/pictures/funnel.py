@@ -12,7 +12,7 @@ from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.choices import sizes
 from bayeslmm.posterior.trust import divergent
-from bayeslmm.support.figures import COLOURS, axes_of, cut, footnote, key_below, shortened, tidy
+from bayeslmm.support.figures import COLOURS, axes_of, cut, key_below, shortened, tidy
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from bayeslmm.design.design import LevelDesign
 
 KINDS = {
-    "centred": ("joint, centred: u", "joint"),
-    "noncentred": ("joint, non-centred: u / SD", "joint"),
-    "marginal": ("marginal: u drawn afterwards", "marginal"),
+    "centred": ("centred: u", "joint"),
+    "noncentred": ("non-centred: u / SD", "joint"),
+    "marginal": ("marginal: u recovered", "marginal"),
 }
 MOST_DRAWS = 4000
 
@@ -95,9 +95,7 @@ class Funnel:
                 [], [], color="#000000", ls="", marker="x", ms=5
             ),
         }
-        key_below(figure if ax is None else axes[0].figure, handles)
-        if ax is None:
-            footnote(figure, self.words)
+        key_below(figure, handles, self.words if ax is None else "")
         return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +69,10 @@ def predictors(design: Design) -> dict[str, str]:
     return kinds
 
 
-def predictor_of(design: Design, asked: Any, level: LevelDesign | None = None) -> Predictor | None:
-    """Read the predictor that is asked for; for None a number, one whose effect varies by `level` before others.
+def predictor_of(design: Design, asked: Any) -> Predictor | None:
+    """Read the predictor that is asked for; for None a number, one of many values before one of two.
 
-    None where the model has no predictor; categories only where there is no number.
+    Categories where there is no number; None where the model has no predictor.
     """
     kinds = predictors(design)
     if asked is not None:
@@ -81,13 +82,31 @@ def predictor_of(design: Design, asked: Any, level: LevelDesign | None = None) -
                 f"x={asked!r}; expected a predictor of the model: {there}.{did_you_mean(str(asked), kinds)}"
             )
         return _predictor(design, asked, kinds[asked])
-    own = [name for name in (names_in(level.level.effects) if level is not None else ()) if name in kinds]
-    wanted = [*own, *kinds]
-    many = [name for name in wanted if kinds[name] == "numbers" and design.frame[name].nunique() > 2]
-    numbers = [name for name in wanted if kinds[name] == "numbers"]
-    for name in [*many, *numbers, *wanted]:
-        return _predictor(design, name, kinds[name])
-    return None
+    found = _numbers_first(design, kinds)
+    return _predictor(design, found[0], kinds[found[0]]) if found else None
+
+
+def predictor_within(design: Design, level: LevelDesign, asked: Any) -> Predictor | None:
+    """Read the predictor that is asked for; for None one that changes within groups, if its effect varies rather."""
+    if asked is not None:
+        return predictor_of(design, asked)
+    kinds = predictors(design)
+    changing = [name for name in kinds if _changes(design.frame[name], level)]
+    own = [name for name in names_in(level.level.effects) if name in changing]
+    found = [*_numbers_first(design, own), *_numbers_first(design, changing)]
+    return _predictor(design, found[0], kinds[found[0]]) if found else None
+
+
+def _numbers_first(design: Design, names: Iterable[str]) -> list[str]:
+    kinds = predictors(design)
+    return sorted(names, key=lambda name: (kinds[name] != "numbers", design.frame[name].nunique() <= 2))
+
+
+def _changes(column: pd.Series, level: LevelDesign) -> bool:
+    """Whether a column has several values within a group."""
+    codes = pd.factorize(column)[0]
+    pairs = len(np.unique(level.index * (codes.max() + 1) + codes))
+    return pairs > len(np.unique(level.index))
 
 
 def _predictor(design: Design, name: str, kind: str) -> Predictor:

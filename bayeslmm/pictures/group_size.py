@@ -12,7 +12,7 @@ from bayeslmm.design.units import per_unit
 from bayeslmm.pictures.choices import sizes, some_of
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
-from bayeslmm.support.figures import COLOURS, axes_of, footnote, key_below, shortened, tidy
+from bayeslmm.support.figures import COLOURS, axes_of, key_below, number_axis, shortened, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ class GroupSizes:
     def words(self) -> str:
         """How to read it, and what is missing."""
         said = ["A line goes from what a group's own rows say to the pooled estimate"]
-        said += [f"half-light band: 95 % of the population of {self.level.label}"] if self.sd > 0 else []
+        said += [f"pale band: 95 % of the population of {self.level.label}"] if self.sd > 0 else []
         some = some_of(len(self.rows), self.total, "groups", "evenly spaced by size")
         said += [some] if some else []
         few = int(np.isnan(self.own).sum())
@@ -124,8 +124,11 @@ class GroupSizes:
         of = "" if self.level.r == 1 else f", {self.level.effects[self.effect]}"
         title = f"{self.level.label}{of}: estimates against the size of a group"
         if self.balanced:
-            a.set_xlabel(f"groups in order (each has {self.rows[0]} rows)", fontsize=9)
+            a.set_xlabel(
+                f"groups in order (each has {self.rows[0]} {'row' if self.rows[0] == 1 else 'rows'})", fontsize=9
+            )
             tidy(a, title)
+            number_axis(a, (), 1.0, float(len(self.rows)), 8, whole=True)
         else:
             if self.noise is not None:
                 n = np.geomspace(x.min(), x.max(), 200)
@@ -142,9 +145,7 @@ class GroupSizes:
             a.set_xlabel("rows of the group (logarithmic)", fontsize=9)
         a.set_ylim(-reach, reach)
         a.set_ylabel(shortened(f"effect ({self.unit})", 44), fontsize=9)
-        key_below(figure if ax is None else a.figure, handles)
-        if ax is None:
-            footnote(figure, self.words)
+        key_below(figure, handles, self.words if ax is None else "")
         return figure
 
 

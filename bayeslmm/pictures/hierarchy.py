@@ -93,6 +93,7 @@ class Tree:
             )  # fmt: skip
         for depth, level in enumerate(self.levels, start=1):
             count = f"{level.m - level.relatives:,} {'group' if level.m == 1 else 'groups'}"
+            count += f", {level.relatives:,} more without rows" if level.relatives else ""
             words = f"{level.name}: {cut(level.label, 20)}\n{count}"
             a.text(depth + 0.02, -1.3, shortened_lines(words), va="bottom", fontsize=9, weight="bold")
         a.set_xlim(-0.02, deepest + 0.9)
@@ -139,7 +140,10 @@ class Meetings:
         counts = self.counts
         figure, (a,) = axes_of(None if ax is None else [ax], [""], 1.3 + 0.17 * max(counts.shape[0], 6))
         top = max(counts.max(), 1)
-        a.imshow(np.ma.masked_equal(counts, 0), cmap="Blues", vmin=-0.4 * top, vmax=1.3 * top, aspect="auto")
+        a.imshow(np.ma.masked_equal(counts, 0), cmap="Blues", vmin=-0.3 * top, vmax=2.2 * top, aspect="auto")
+        a.set_xticks(np.arange(counts.shape[1] - 1) + 0.5, minor=True)
+        a.set_yticks(np.arange(counts.shape[0] - 1) + 0.5, minor=True)
+        a.grid(which="minor", color="white", lw=1)
         if counts.shape[1] <= 30:
             for (i, j), count in np.ndenumerate(counts):
                 if count:
@@ -150,7 +154,7 @@ class Meetings:
         slanted = max(map(len, columns)) * len(columns) > 75
         kept = range(len(columns))
         a.set_xticks(kept, columns, fontsize=8 if len(columns) < 31 else 6.5, rotation=90 if slanted else 0)
-        a.tick_params(length=0)
+        a.tick_params(which="both", length=0)
         a.set_ylabel(shortened(f"{one.name}: {cut(one.label, 24)}", 40), fontsize=9)
         a.set_xlabel(shortened(f"{other.name}: {cut(other.label, 30)}", 50), fontsize=9)
         share = 100 * np.count_nonzero(counts) / counts.size

@@ -63,7 +63,7 @@ class Partition:
     def draw(self, ax: Sequence[Axes] | None = None) -> Figure:
         """Draw a bar of the shares over each share with its interval, and beside it the shares over the predictor."""
         count = 1 if self.over is None else 2
-        figure, axes = axes_of(ax, [""] * count, 1.3 + 0.36 * len(self.components))
+        figure, axes = axes_of(ax, [""] * count, 1.3 + 0.42 * len(self.components))
         self._bars(axes[0])
         if self.over is not None:
             self._lines(axes[1])
@@ -73,7 +73,7 @@ class Partition:
         return figure
 
     def _bars(self, a: Axes) -> None:
-        left = 0.0
+        left, names = 0.0, ["all"]
         for k, (colour, share) in enumerate(zip(self.colours, self.shares.middle, strict=True)):
             a.barh([0], [share], left=[left], color=colour, height=0.62, edgecolor="white")
             left += share
@@ -81,18 +81,16 @@ class Partition:
             if self.intervals:
                 a.hlines([k + 1], low, high, color=colour, lw=2)
             a.plot([share], [k + 1], "o", color=colour, ms=6, clip_on=False, zorder=3)
-            words = f"{100 * share:.0f} %" + (f" ({100 * low:.0f} to {100 * high:.0f})" if self.intervals else "")
-            edge = high if self.intervals else share
-            right = edge < 0.62
-            a.annotate(
-                words, (edge if right else (low if self.intervals else share), k + 1), xytext=(7 if right else -7, 0),
-                textcoords="offset points", va="center", ha="left" if right else "right", fontsize=8.5,
-            )  # fmt: skip
-        a.set_yticks(range(len(self.components) + 1), ["all", *(shortened(name, 26) for name in self.components)])
+            names.append(f"{cut(self.components[k], 24)}\n{100 * share:.0f} %")
+            if self.intervals:
+                names[-1] += f" ({100 * low:.0f} to {100 * high:.0f})"
+        ticks = [name.replace("$", r"\$") for name in names]
+        a.set_yticks(range(len(self.components) + 1), ticks, fontsize=9)
         a.set_ylim(len(self.components) + 0.6, -0.6)
         a.set_xlim(0, 1)
         a.tick_params(axis="y", length=0)
         tidy(a, f"Shares of the variance (SD {self.total:.3g} {cut(self.unit, 14)})", left=False, most=60)
+        a.set_xticks([0, 0.25, 0.5, 0.75, 1])
         a.set_xlabel("share of the variance", fontsize=9)
 
     def _lines(self, a: Axes) -> None:

@@ -11,7 +11,7 @@ from bayeslmm.design.units import per_unit
 from bayeslmm.pictures.choices import groups_of, some_of
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
-from bayeslmm.support.figures import COLOURS, axes_of, footnote, key_below, shortened, tidy
+from bayeslmm.support.figures import COLOURS, axes_of, key_below, shortened, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +108,7 @@ class Plane:
         for share, width in zip(SHARES, (1.0, 1.4), strict=True):
             a.plot(*self.ellipse(share).T, color=colour, lw=width, ls=(0, (5, 2)), alpha=0.8)
         own, pooled = self.own[self.groups], self.pooled[self.groups]
-        arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "#777777", "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
+        arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "#777777", "lw": 0.8, "shrinkA": 2.5, "shrinkB": 3}
         arrow["mutation_scale"] = 7
         for begin, end in zip(own, pooled, strict=True):
             if np.isfinite(begin).all():
@@ -134,9 +134,7 @@ class Plane:
             "population": Line2D([], [], color="#000000", ls="", marker="+", ms=10, mew=2),
             "holds 50 % and 95 % of the population": Line2D([], [], color=colour, lw=1.3, ls=(0, (5, 2))),
         }
-        key_below(figure if ax is None else a.figure, handles)
-        if ax is None:
-            footnote(figure, self.words)
+        key_below(figure, handles, self.words if ax is None else "")
         return figure
 
 

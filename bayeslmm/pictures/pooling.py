@@ -11,11 +11,11 @@ import numpy as np
 from bayeslmm.design.describe import relation
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.pictures.choices import groups_of, some_of
-from bayeslmm.pictures.grids import Predictor, grid_frame, held, predictor_of
+from bayeslmm.pictures.grids import Predictor, grid_frame, held, predictor_within
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
 from bayeslmm.priors.defaults import row_variances
-from bayeslmm.support.figures import COLOURS, axes_of, cut, footnote, key_below, number_axis, outer, shortened, tidy
+from bayeslmm.support.figures import COLOURS, axes_of, cut, key_below, number_axis, outer, shortened, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,16 +96,20 @@ class Pooling:
         labels = [panel.label for panel in self.panels]
         figure, axes = axes_of(ax, [""] * len(labels), HEIGHT)
         y = np.concatenate([np.concatenate([p.y, p.partial, p.complete]) for p in self.panels])
+        own = np.concatenate([p.none[np.isfinite(p.none)] for p in self.panels])
+        y = np.append(y, np.clip(own, y.min() - 0.4 * np.ptp(y), y.max() + 0.4 * np.ptp(y)))  # not all that is far off
         pad = 0.05 * np.ptp(y) or 1.0
         for a, panel, (left, bottom) in zip(axes, self.panels, outer(axes), strict=True):
             shown = np.linspace(0, len(panel.x) - 1, min(len(panel.x), MOST_ROWS)).round().astype(int)
-            a.plot(panel.x[shown], panel.y[shown], "o", color="#888888", ms=3.5, alpha=0.7, mew=0)
+            few = panel.rows < 40
+            dots: dict[str, Any] = {"ms": 4.5 if few else 3, "alpha": 0.9 if few else 0.5, "mew": 0}
+            a.plot(panel.x[shown], panel.y[shown], "o", color="#777777", zorder=3 if few else 1, **dots)
             for line, style in self._styles(panel):
                 a.plot(self.at, line, **style)
             rows = "1 row" if panel.rows == 1 else f"{panel.rows:,} rows"
             tidy(a, f"{cut(panel.label, 20)} ({rows})", most=34, ticks=False)
             a.set_ylim(y.min() - pad, y.max() + pad)
-            number_axis(a, self.predictor.labels if self.predictor else (), self.at.min(), self.at.max(), 4)
+            self._across(a)
             if bottom:
                 what = self.predictor.name if self.predictor else "row of the group, in order"
                 a.set_xlabel(shortened(what, 30), fontsize=9)
@@ -114,13 +118,15 @@ class Pooling:
             else:
                 a.tick_params(labelleft=False)
         names = ("none: its own rows", f"partial: {self.name}", "complete: no groups")
-        handles: dict[str, Any] = {"rows": Line2D([], [], color="#888888", ls="", marker="o", ms=4)}
+        handles: dict[str, Any] = {"rows": Line2D([], [], color="#777777", ls="", marker="o", ms=4)}
         lines = (style for _, style in self._styles(self.panels[0]))
         handles |= {name: Line2D([], [], **style) for name, style in zip(names, lines, strict=True)}
-        key_below(figure if ax is None else axes[0].figure, handles)
-        if ax is None:
-            footnote(figure, self.words)
+        key_below(figure, handles, self.words if ax is None else "")
         return figure
+
+    def _across(self, a: Axes) -> None:
+        labels = self.predictor.labels if self.predictor else ()
+        number_axis(a, labels, float(self.at.min()), float(self.at.max()), 4, whole=self.predictor is None)
 
     def _styles(self, panel: GroupLines) -> list[tuple[np.ndarray, dict[str, Any]]]:
         return [
@@ -140,7 +146,7 @@ def pooling(
     the least-squares fit of the fixed part alone.
     """
     design = model.design
-    predictor = predictor_of(design, x, level)
+    predictor = predictor_within(design, level, x)
     chosen = groups_of(level, groups)
     containing = [other for other in design.levels if other is level or relation(level, other) == "nested"]
     means = {other.name: result.effects(other).middle for other in containing}

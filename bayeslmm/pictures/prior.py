@@ -52,8 +52,8 @@ class PriorPredictive:
         if ax is None:
             footnote(
                 figure,
-                f"Left: a line is one data set, from its smallest to its largest value, its middle half thick; "
-                f"{100 * self.inside:.0f} % of the values drawn lie in the data's range",
+                "Left, blue: the range of the data; a line is one data set, from its smallest to its largest value, "
+                f"its middle half thick; {100 * self.inside:.0f} % of the values drawn lie in the data's range",
             )
         return figure
 
@@ -62,7 +62,7 @@ class PriorPredictive:
         q = self.quantiles[some]
         q = q[np.argsort(q[:, 2], kind="stable")]
         at = np.arange(len(q))
-        a.axvspan(self.y.min(), self.y.max(), color=BLUE, alpha=0.18, lw=0, label="range of the data")
+        a.axvspan(self.y.min(), self.y.max(), color=BLUE, alpha=0.18, lw=0)
         a.hlines(at, q[:, 0], q[:, 4], color=COLOURS["prior"], lw=0.9)
         a.hlines(at, q[:, 1], q[:, 3], color="#444444", lw=2.6)
         low, high = np.quantile(self.quantiles[:, [0, 4]], [0.05, 0.95])
@@ -73,7 +73,6 @@ class PriorPredictive:
         a.set_yticks([])
         tidy(a, f"{len(q)} data sets from the prior", left=False, most=40)
         a.set_xlabel(shortened(self.response, 40), fontsize=9)
-        a.legend(frameon=False, fontsize=8.5, loc="upper left")
 
     def _ratio(self, a: Axes) -> None:
         own = self.y.std()

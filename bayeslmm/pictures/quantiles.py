@@ -1,4 +1,7 @@
-"""Standardised effects and residuals against the quantiles of a normal distribution.
+"""Standardised effects and rows against the quantiles of a normal distribution.
+
+A residual of a fit is smaller than the error that it estimates, and the more so the fewer rows a group has. So each row
+is held against what all the others predict of it, in SDs of that prediction, which has one distribution for all.
 
 A conditional mode varies less than the effect it estimates, Var(mode) = Var(u) - Var(u | y), and that is what it is
 divided by. Source: Lange & Ryan (1989), doi:10.1214/aos/1176347130.
@@ -8,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.pictures.choices import evenly
+from bayeslmm.pictures.choices import evenly, some_of
 from bayeslmm.support.figures import BANDS, axes_of, footnote, outer, tidy
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ class Quantiles:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QQ:
-    """Those of the residuals, and of each effect of each level."""
+    """Those of the rows, and of each effect of each level."""
 
     name: str
     sets: tuple[Quantiles, ...]
@@ -69,7 +72,10 @@ class QQ:
     @property
     def words(self) -> str:
         """How to read it, and what is missing."""
-        said = [f"{self.name}: values over their SDs; band: where 95 % of each would lie if the model held"]
+        said = [
+            f"{self.name}: each row less what all others predict of it, and each mode, over its SD; band: where 95 % of "
+            "each point would lie if the model held and points were independent"
+        ]
         said += [f"left out: {', '.join(self.left_out)}"] if self.left_out else []
         return "; ".join(said)
 
@@ -94,8 +100,11 @@ class QQ:
 
 
 def quantiles(fit: LikelihoodFit) -> QQ:
-    """Standardise the residuals and the conditional modes of a fit."""
-    sets = [Quantiles(title="residuals", values=np.sort(standardised_residuals(fit)))]
+    """Standardise the rows and the conditional modes of a fit; of many rows, some evenly spaced."""
+    n = fit.design.n
+    rows = evenly(n, MOST_POINTS)
+    some = some_of(len(rows), n, "rows", "")
+    sets = [Quantiles(title=some or "rows, given all others", values=np.sort(standardised_rows(fit, rows)))]
     left_out = []
     for level in fit.design.levels:
         for e, z in enumerate(standardised_effects(fit, level).T):
@@ -120,16 +129,40 @@ def standardised_effects(fit: LikelihoodFit, level: LevelDesign) -> np.ndarray:
     return np.divide(modes, np.sqrt(np.where(seen, left, 1.0)), out=np.full_like(modes, np.nan), where=seen)
 
 
-def standardised_residuals(fit: LikelihoodFit) -> np.ndarray:
-    """Residuals (n,) over sigma, made uncorrelated where R is not diagonal: nlme's "normalized" ones."""
+def standardised_rows(fit: LikelihoodFit, rows: np.ndarray) -> np.ndarray:
+    """Some rows less what all other rows predict of them, over the SD of that, at the fit's parameters: (k,).
+
+    With r = y - X beta it is (V^-1 r)_i / (sigma sqrt((V^-1)_ii)), whatever R is, and
+    V^-1 = R^-1 - A M^-1 A' with A = R^-1 Z Lambda, M = I + Lambda' Z' R^-1 Z Lambda.
+    """
     from scipy import sparse
     from scipy.sparse.linalg import splu
 
-    residual, e = fit.design.residual, fit.residuals.to_numpy() / fit.sigma
-    if not residual.correlated:
-        return e / np.sqrt(residual.diagonal(fit.psi))
-    coefficients = residual.coefficients(fit.psi)
-    inverse = sum(c * (term.left @ term.right) for c, term in zip(coefficients, residual.terms, strict=True))
-    options = {"SymmetricMode": True}
-    factor = splu(sparse.csc_array(inverse), permc_spec="NATURAL", diag_pivot_thresh=0.0, options=options)
-    return np.sqrt(factor.U.diagonal()) * (factor.L.T @ e)
+    design = fit.design
+    terms = zip(design.residual.coefficients(fit.psi), design.residual.terms, strict=True)
+    inverse = sum(float(c) * (term.left @ term.right) for c, term in terms)
+    inverse = sparse.csr_array(inverse)
+    r = design.net_y - design.X @ fit.beta
+    s, own = inverse @ r, inverse.diagonal()[rows]
+    if design.q:
+        A = sparse.csr_array(inverse @ sparse.csr_array(design.Z) @ _factor(fit))
+        M = sparse.csc_array(sparse.eye_array(design.q) + _factor(fit).T @ design.Zt @ A)
+        solver = splu(M)
+        s = s - A @ solver.solve(A.T @ r)
+        piece = max(1, 4_000_000 // design.q)
+        for first in range(0, len(rows), piece):
+            some = A[rows[first : first + piece]]
+            solved = solver.solve(some.T.toarray())
+            own[first : first + piece] -= np.asarray(some.multiply(solved.T).sum(axis=1)).ravel()
+    return s[rows] / (fit.sigma * np.sqrt(own))
+
+
+def _factor(fit: LikelihoodFit) -> Any:
+    """Lambda (q, q), sparse."""
+    from scipy import sparse
+
+    blocks = [
+        sparse.kron(sparse.eye_array(level.m) if level.root is None else sparse.csr_array(level.root), lam)
+        for level, lam in zip(fit.design.levels, fit.lambdas, strict=True)
+    ]
+    return sparse.csr_array(sparse.block_diag(blocks))

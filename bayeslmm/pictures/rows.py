@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayeslmm.pictures.choices import evenly, groups_of, sizes, some_of
-from bayeslmm.pictures.grids import Predictor, predictor_of
-from bayeslmm.support.figures import axes_of, cut, footnote, number_axis, outer, shortened, tidy, under
+from bayeslmm.pictures.grids import Predictor, predictor_within
+from bayeslmm.support.figures import axes_of, cut, footnote, number_axis, outer, scatter, shortened, tidy, under
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PANELS = 9
 STRIPS = 40
 MOST_ROWS = 1500
+SERIES = 30
 BLUE = "#0072B2"
 
 
@@ -47,6 +48,11 @@ class Panels:
     y: np.ndarray
 
     @property
+    def series(self) -> bool:
+        """Whether groups are seen at the same few places, such as times, so that a line may join their rows."""
+        return self.predictor.numeric and len(np.unique(self.x)) <= SERIES
+
+    @property
     def words(self) -> str:
         """What is drawn."""
         total = self.level.m - self.level.relatives
@@ -64,7 +70,7 @@ class Panels:
         for a, g, (left, bottom) in zip(axes, self.groups, outer(axes), strict=True):
             mine = np.flatnonzero(self.level.index == g)
             a.plot(self.x[some], self.y[some], "o", color="#bbbbbb", ms=2.5, alpha=0.5, mew=0, rasterized=True)
-            if len(np.unique(self.x[mine])) == len(mine) and len(mine) < 60:
+            if self.series and len(np.unique(self.x[mine])) == len(mine):
                 mine = mine[np.argsort(self.x[mine], kind="stable")]
                 a.plot(self.x[mine], self.y[mine], color=BLUE, lw=0.8, alpha=0.6)
             a.plot(self.x[mine], self.y[mine], "o", color=BLUE, ms=3.5, mew=0)
@@ -112,11 +118,13 @@ class Strips:
         for line, g in enumerate(self.groups):
             mine = self.y[self.level.index == g]
             mine = mine[evenly(len(mine), 300)]
-            shift = 0.12 * np.sin(np.arange(len(mine)) * 12.9898) if len(mine) > 8 else np.zeros(len(mine))
+            shift = 0.24 * scatter(len(mine)) if len(mine) > 8 else np.zeros(len(mine))
             a.plot(mine, line + shift, "o", color=BLUE, ms=3.5, alpha=0.6, mew=0, label=label)
             label = "_rows"
         at = np.arange(len(self.groups))
-        a.plot(self.means[self.groups], at, "|", color="#000000", ms=9, mew=1.8, label="mean of the group")
+        if (several := sizes(self.level)[self.groups] > 1).any():
+            mark: dict[str, Any] = {"ms": 9, "mew": 1.8, "label": "mean of the group"}
+            a.plot(self.means[self.groups][several], at[several], "|", color="#000000", **mark)
         a.set_yticks(at, [shortened(self.level.groups[g]) for g in self.groups], fontsize=9 if len(at) < 31 else 7)
         a.set_ylim(-0.7, len(at) - 0.3)
         a.tick_params(axis="y", length=0)
@@ -132,7 +140,7 @@ class Strips:
 def data_rows(model: Model, level: LevelDesign, x: str | None = None) -> Panels | Strips:
     """Gather y by group of a level: panels over a number, if there is one or one is asked for, else strips."""
     design = model.design
-    predictor = predictor_of(design, x, level)
+    predictor = predictor_within(design, level, x)
     if predictor is not None and (x is not None or predictor.numeric):
         return Panels(
             level=level,

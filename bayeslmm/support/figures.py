@@ -21,11 +21,14 @@ NAMES = {"ml": "ML", "reml": "REML", "joint": "joint", "marginal": "marginal", "
 BANDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WIDTH = 7.6  # inches
 LONG_NAME = 26
+PADS = {"w_pad": 0.08, "h_pad": 0.06}  # inches around axes
 
 
 def new_figure(height: float) -> Figure:
     """Return an empty figure of so many inches; it is no figure of pyplot, so that a notebook shows it once."""
-    return _shown_figure()(figsize=(WIDTH, height), layout="constrained")
+    figure = _shown_figure()(figsize=(WIDTH, height))
+    figure.set_layout_engine("constrained", **PADS)
+    return figure
 
 
 @cache
@@ -100,8 +103,10 @@ def under(ax: Axes, text: str, most: int = 34) -> None:
     ax.set_xlabel(shortened(text, most), fontsize=8.5, color="#444444")
 
 
-def number_axis(ax: Axes, labels: Sequence[str], least: float, most: float, count: int = 5) -> None:
-    """Write a horizontal axis of numbers, or of categories that stand at 0, 1, 2, ..."""
+def number_axis(
+    ax: Axes, labels: Sequence[str], least: float, most: float, count: int = 5, whole: bool = False
+) -> None:
+    """Write a horizontal axis of numbers, whole ones perhaps, or of categories that stand at 0, 1, 2, ..."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     pad = 0.04 * (most - least) or 0.5
@@ -115,7 +120,7 @@ def number_axis(ax: Axes, labels: Sequence[str], least: float, most: float, coun
             ax.set_xticks(range(len(names)), names)
         return
     ax.set_xlim(least - pad, most + pad)
-    ax.xaxis.set_major_locator(MaxNLocator(count))
+    ax.xaxis.set_major_locator(MaxNLocator(count, integer=whole))
     if isinstance(numbers := ax.xaxis.get_major_formatter(), ScalarFormatter):
         numbers.set_powerlimits((-2, 5))
 
@@ -132,19 +137,44 @@ def outer(axes: Sequence[Axes]) -> list[tuple[bool, bool]]:
     return out
 
 
-def key_below(figure: Any, handles: Mapping[str, Any]) -> None:
-    """Write a figure's key under its axes; a label with a leading underscore would be left out of it."""
+def scatter(n: int) -> np.ndarray:
+    """Numbers between -0.5 and 0.5 that fill the space evenly, the same every time: to draw apart what coincides."""
+    return (np.arange(n) * 0.6180339887) % 1.0 - 0.5
+
+
+def key_below(figure: Any, handles: Mapping[str, Any], words: str = "") -> None:
+    """Write a figure's key under its axes, and small words under that where there are some.
+
+    A label with a leading underscore would be left out of the key.
+    """
     labels = [f" {label}" if label.startswith("_") else label for label in handles]
     columns = len(labels) if sum(map(len, labels)) < 90 else -(-len(labels) // 2)
-    figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    place: dict[str, Any] = {}
+    if words:
+        share = footnote(figure, words, key_rows=-(-len(labels) // columns))
+        place["bbox_to_anchor"] = (0, share, 1, 1 - share)
+    place |= {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}
+    figure.legend(list(handles.values()), [label.replace("$", r"\$") for label in labels], **place)
 
 
-def footnote(figure: Figure | SubFigure, text: str) -> None:
-    """Write small words at the bottom of a figure, in lines that fit."""
-    from textwrap import fill
+def footnote(figure: Figure, text: str, key_rows: int = 0) -> float:
+    """Write small words under all else, in lines that fit; the figure grows by them.
 
-    if text:
-        figure.supxlabel(fill(shortened(text, 600), 118), fontsize=8.5, color="#444444", x=0.01, ha="left")
+    Room is left above them for the lines of a key, which the layout doesn't see where it is placed by hand. Returns
+    the share of the height that the words take.
+    """
+    from textwrap import wrap
+
+    lines = wrap(cut(text, 600), 112) or [""]
+    width, height = figure.get_size_inches()
+    own = 0.08 + 0.15 * len(lines)
+    whole = height + own
+    figure.set_size_inches(width, whole)
+    above = (own + (0.12 + 0.19 * key_rows if key_rows else 0.0)) / whole
+    figure.set_layout_engine("constrained", rect=(0, above, 1, 1 - above), **PADS)
+    words = "\n".join(line.replace("$", r"\$") for line in lines)
+    figure.text(0.012, 0.05 / whole, words, fontsize=8.5, color="#444444", va="bottom", linespacing=1.25)
+    return own / whole
 
 
 def shortened(text: str, most: int = 24) -> str:
