@@ -10,6 +10,19 @@ if TYPE_CHECKING:
     from bayeslmm.design.design import Design
 
 
+def response_of(design: Design) -> str:
+    """Name the response as people read it, without the backticks that a formula needs around an odd name.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> response_of(blm.LMM("`y (cm)` ~ 1 + (1 | g)", {"y (cm)": [1.0, 2, 4, 5], "g": list("aabb")}).design)
+    'y (cm)'
+    """
+    text = design.hierarchy.response
+    return text[1:-1] if text.startswith("`") and text.count("`") == 2 and text.endswith("`") else text
+
+
 def unit_of(design: Design, name: str) -> str:
     """Say in what a parameter or an SD is measured: "Reaction", "Reaction per unit of Days", "correlation".
 
@@ -20,7 +33,7 @@ def unit_of(design: Design, name: str) -> str:
     >>> [unit_of(lmm.design, name) for name in ("beta[Intercept]", "beta[x]", "sigma_u2")]
     ['y', 'y per unit of x', 'y']
     """
-    y = design.hierarchy.response
+    y = response_of(design)
     for column, label in zip(design.X.T, design.coef, strict=True):
         if name == f"beta[{label}]":
             return per_unit(y, label, column)

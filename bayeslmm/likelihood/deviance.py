@@ -25,6 +25,8 @@ from bayeslmm.likelihood.criterion import EDGE
 if TYPE_CHECKING:
     from bayeslmm.likelihood.fit import LikelihoodFit
 
+OVERFLOWED = 1e100  # the deviance where it can't be computed: higher than any that can
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
@@ -98,6 +100,8 @@ class Surface:
             for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
         ]
         factor = factorise_statistics(stats, stats.flatten(lambdas))
+        if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
+            return OVERFLOWED, np.zeros(self.size)  # a line search went too far; it turns back
         P, c = factor.T[:p, :p], factor.T[:p, p]
         Pinv = np.linalg.inv(P) if p else P
         a = Pinv @ c

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.design.describe import relation
+from bayeslmm.design.units import response_of
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.choices import evenly
 from bayeslmm.pictures.results import Result, psi_of
@@ -130,7 +131,7 @@ def covariance_blocks(model: Model, result: Result, rows: int = MOST_ROWS) -> Bl
     labels = tuple((level.label, np.array(level.groups, dtype=object)[level.index[chosen]]) for level in order)
     return Blocks(
         name=result.name,
-        unit=design.hierarchy.response,
+        unit=response_of(design),
         parts=tuple(parts),
         rows=chosen,
         groups=labels,

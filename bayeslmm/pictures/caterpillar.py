@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.design.units import per_unit
+from bayeslmm.design.units import per_unit, response_of
 from bayeslmm.pictures.choices import evenly, some_of
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result, Spread
@@ -101,7 +101,7 @@ def caterpillar(model: Model, results: Sequence[Result], level: LevelDesign, eff
     return Caterpillar(
         level=level,
         effect=effect,
-        unit=per_unit(model.hierarchy.response, level.effects[effect], level.columns[:, effect]),
+        unit=per_unit(response_of(model.design), level.effects[effect], level.columns[:, effect]),
         order=order[evenly(level.m, MOST_GROUPS)],
         sources=tuple(sources),
         own=unshrunk(model.reml(), level)[:, effect],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design.units import response_of
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.choices import evenly
 from bayeslmm.pictures.grids import Predictor, grid_frame, held, predictor_of
@@ -75,9 +76,7 @@ class Conditional:
         predictor, at, count = self.predictor, self.predictor.at, len(self.lines)
         x, y, of = self.rows
         shown = evenly(len(x), MOST_ROWS)
-        jitter = np.zeros(len(x))
-        if not predictor.numeric:
-            jitter = 0.5 * scatter(len(x))
+        jitter = predictor.apart * scatter(len(x))
         dots: dict[str, Any] = {"ms": 4.5, "alpha": 0.6} if len(x) < 100 else {"ms": 3, "alpha": 0.35}
         lines = predictor.numeric and len(at) > 2
         for k, (_, mean) in enumerate(self.lines):
@@ -92,7 +91,7 @@ class Conditional:
                 place = at + (0.1 if predictor.numeric else 0.16) * width * (k - (count - 1) / 2)
                 a.vlines(place, mean.low, mean.high, color=colour, lw=2, zorder=3)
                 a.plot(place, mean.middle, "osD^vP"[k % 6], color=colour, ms=7, mec="white", zorder=4)
-        number_axis(a, predictor.labels, float(at.min()), float(at.max()), 8)
+        number_axis(a, predictor.labels, at, 8)
         tidy(a, f"Mean of {self.response} over {predictor.name}" + (f", by {self.by}" if self.by else ""), ticks=False)
         a.set_xlabel(shortened(predictor.name, 60), fontsize=9)
         a.set_ylabel(shortened(self.response, 40), fontsize=9)
@@ -133,7 +132,7 @@ def conditional_effects(model: Model, result: Result, x: str | None = None, by: 
     return Conditional(
         name=result.name,
         interval="2 standard errors" if result.key in ("ml", "reml") else "the middle 95 %",
-        response=design.hierarchy.response,
+        response=response_of(design),
         predictor=predictor,
         by=by or "",
         lines=tuple(zip(labels, spreads, strict=True)),

@@ -43,6 +43,11 @@ class Predictor:
         """Where the grid stands on the axis."""
         return np.asarray(self.grid, dtype=float) if self.numeric else np.arange(len(self.grid), dtype=float)
 
+    @property
+    def apart(self) -> float:
+        """How widely rows of one value are scattered, so that they don't hide each other."""
+        return 0.5 if not self.numeric else 0.15 * float(np.ptp(self.at)) if len(self.grid) <= 2 else 0.0
+
     def places(self, column: pd.Series) -> np.ndarray:
         """Where rows of the data stand on the axis."""
         if self.numeric:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayeslmm.data.table import count
 from bayeslmm.design.describe import relation
-from bayeslmm.design.units import per_unit
+from bayeslmm.design.units import per_unit, response_of
 from bayeslmm.pictures.choices import sizes, some_of
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
@@ -97,16 +98,16 @@ class GroupSizes:
         some = some_of(len(self.rows), self.total, "groups", "evenly spaced by size")
         said += [some] if some else []
         few = int(np.isnan(self.own).sum())
-        said += [f"{few} groups have too few rows for an estimate of their own"] if few else []
+        said += [f"{count(few, 'group')} with too few rows for an estimate of its own"] if few else []
         far = int((np.abs(self.own) > self.reach).sum())
-        said += [f"{far} own estimates lie outside"] if far else []
+        said += [f"{count(far, 'own estimate')} outside of the picture"] if far else []
         return "; ".join(said)
 
     def draw(self, ax: Axes | None = None) -> Figure:
         """Draw a line from each group's own estimate to its pooled one, over the population's interval."""
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+        from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
         figure, (a,) = axes_of(None if ax is None else [ax], [""], 3.9)
         colour, x, reach = COLOURS[self.key], self.places, self.reach
@@ -128,7 +129,7 @@ class GroupSizes:
                 f"groups in order (each has {self.rows[0]} {'row' if self.rows[0] == 1 else 'rows'})", fontsize=9
             )
             tidy(a, title)
-            number_axis(a, (), 1.0, float(len(self.rows)), 8, whole=True)
+            number_axis(a, (), np.array([1.0, len(self.rows)]), 8, whole=True)
         else:
             if self.noise is not None:
                 n = np.geomspace(x.min(), x.max(), 200)
@@ -138,7 +139,8 @@ class GroupSizes:
                 handles["95 % of own estimates"] = Line2D([], [], color="#555555", lw=1, ls=(0, (4, 2)))
             a.set_xscale("log")
             tidy(a, title, ticks=False)
-            a.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+            few = np.unique(self.rows)
+            a.xaxis.set_major_locator(FixedLocator(few) if len(few) < 9 else LogLocator(10, subs=(1.0, 2.0, 5.0)))
             a.xaxis.set_minor_locator(NullLocator())
             a.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}" if n >= 1 else ""))
             a.set_xlim(x.min() / 1.12, x.max() * 1.12)
@@ -165,7 +167,7 @@ def group_sizes(model: Model, result: Result, level: LevelDesign, effect: int = 
         key=result.key,
         level=level,
         effect=effect,
-        unit=per_unit(model.hierarchy.response, level.effects[effect], level.columns[:, effect]),
+        unit=per_unit(response_of(model.design), level.effects[effect], level.columns[:, effect]),
         rows=rows[order],
         own=unshrunk(model.reml(), level)[order, effect],
         pooled=result.effects(level).middle[order, effect],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.design.units import response_of
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.grids import Predictor, grid_frame, predictor_of, predictors
 from bayeslmm.pictures.results import COVERAGE, Result, Spread, psi_of
@@ -89,7 +90,12 @@ class Partition:
         a.set_ylim(len(self.components) + 0.6, -0.6)
         a.set_xlim(0, 1)
         a.tick_params(axis="y", length=0)
-        tidy(a, f"Shares of the variance (SD {self.total:.3g} {cut(self.unit, 14)})", left=False, most=60)
+        tidy(
+            a,
+            f"Shares of the variance (SD {self.total:.3g} {cut(self.unit, 14)})",
+            left=False,
+            most=48 if self.over is None else 36,
+        )
         a.set_xticks([0, 0.25, 0.5, 0.75, 1])
         a.set_xlabel("share of the variance", fontsize=9)
 
@@ -103,7 +109,7 @@ class Partition:
             if self.intervals:
                 a.fill_between(at, over.low[:, k], over.high[:, k], color=colour, alpha=0.22, lw=0)
             a.plot(at, over.middle[:, k], color=colour, lw=2, ls=dashes, label=shortened(name, 22))
-        number_axis(a, predictor.labels, float(at.min()), float(at.max()), 5)
+        number_axis(a, predictor.labels, at, 5)
         a.set_ylim(0, 1)
         tidy(a, f"over {predictor.name}", most=44, ticks=False)
         a.set_xlabel(shortened(predictor.name, 40), fontsize=9)
@@ -132,7 +138,7 @@ def variance_partition(model: Model, result: Result, x: str | None = None) -> Pa
         components=(*(f"{level.tag} ({level.name})" for level in design.levels), "rows (e)"),
         shares=_spread(whole),
         total=float(np.sqrt(whole.sum(axis=-1).mean())),
-        unit=design.hierarchy.response,
+        unit=response_of(design),
         predictor=predictor,
         over=over,
         intervals=len(rows) > 1,

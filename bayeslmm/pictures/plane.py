@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.design.units import per_unit
+from bayeslmm.data.table import count
+from bayeslmm.design.units import per_unit, response_of
 from bayeslmm.pictures.choices import groups_of, some_of
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
@@ -95,8 +96,8 @@ class Plane:
         said = [f"Arrows go from what a group's own rows say to what {self.name} makes of it"]
         said += [some] if (some := some_of(drawn, level.m - level.relatives, "groups", "evenly spaced by size")) else []
         few = int(np.isnan(self.own[self.groups]).any(axis=1).sum())
-        said += [f"{few} groups without an arrow have too few rows for a fit of their own"] if few else []
-        said += [f"{self.outside} arrows begin outside"] if self.outside else []
+        said += [f"{count(few, 'group')} without an arrow: too few rows for an own fit"] if few else []
+        said += [f"{count(self.outside, 'arrow')} beginning outside"] if self.outside else []
         return "; ".join(said)
 
     def draw(self, ax: Axes | None = None) -> Figure:
@@ -148,7 +149,7 @@ def shrinkage_plane(model: Model, result: Result, level: LevelDesign, effects: t
     rows = groups_of(level, MOST_ARROWS)
     words = []
     for e, name in zip(pair, names, strict=True):
-        unit = per_unit(model.hierarchy.response, name, level.columns[:, e])
+        unit = per_unit(response_of(model.design), name, level.columns[:, e])
         words.append(f"{name}{'' if name in place else ', as a deviation'} ({unit})")
     return Plane(
         name=result.name,

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.data.table import count
 from bayeslmm.design.describe import relation
 from bayeslmm.design.linear_predictor import linear_predictor
+from bayeslmm.design.units import response_of
 from bayeslmm.pictures.choices import groups_of, some_of
 from bayeslmm.pictures.grids import Predictor, grid_frame, held, predictor_within
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
 from bayeslmm.priors.defaults import row_variances
-from bayeslmm.support.figures import COLOURS, axes_of, cut, key_below, number_axis, outer, shortened, tidy
+from bayeslmm.support.figures import COLOURS, axes_of, cut, key_below, number_axis, outer, scatter, shortened, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +87,7 @@ class Pooling:
         some = some_of(len(self.panels), self.total, f"groups of {self.level.label}", "smallest to largest")
         said += [some] if some else []
         few = sum(bool(np.isnan(panel.none).any()) for panel in self.panels)
-        said += [f"{few} of these have too few rows for a line of their own"] if few else []
+        said += [f"{count(few, 'group')} of these with too few rows for a line of its own"] if few else []
         said += [f"{' and '.join(self.others)} at what is typical of the group"] if self.others else []
         return "; ".join(said)
 
@@ -103,7 +105,8 @@ class Pooling:
             shown = np.linspace(0, len(panel.x) - 1, min(len(panel.x), MOST_ROWS)).round().astype(int)
             few = panel.rows < 40
             dots: dict[str, Any] = {"ms": 4.5 if few else 3, "alpha": 0.9 if few else 0.5, "mew": 0}
-            a.plot(panel.x[shown], panel.y[shown], "o", color="#777777", zorder=3 if few else 1, **dots)
+            x = panel.x + (self.predictor.apart * scatter(len(panel.x)) if self.predictor else 0.0)
+            a.plot(x[shown], panel.y[shown], "o", color="#777777", zorder=3 if few else 1, **dots)
             for line, style in self._styles(panel):
                 a.plot(self.at, line, **style)
             rows = "1 row" if panel.rows == 1 else f"{panel.rows:,} rows"
@@ -126,7 +129,7 @@ class Pooling:
 
     def _across(self, a: Axes) -> None:
         labels = self.predictor.labels if self.predictor else ()
-        number_axis(a, labels, float(self.at.min()), float(self.at.max()), 4, whole=self.predictor is None)
+        number_axis(a, labels, self.at, 4, whole=self.predictor is None)
 
     def _styles(self, panel: GroupLines) -> list[tuple[np.ndarray, dict[str, Any]]]:
         return [
@@ -174,7 +177,7 @@ def pooling(
         name=result.name,
         key=result.key,
         level=level,
-        response=design.hierarchy.response,
+        response=response_of(design),
         predictor=predictor,
         panels=tuple(panels),
         total=level.m - level.relatives,

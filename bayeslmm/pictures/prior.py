@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.criticism.prior_predictive import prior_predictive
+from bayeslmm.design.units import response_of
 from bayeslmm.pictures.choices import evenly
 from bayeslmm.support.figures import COLOURS, axes_of, footnote, shortened, tidy
 
@@ -97,7 +98,7 @@ def prior_check(model: Model, draws: int = 500, random_seed: int | None = None) 
     drawn = tree["prior_predictive"].to_dataset()["y"].to_numpy().reshape(draws, -1)
     y = model.design.y
     return PriorPredictive(
-        response=model.hierarchy.response,
+        response=response_of(model.design),
         quantiles=np.quantile(drawn, [0, 0.25, 0.5, 0.75, 1], axis=1).T,
         spread=drawn.std(axis=1),
         y=y,

@@ -73,8 +73,8 @@ class QQ:
     def words(self) -> str:
         """How to read it, and what is missing."""
         said = [
-            f"{self.name}: each row less what all others predict of it, and each mode, over its SD; band: where 95 % of "
-            "each point would lie if the model held and points were independent"
+            f"{self.name}: each row less what all others predict of it, and each mode, over its SD; band: where 95 % "
+            "of each point would lie if the model held and points were independent"
         ]
         said += [f"left out: {', '.join(self.left_out)}"] if self.left_out else []
         return "; ".join(said)

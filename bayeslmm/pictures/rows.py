@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.design.units import response_of
 from bayeslmm.pictures.choices import evenly, groups_of, sizes, some_of
 from bayeslmm.pictures.grids import Predictor, predictor_within
 from bayeslmm.support.figures import axes_of, cut, footnote, number_axis, outer, scatter, shortened, tidy, under
@@ -65,17 +66,17 @@ class Panels:
         """Draw each group's rows over those of all groups, in grey."""
         figure, axes = axes_of(ax, [""] * len(self.groups), 1.75)
         some, rows = evenly(len(self.y), MOST_ROWS), sizes(self.level)
-        at = self.predictor.at
+        x = self.x + self.predictor.apart * scatter(len(self.x))
         pad = 0.05 * np.ptp(self.y) or 1.0
         for a, g, (left, bottom) in zip(axes, self.groups, outer(axes), strict=True):
             mine = np.flatnonzero(self.level.index == g)
-            a.plot(self.x[some], self.y[some], "o", color="#bbbbbb", ms=2.5, alpha=0.5, mew=0, rasterized=True)
+            a.plot(x[some], self.y[some], "o", color="#bbbbbb", ms=2.5, alpha=0.5, mew=0, rasterized=True)
             if self.series and len(np.unique(self.x[mine])) == len(mine):
                 mine = mine[np.argsort(self.x[mine], kind="stable")]
                 a.plot(self.x[mine], self.y[mine], color=BLUE, lw=0.8, alpha=0.6)
-            a.plot(self.x[mine], self.y[mine], "o", color=BLUE, ms=3.5, mew=0)
+            a.plot(x[mine], self.y[mine], "o", color=BLUE, ms=3.5, mew=0)
             a.set_ylim(self.y.min() - pad, self.y.max() + pad)
-            number_axis(a, self.predictor.labels, float(at.min()), float(at.max()), 4)
+            number_axis(a, self.predictor.labels, self.predictor.at, 4)
             count = "1 row" if rows[g] == 1 else f"{rows[g]:,} rows"
             tidy(a, f"{cut(self.level.groups[g], 20)} ({count})", most=34, ticks=False)
             if left:
@@ -144,7 +145,7 @@ def data_rows(model: Model, level: LevelDesign, x: str | None = None) -> Panels 
     if predictor is not None and (x is not None or predictor.numeric):
         return Panels(
             level=level,
-            response=design.hierarchy.response,
+            response=response_of(design),
             predictor=predictor,
             groups=groups_of(level, PANELS),
             x=predictor.places(design.frame[predictor.name]),
@@ -157,7 +158,7 @@ def data_rows(model: Model, level: LevelDesign, x: str | None = None) -> Panels 
     order = there[np.argsort(means[there], kind="stable")]
     return Strips(
         level=level,
-        response=design.hierarchy.response,
+        response=response_of(design),
         groups=order[evenly(len(order), STRIPS)],
         means=means,
         y=design.y,

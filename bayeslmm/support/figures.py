@@ -103,13 +103,10 @@ def under(ax: Axes, text: str, most: int = 34) -> None:
     ax.set_xlabel(shortened(text, most), fontsize=8.5, color="#444444")
 
 
-def number_axis(
-    ax: Axes, labels: Sequence[str], least: float, most: float, count: int = 5, whole: bool = False
-) -> None:
-    """Write a horizontal axis of numbers, whole ones perhaps, or of categories that stand at 0, 1, 2, ..."""
+def number_axis(ax: Axes, labels: Sequence[str], at: np.ndarray, count: int = 5, whole: bool = False) -> None:
+    """Write a horizontal axis of numbers from the first to the last of `at`, or of categories at 0, 1, 2, ..."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-    pad = 0.04 * (most - least) or 0.5
     if labels:
         ax.set_xlim(-0.5, len(labels) - 0.5)
         each = max(6, 44 * count // (7 * len(labels)))
@@ -119,7 +116,12 @@ def number_axis(
         else:
             ax.set_xticks(range(len(names)), names)
         return
+    least, most = float(at[0]), float(at[-1])
+    pad = (0.04 if len(at) > 2 else 0.25) * (most - least) or 0.5
     ax.set_xlim(least - pad, most + pad)
+    if len(at) <= 2 and not whole:
+        ax.set_xticks(at, [f"{x:.6g}" for x in at])
+        return
     ax.xaxis.set_major_locator(MaxNLocator(count, integer=whole))
     if isinstance(numbers := ax.xaxis.get_major_formatter(), ScalarFormatter):
         numbers.set_powerlimits((-2, 5))
