@@ -202,9 +202,17 @@ def profile_deviance(fit: LikelihoodFit, name: str, values: np.ndarray) -> np.nd
         for k in np.argsort(np.abs(wanted - start[at])):  # from the estimate outwards
             phi = seen[min(seen, key=lambda x: abs(x - wanted[k]))].copy()
             phi[at] = wanted[k]
-            value, seen[float(wanted[k])] = surface.minimise(phi, scale, pin=at)
-            out[k] = value + 2 * fit.loglik
-    return np.maximum(out, 0.0)
+            out[k], seen[float(wanted[k])] = surface.minimise(phi, scale, pin=at)
+        for k in np.argsort(-np.abs(wanted - start[at])):  # and back, where further out it is lower: another start
+            side = [j for j in range(len(wanted)) if (wanted[j] - wanted[k]) * (wanted[k] - start[at]) > 0]
+            lower = [j for j in side if out[j] < out[k] - 1e-6]
+            if lower:
+                phi = seen[float(wanted[min(lower, key=lambda j: abs(wanted[j] - wanted[k]))])].copy()
+                phi[at] = wanted[k]
+                value, phi = surface.minimise(phi, scale, pin=at)
+                if value < out[k]:
+                    out[k], seen[float(wanted[k])] = value, phi
+    return np.maximum(out + 2 * fit.loglik, 0.0)
 
 
 def _entry(fit: LikelihoodFit, surface: Surface, name: str) -> tuple[int, Callable[[np.ndarray], np.ndarray]]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.criticism.prior_predictive import draw_effects, draw_response
+from bayeslmm.design.units import response_of
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.pictures.choices import sizes
 from bayeslmm.pictures.results import OfDraws, thinned
-from bayeslmm.support.figures import COLOURS, axes_of, cut, footnote, tidy
+from bayeslmm.support.figures import COLOURS, axes_of, cut, footnote, tidy, under
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,14 +33,26 @@ EFFECTS = {
 CELLS = 4_000_000  # numbers of replicates held at once
 BLUE = "#0072B2"
 
-Statistic = Callable[[np.ndarray], np.ndarray]  # residuals (draws, n) -> (draws,)
+Of = Callable[[np.ndarray], np.ndarray]  # residuals (draws, n) -> (draws,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Statistic:
+    """A function of y: what it is, of which rows or groups, and whether it is in units of y."""
+
+    title: str
+    where: str
+    of: Of
+    in_units: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Check:
-    """One statistic of the data and of the replicates."""
+    """One statistic of the data and of the replicates; `unit` is "" for one without."""
 
     title: str
+    where: str
+    unit: str
     observed: float
     drawn: np.ndarray
 
@@ -79,11 +92,10 @@ class Checks:
             pad = 0.06 * np.ptp(ends) or 0.5 * abs(check.observed) or 0.5
             a.set_xlim(ends.min() - pad, ends.max() + pad)
             a.set_yticks([])
-            first, _, second = check.title.partition(", ")
-            tidy(a, first, left=False, most=40)
+            tidy(a, check.title, left=False, most=40)
             a.set_title(a.get_title(loc="left"), loc="left", fontsize=9)
-            share = f"{100 * check.above:.0f} % of replicates above"
-            a.set_xlabel("\n".join(filter(None, [_plain(second), share])), fontsize=8.5, color="#444444")
+            words = f"{check.where}, {check.unit}" if check.unit else check.where
+            under(a, words, 42, f"\n{100 * check.above:.0f} % of replicates above")
         if ax is None:
             footnote(figure, f"Black: the data; {EFFECTS[self.effects]}; {self.draws} draws of the posterior")
         return figure
@@ -118,14 +130,15 @@ def predictive_checks(result: OfDraws, effects: str = "own", draws: int = 400, r
         if effects == "new":
             some = some | draw_effects(design, some, rng)
         r = residuals(draw_response(design, some, rng))
-        for k, (_, statistic) in enumerate(statistics):
-            drawn[k, first : first + piece] = statistic(r)
+        for k, statistic in enumerate(statistics):
+            drawn[k, first : first + piece] = statistic.of(r)
     own = residuals(design.y[None])
     made = []
-    for (title, statistic), x in zip(statistics, drawn, strict=True):
-        observed = float(statistic(own)[0])
+    for statistic, x in zip(statistics, drawn, strict=True):
+        observed = float(statistic.of(own)[0])
         if np.isfinite(observed) and np.isfinite(x).all():
-            made.append(Check(title=title, observed=observed, drawn=x))
+            unit = cut(response_of(design), 20) if statistic.in_units else ""
+            made.append(Check(title=statistic.title, where=statistic.where, unit=unit, observed=observed, drawn=x))
     if not made:
         raise DescriptionError("The data have too few rows and groups for any check: a statistic needs three of them.")
     return Checks(effects=effects, key=result.key, checks=tuple(made), draws=count)
@@ -136,7 +149,8 @@ class _Residuals:
 
     def __init__(self, design: Design):
         self.offset = 0.0 if design.offset is None else design.offset
-        U, s, _ = np.linalg.svd(design.X, full_matrices=False)
+        size = np.linalg.norm(design.X, axis=0)
+        U, s, _ = np.linalg.svd(design.X / np.where(size > 0, size, 1.0), full_matrices=False)
         self.Q = U[:, s > 1e-10 * s.max(initial=0.0)]
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
@@ -144,54 +158,59 @@ class _Residuals:
         return r - (r @ self.Q) @ self.Q.T
 
 
-def _statistics(design: Design) -> Iterator[tuple[str, Statistic]]:
-    """Titles, "what, where", and statistics of everything that the design has."""
+def _statistics(design: Design) -> Iterator[Statistic]:
+    """Statistics of everything that the design has."""
     for level in design.levels:
         if 3 <= np.count_nonzero(sizes(level)) < design.n:
-            yield f"SD between means, of {cut(level.label, 30)}", partial(_spread, _means(level))
+            where = f"of {cut(level.label, 28)}"
+            yield Statistic(title="SD between means", where=where, of=partial(_spread, _means(level)))
         for e, name in enumerate(level.effects):
-            if np.ptp(level.columns[:, e]) > 0 and level.r > 1:
-                slopes = _slopes(level, e)
-                if slopes.shape[1] >= 3:
-                    title = f"SD between slopes, {cut(name, 20)} by {cut(level.label, 20)}"
-                    yield title, partial(_spread, slopes)
+            slopes = _slopes(level, e) if np.ptp(level.columns[:, e]) > 0 else None
+            if slopes is not None and slopes.shape[1] >= 3:
+                where = f"{cut(name, 14)} by {cut(level.label, 14)}"
+                yield Statistic(title="SD between slopes", where=where, of=partial(_spread, slopes))
     yield from _within(design)
-    yield from _of_rows(design)
+    yield from _strata(design)
+    yield from _neighbours(design)
 
 
-def _within(design: Design) -> Iterator[tuple[str, Statistic]]:
+def _within(design: Design) -> Iterator[Statistic]:
     level = finest(design)
     if level is None:
-        yield "SD of the rows, around X beta", lambda r: r.std(axis=1)
+        yield Statistic(title="SD of the rows", where="around X beta", of=lambda r: r.std(axis=1))
         return
-    where = f"within {cut(level.label, 28)}"
-    centred = _centred(level)
-    yield f"SD of rows, {where}", lambda r: centred(r).std(axis=1)
-    yield f"largest residual in SDs, {where}", lambda r: _largest(centred(r))
+    where, centred = f"within {cut(level.label, 26)}", _centred(level)
+    yield Statistic(title="SD of rows", where=where, of=lambda r: centred(r).std(axis=1))
+    yield Statistic(title="largest residual in SDs", where=where, of=lambda r: _largest(centred(r)), in_units=False)
     rows = sizes(level)
     several = np.flatnonzero(rows >= 3)
-    if len(several) >= 3:
+    if len(several) < 3:
+        return
 
-        def uneven(r: np.ndarray) -> np.ndarray:
-            squares = (centred(r) ** 2) @ _indicator(level) / np.maximum(rows, 1)
-            sds = np.sqrt(squares[:, several])
-            return _ratio(sds.max(axis=1), np.median(sds, axis=1))
+    def uneven(r: np.ndarray) -> np.ndarray:
+        squares = (centred(r) ** 2) @ _indicator(level) / np.maximum(rows, 1)
+        sds = np.sqrt(squares[:, several])
+        return _ratio(sds.max(axis=1), np.median(sds, axis=1))
 
-        yield f"largest SD of a group / median, {where}", uneven
+    yield Statistic(title="largest SD of a group / median", where=where, of=uneven, in_units=False)
 
 
-def _of_rows(design: Design) -> Iterator[tuple[str, Statistic]]:
-    residual, level = design.residual, finest(design)
+def _strata(design: Design) -> Iterator[Statistic]:
+    residual = design.residual
     for k, label in enumerate(residual.strata[1:4], start=1):
         one, first = residual.stratum == k, residual.stratum == 0
         if one.sum() > 2 and first.sum() > 2:
-            title = f"SD of {cut(label, 14)} / {cut(residual.strata[0], 14)}, strata of the rows"
-            yield title, partial(_against, one, first)
-    asked = residual.structure.asked
+            title = f"SD of {cut(label, 14)} / {cut(residual.strata[0], 14)}"
+            yield Statistic(title=title, where="strata of the rows", of=partial(_against, one, first), in_units=False)
+
+
+def _neighbours(design: Design) -> Iterator[Statistic]:
+    """The correlation of rows that follow each other, in time where it is said, within blocks of R or groups."""
+    residual, level = design.residual, finest(design)
     block = residual.block if residual.correlated else None if level is None else level.index
     if block is None:
         return
-    time = asked.time
+    time = residual.structure.asked.time
     place = design.frame[time].to_numpy(dtype=float) if time else np.arange(design.n, dtype=float)
     order = np.lexsort([place, block])
     same = np.flatnonzero(block[order][1:] == block[order][:-1])
@@ -205,7 +224,7 @@ def _of_rows(design: Design) -> Iterator[tuple[str, Statistic]]:
         return _ratio((w[:, earlier] * w[:, later]).mean(axis=1), (w**2).mean(axis=1))
 
     how = f"by {cut(time, 20)}" if time else "in the table's order"
-    yield f"correlation of neighbours, {how}", neighbours
+    yield Statistic(title="correlation of neighbours", where=how, of=neighbours, in_units=False)
 
 
 def finest(design: Design) -> LevelDesign | None:
@@ -246,7 +265,7 @@ def _slopes(level: LevelDesign, effect: int) -> Any:
     return whole[:, found]
 
 
-def _centred(level: LevelDesign) -> Statistic:
+def _centred(level: LevelDesign) -> Of:
     """Residuals less the means of their groups."""
     A, rows = _indicator(level), np.maximum(sizes(level), 1)
     return lambda r: r - ((r @ A) / rows)[:, level.index]
@@ -269,7 +288,3 @@ def _largest(w: np.ndarray) -> np.ndarray:
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """A ratio, NaN where it is of zeros."""
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
-
-
-def _plain(text: str) -> str:
-    return cut(text, 46).replace("$", r"\$")

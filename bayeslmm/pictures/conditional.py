@@ -13,7 +13,18 @@ from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.choices import evenly
 from bayeslmm.pictures.grids import Predictor, grid_frame, held, predictor_of
 from bayeslmm.pictures.results import Result, Spread
-from bayeslmm.support.figures import BANDS, axes_of, cut, footnote, key_below, number_axis, scatter, shortened, tidy
+from bayeslmm.support.figures import (
+    BANDS,
+    across,
+    axes_of,
+    cut,
+    footnote,
+    key_below,
+    number_axis,
+    scatter,
+    tidy,
+    upward,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,8 +104,8 @@ class Conditional:
                 a.plot(place, mean.middle, "osD^vP"[k % 6], color=colour, ms=7, mec="white", zorder=4)
         number_axis(a, predictor.labels, at, 8)
         tidy(a, f"Mean of {self.response} over {predictor.name}" + (f", by {self.by}" if self.by else ""), ticks=False)
-        a.set_xlabel(shortened(predictor.name, 60), fontsize=9)
-        a.set_ylabel(shortened(self.response, 40), fontsize=9)
+        across(a, predictor.name, 60)
+        upward(a, self.response, 40)
         words = self.words if ax is None else ""
         if self.by:
             colours = [BANDS[k % len(BANDS)] for k in range(count)]

@@ -13,7 +13,7 @@ from bayeslmm.design.units import per_unit, response_of
 from bayeslmm.pictures.choices import sizes, some_of
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
-from bayeslmm.support.figures import COLOURS, axes_of, key_below, number_axis, shortened, tidy
+from bayeslmm.support.figures import COLOURS, axes_of, key_below, number_axis, tidy, upward
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,13 +140,15 @@ class GroupSizes:
             a.set_xscale("log")
             tidy(a, title, ticks=False)
             few = np.unique(self.rows)
-            a.xaxis.set_major_locator(FixedLocator(few) if len(few) < 9 else LogLocator(10, subs=(1.0, 2.0, 5.0)))
+            a.xaxis.set_major_locator(
+                FixedLocator(few.tolist()) if len(few) < 9 else LogLocator(10, subs=(1.0, 2.0, 5.0))
+            )
             a.xaxis.set_minor_locator(NullLocator())
             a.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}" if n >= 1 else ""))
             a.set_xlim(x.min() / 1.12, x.max() * 1.12)
             a.set_xlabel("rows of the group (logarithmic)", fontsize=9)
         a.set_ylim(-reach, reach)
-        a.set_ylabel(shortened(f"effect ({self.unit})", 44), fontsize=9)
+        upward(a, f"effect ({self.unit})", 44)
         key_below(figure, handles, self.words if ax is None else "")
         return figure
 

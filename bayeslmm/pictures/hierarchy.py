@@ -11,7 +11,7 @@ from bayeslmm.design.describe import relation
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.blocks import coarsest_first
 from bayeslmm.pictures.choices import evenly
-from bayeslmm.support.figures import BANDS, axes_of, cut, footnote, shortened, tidy
+from bayeslmm.support.figures import BANDS, across, axes_of, cut, footnote, shortened, tidy, upward
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,8 +155,8 @@ class Meetings:
         kept = range(len(columns))
         a.set_xticks(kept, columns, fontsize=8 if len(columns) < 31 else 6.5, rotation=90 if slanted else 0)
         a.tick_params(which="both", length=0)
-        a.set_ylabel(shortened(f"{one.name}: {cut(one.label, 24)}", 40), fontsize=9)
-        a.set_xlabel(shortened(f"{other.name}: {cut(other.label, 30)}", 50), fontsize=9)
+        upward(a, f"{one.name}: {cut(one.label, 24)}", 40)
+        across(a, f"{other.name}: {cut(other.label, 30)}", 50)
         share = 100 * np.count_nonzero(counts) / counts.size
         how = relation(one, other)
         tidy(a, f"{one.label} and {other.label}: {how}, {share:.3g} % of the cells occur", left=False, ticks=False)

@@ -12,7 +12,7 @@ from bayeslmm.design.units import response_of
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.grids import Predictor, grid_frame, predictor_of, predictors
 from bayeslmm.pictures.results import COVERAGE, Result, Spread, psi_of
-from bayeslmm.support.figures import BANDS, axes_of, cut, footnote, number_axis, shortened, tidy
+from bayeslmm.support.figures import BANDS, across, axes_of, cut, footnote, number_axis, shortened, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,10 @@ class Partition:
             self._lines(axes[1])
         if ax is None:
             how = "with the middle 95 % of the draws" if self.intervals else "a fit's estimates, without intervals"
-            footnote(figure, f"Shares of the variance around X beta by {self.name}, averaged over the rows, {how}")
+            sd = f"SD {self.total:.3g} {cut(self.unit, 30)}"
+            footnote(
+                figure, f"Shares of the variance around X beta ({sd}) by {self.name}, averaged over the rows, {how}"
+            )
         return figure
 
     def _bars(self, a: Axes) -> None:
@@ -90,12 +93,7 @@ class Partition:
         a.set_ylim(len(self.components) + 0.6, -0.6)
         a.set_xlim(0, 1)
         a.tick_params(axis="y", length=0)
-        tidy(
-            a,
-            f"Shares of the variance (SD {self.total:.3g} {cut(self.unit, 14)})",
-            left=False,
-            most=48 if self.over is None else 36,
-        )
+        tidy(a, "Shares of the variance", left=False, most=48)
         a.set_xticks([0, 0.25, 0.5, 0.75, 1])
         a.set_xlabel("share of the variance", fontsize=9)
 
@@ -112,7 +110,7 @@ class Partition:
         number_axis(a, predictor.labels, at, 5)
         a.set_ylim(0, 1)
         tidy(a, f"over {predictor.name}", most=44, ticks=False)
-        a.set_xlabel(shortened(predictor.name, 40), fontsize=9)
+        across(a, predictor.name, 40)
         a.set_ylabel("share", fontsize=9)
 
 

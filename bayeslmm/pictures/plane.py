@@ -12,7 +12,7 @@ from bayeslmm.design.units import per_unit, response_of
 from bayeslmm.pictures.choices import groups_of, some_of
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
-from bayeslmm.support.figures import COLOURS, axes_of, key_below, shortened, tidy
+from bayeslmm.support.figures import COLOURS, across, axes_of, key_below, shortened, tidy, upward
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,8 +126,8 @@ class Plane:
         tidy(a, f"{self.level.label}: each group's own fit, and the pooled one by {self.name}")
         a.set_xlim(low[0], high[0])
         a.set_ylim(low[1], high[1])
-        a.set_xlabel(shortened(self.axes[0], 70), fontsize=9)
-        a.set_ylabel(shortened(self.axes[1], 50), fontsize=9)
+        across(a, self.axes[0], 70)
+        upward(a, self.axes[1], 50)
         dot: dict[str, Any] = {"ls": "", "marker": "o"}
         handles = {
             "own rows": Line2D([], [], mfc="white", mec="#555555", ms=4.5, **dot),

@@ -17,7 +17,18 @@ from bayeslmm.pictures.grids import Predictor, grid_frame, held, predictor_withi
 from bayeslmm.pictures.own_fits import unshrunk
 from bayeslmm.pictures.results import Result
 from bayeslmm.priors.defaults import row_variances
-from bayeslmm.support.figures import COLOURS, axes_of, cut, key_below, number_axis, outer, scatter, shortened, tidy
+from bayeslmm.support.figures import (
+    COLOURS,
+    across,
+    axes_of,
+    cut,
+    key_below,
+    number_axis,
+    outer,
+    scatter,
+    tidy,
+    upward,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,9 +126,9 @@ class Pooling:
             self._across(a)
             if bottom:
                 what = self.predictor.name if self.predictor else "row of the group, in order"
-                a.set_xlabel(shortened(what, 30), fontsize=9)
+                across(a, what, 30)
             if left:
-                a.set_ylabel(shortened(self.response, 22), fontsize=9)
+                upward(a, self.response, 22)
             else:
                 a.tick_params(labelleft=False)
         names = ("none: its own rows", f"partial: {self.name}", "complete: no groups")

@@ -11,7 +11,7 @@ import numpy as np
 from bayeslmm.criticism.prior_predictive import prior_predictive
 from bayeslmm.design.units import response_of
 from bayeslmm.pictures.choices import evenly
-from bayeslmm.support.figures import COLOURS, axes_of, footnote, shortened, tidy
+from bayeslmm.support.figures import COLOURS, across, axes_of, footnote, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,7 @@ class PriorPredictive:
         a.set_ylim(-1, len(q))
         a.set_yticks([])
         tidy(a, f"{len(q)} data sets from the prior", left=False, most=40)
-        a.set_xlabel(shortened(self.response, 40), fontsize=9)
+        across(a, self.response, 40)
 
     def _ratio(self, a: Axes) -> None:
         own = self.y.std()

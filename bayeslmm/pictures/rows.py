@@ -11,7 +11,19 @@ import numpy as np
 from bayeslmm.design.units import response_of
 from bayeslmm.pictures.choices import evenly, groups_of, sizes, some_of
 from bayeslmm.pictures.grids import Predictor, predictor_within
-from bayeslmm.support.figures import axes_of, cut, footnote, number_axis, outer, scatter, shortened, tidy, under
+from bayeslmm.support.figures import (
+    across,
+    axes_of,
+    cut,
+    footnote,
+    number_axis,
+    outer,
+    scatter,
+    shortened,
+    tidy,
+    under,
+    upward,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,11 +92,11 @@ class Panels:
             count = "1 row" if rows[g] == 1 else f"{rows[g]:,} rows"
             tidy(a, f"{cut(self.level.groups[g], 20)} ({count})", most=34, ticks=False)
             if left:
-                a.set_ylabel(shortened(self.response, 18), fontsize=9)
+                upward(a, self.response, 18)
             else:
                 a.tick_params(labelleft=False)
             if bottom:
-                a.set_xlabel(shortened(self.predictor.name, 30), fontsize=9)
+                across(a, self.predictor.name, 30)
         if ax is None:
             footnote(figure, self.words)
         return figure

@@ -21,6 +21,7 @@ NAMES = {"ml": "ML", "reml": "REML", "joint": "joint", "marginal": "marginal", "
 BANDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WIDTH = 7.6  # inches
 LONG_NAME = 26
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PADS = {"w_pad": 0.08, "h_pad": 0.06}  # inches around axes
 
 
@@ -93,14 +94,60 @@ def tidy(ax: Axes, title: str, left: bool = True, most: int = 90, ticks: bool = 
     ax.tick_params(axis="x", labelsize=9)
     if not ticks:
         return
-    ax.xaxis.set_major_locator(MaxNLocator(4 if most < 50 else 7))
+    ax.xaxis.set_major_locator(MaxNLocator(_ticks(*ax.get_xlim(), 4 if most < 50 else 7)))
     if isinstance(numbers := ax.xaxis.get_major_formatter(), ScalarFormatter):
         numbers.set_powerlimits((-2, 5))  # long labels of small numbers run into each other
 
 
-def under(ax: Axes, text: str, most: int = 34) -> None:
-    """Write a unit under an axis, in grey."""
-    ax.set_xlabel(shortened(text, most), fontsize=8.5, color="#444444")
+def under(ax: Axes, text: str, most: int = 34, after: str = "") -> None:
+    """Write a unit under an axis of numbers, in grey, and perhaps a line after it."""
+    _name(ax.xaxis, text, most, after, fontsize=8.5, color="#444444")
+
+
+def across(ax: Axes, text: str, most: int = 40) -> None:
+    """Name the horizontal axis."""
+    _name(ax.xaxis, text, most, fontsize=9)
+
+
+def upward(ax: Axes, text: str, most: int = 40) -> None:
+    """Name the vertical axis."""
+    _name(ax.yaxis, text, most, fontsize=9)
+
+
+def _name(axis: Any, text: str, most: int, after: str = "", **font: Any) -> None:
+    """Name an axis; a factor of its numbers stands in the name, and not where it runs into other words."""
+    from matplotlib.ticker import ScalarFormatter
+
+    axis.set_label_text(shortened(text, most) + after, **font)
+    if isinstance(axis.get_major_formatter(), ScalarFormatter):
+        axis.set_major_formatter(_factored()(shortened(text, most), after))
+
+
+@cache
+def _factored() -> Any:
+    """Numbers whose common factor, or what is to be added to them, stands in the axis's name."""
+    from matplotlib.ticker import ScalarFormatter
+
+    class Factored(ScalarFormatter):
+        """As matplotlib's, with "(×10⁻⁹)" in the name."""
+
+        def __init__(self, text: str, after: str):
+            super().__init__()
+            self.text, self.after = text, after
+            self.set_powerlimits((-2, 5))
+
+        def set_locs(self, locs: Any) -> None:
+            super().set_locs(locs)
+            power = f"×10{str(self.orderOfMagnitude).translate(SUPERSCRIPTS)}" if self.orderOfMagnitude else ""
+            added = f"+ {self.offset:.10g}".replace("+ -", "− ") if self.offset else ""
+            found = " ".join(filter(None, [power, added]))
+            axis: Any = self.axis
+            axis.set_label_text(self.text + (f" ({found})" if found else "") + self.after)
+
+        def get_offset(self) -> str:
+            return ""
+
+    return Factored
 
 
 def number_axis(ax: Axes, labels: Sequence[str], at: np.ndarray, count: int = 5, whole: bool = False) -> None:
@@ -157,6 +204,15 @@ def key_below(figure: Any, handles: Mapping[str, Any], words: str = "") -> None:
         place["bbox_to_anchor"] = (0, share, 1, 1 - share)
     place |= {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}
     figure.legend(list(handles.values()), [label.replace("$", r"\$") for label in labels], **place)
+
+
+def _ticks(least: float, most: float, count: int) -> int:
+    """How many numbers have room where so many short ones have: fewer of many digits."""
+    size, step = max(abs(least), abs(most)), abs(most - least) / count
+    if not (step > 0 and np.isfinite(size)):
+        return count
+    digits = int(np.floor(np.log10(size)) - np.floor(np.log10(step)))
+    return count if digits < 3 else max(2, count - digits + 1)
 
 
 def footnote(figure: Figure, text: str, key_rows: int = 0) -> float:
