@@ -21,7 +21,6 @@ NAMES = {"ml": "ML", "reml": "REML", "joint": "joint", "marginal": "marginal", "
 BANDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WIDTH = 7.6  # inches
 LONG_NAME = 26
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PADS = {"w_pad": 0.08, "h_pad": 0.06}  # inches around axes
 
 
@@ -129,7 +128,7 @@ def _factored() -> Any:
     from matplotlib.ticker import ScalarFormatter
 
     class Factored(ScalarFormatter):
-        """As matplotlib's, with "(×10⁻⁹)" in the name."""
+        """As matplotlib's, with "(×1e−9)" in the name."""
 
         def __init__(self, text: str, after: str):
             super().__init__()
@@ -138,11 +137,10 @@ def _factored() -> Any:
 
         def set_locs(self, locs: Any) -> None:
             super().set_locs(locs)
-            power = f"×10{str(self.orderOfMagnitude).translate(SUPERSCRIPTS)}" if self.orderOfMagnitude else ""
-            added = f"+ {self.offset:.10g}".replace("+ -", "− ") if self.offset else ""
-            found = " ".join(filter(None, [power, added]))
+            found = super().get_offset()  # "1e−9", "+1e6"
+            found = f" (×{found})" if found[:1].isdigit() else f" ({found})" if found else ""
             axis: Any = self.axis
-            axis.set_label_text(self.text + (f" ({found})" if found else "") + self.after)
+            axis.set_label_text(self.text + found + self.after)
 
         def get_offset(self) -> str:
             return ""
