@@ -68,7 +68,7 @@ class Blocks:
         from matplotlib.colors import FuncNorm
 
         count = len(self.parts)
-        figure, axes = axes_of(ax, [""] * count, 2.4 if count == 3 else 2.9)
+        figure, axes = axes_of(ax, [""] * count, 2.1 if count == 3 else 2.9)
         every = np.concatenate([part.ravel() for _, part in self.parts])
         top, signed = float(np.abs(every).max()) or 1.0, bool((every < -1e-12 * np.abs(every).max()).any())
         scale = FuncNorm((_root, _square), vmin=-top if signed else 0.0, vmax=top)  # small ones are seen, too
@@ -82,7 +82,7 @@ class Blocks:
             if self.groups:
                 self._mark(a, left)
         bar = axes[0].figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, aspect=30)
-        bar.set_label(shortened(f"covariance of two rows ({cut(self.unit, 24)} squared)", 60), fontsize=8.5)
+        bar.set_label(shortened(f"covariance, ({cut(self.unit, 16)})²", 40), fontsize=8.5)
         bar.ax.tick_params(labelsize=8.5)
         if ax is None:
             footnote(figure, self.words)
@@ -174,6 +174,6 @@ def _branch(rows: np.ndarray, levels: Sequence[LevelDesign], most: int) -> np.nd
     groups, count = np.unique(own, return_counts=True)
     large = groups[count >= np.median(count)]
     wanted = max(BRANCHES, int(most // np.median(count)))  # more where groups are small
-    kept = large[: min(wanted, most)]
+    kept = large[evenly(len(large), min(wanted, most))]
     each = max(1, most // len(kept))
     return np.concatenate([_branch(rows[own == g], levels[1:], each) for g in kept])

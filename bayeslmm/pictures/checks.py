@@ -95,7 +95,7 @@ class Checks:
             tidy(a, check.title, left=False, most=40)
             a.set_title(a.get_title(loc="left"), loc="left", fontsize=9)
             words = f"{check.where}, {check.unit}" if check.unit else check.where
-            under(a, words, 42, f"\n{100 * check.above:.0f} % of replicates above")
+            under(a, words, 29 if len(titles) > 2 else 44, f"\n{100 * check.above:.0f} % of replicates above")
         if ax is None:
             footnote(figure, f"Black: the data; {EFFECTS[self.effects]}; {self.draws} draws of the posterior")
         return figure
@@ -136,7 +136,8 @@ def predictive_checks(result: OfDraws, effects: str = "own", draws: int = 400, r
     made = []
     for statistic, x in zip(statistics, drawn, strict=True):
         observed = float(statistic.of(own)[0])
-        if np.isfinite(observed) and np.isfinite(x).all():
+        varies = np.ptp(x) > 1e-9 * np.abs(x).max()  # what is the same in all data says nothing
+        if np.isfinite(observed) and np.isfinite(x).all() and varies:
             unit = cut(response_of(design), 20) if statistic.in_units else ""
             made.append(Check(title=statistic.title, where=statistic.where, unit=unit, observed=observed, drawn=x))
     if not made:

@@ -88,7 +88,7 @@ class Panel:
         a.set_yticks([])
         a.margins(x=0)
         tidy(a, self.name, left=False, most=most)
-        under(a, self.unit)
+        under(a, self.unit, 27 if most == LONG_NAME else 40)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

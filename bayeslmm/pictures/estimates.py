@@ -118,7 +118,7 @@ class Estimates:
         a.set_yticks(range(len(self.tables)), [NAMES[key] for key, _ in self.tables])
         a.tick_params(axis="y", length=0)
         tidy(a, name, left=False, most=LONG_NAME if per_row(self.names) == 3 else 44)
-        under(a, unit_of(self.design, name))
+        under(a, unit_of(self.design, name), 27 if per_row(self.names) == 3 else 40)
         a.grid(axis="x", color="#dddddd", lw=0.6)
         a.set_axisbelow(True)
 

@@ -12,7 +12,7 @@ from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.choices import sizes
 from bayeslmm.posterior.trust import divergent
-from bayeslmm.support.figures import COLOURS, across, axes_of, cut, key_below, tidy, upward
+from bayeslmm.support.figures import COLOURS, axes_of, cut, key_below, tidy, under, upward
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,7 +63,7 @@ class FunnelPanel:
         a.plot(self.x[good], self.log_sd[good], ".", color=COLOURS[self.key], **dots)
         a.plot(self.x[self.diverged], self.log_sd[self.diverged], "x", color="#000000", ms=5, mew=1.1)
         a.set_xlim(-self.reach, self.reach)
-        across(a, self.across, 44)
+        under(a, self.across, 22)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +110,7 @@ def funnel_panel(tree: xr.DataTree, level: LevelDesign, effect: int, group: int,
     sd = sds[:, min(effect, sds.shape[1] - 1)]
     sd = np.maximum(sd, np.finfo(float).tiny)
     at = divergent(tree)
-    which = [cut(level.groups[group], 12), *([cut(level.effects[effect], 11)] if level.r > 1 else [])]
+    which = [cut(level.groups[group], 10), *([cut(level.effects[effect], 9)] if level.r > 1 else [])]
     of = f"{level.name}[{', '.join(which)}]"
     title, key = KINDS[kind]
     return FunnelPanel(
