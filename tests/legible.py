@@ -14,11 +14,11 @@ def troubles(figure) -> list[str]:
     figure.draw_without_rendering()
     dots = figure.dpi / 72
     free = {text for axes in figure.axes for text in axes.texts}
+    hidden = _hidden(figure)
     boxes = []
     for text in figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_visible()):
         words = text.get_text().strip()
-        shown = words and not _hidden(text)
-        if shown:
+        if words and text not in hidden:
             boxes.append((words, text.get_window_extent(), text in free))
     wide, high = figure.bbox.width, figure.bbox.height
     slack = SLACK * dots
@@ -35,24 +35,14 @@ def troubles(figure) -> list[str]:
     return said
 
 
-def _hidden(text) -> bool:
-    """Whether it is a label of a tick that isn't drawn."""
-    for axes in text.figure.axes if text.figure else ():
+def _hidden(figure) -> set:
+    """Labels of ticks that aren't drawn: beyond the ends of their axis, or of an axis that is off."""
+    out = set()
+    for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
-            drawn = set()
-            if not axes.axison:
-                mine = {label for tick in axis.majorTicks + axis.minorTicks for label in (tick.label1, tick.label2)}
-            else:
-                low, high = sorted(axis.get_view_interval())
-                pad = 1e-9 * (high - low)
-                ticks = axis.majorTicks + axis.minorTicks
-                mine = {label for tick in ticks for label in (tick.label1, tick.label2)}
-                drawn = {
-                    label
-                    for tick in ticks
-                    for label in (tick.label1, tick.label2)
-                    if low - pad <= tick.get_loc() <= high + pad
-                }
-            if text in mine:
-                return text not in drawn
-    return False
+            low, high = sorted(axis.get_view_interval())
+            pad = 1e-9 * (high - low)
+            for tick in (*axis.majorTicks, *axis.minorTicks):
+                if not axes.axison or not low - pad <= tick.get_loc() <= high + pad:
+                    out |= {tick.label1, tick.label2}
+    return out

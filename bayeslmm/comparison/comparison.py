@@ -14,7 +14,6 @@ import pandas as pd
 from bayeslmm.comparison.findings import decimals, findings, fixed, listed, paragraphs
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.model import Model, check_model
-from bayeslmm.pictures.results import OfDraws
 from bayeslmm.posterior.agreement import Agreement, agreement
 from bayeslmm.posterior.draws import (
     VARIANTS,
@@ -207,10 +206,6 @@ class Comparison:
         (400,)
         """
         return self.draws[variant].sel(parameter=parameter).values.ravel()
-
-    def result(self, variant: str) -> OfDraws:
-        """One posterior as the pictures read it."""
-        return OfDraws(design=self.model.design, tree=self.posteriors[variant], variant=variant)
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from bayeslmm.pictures import densities, matrix, own_fits
 from bayeslmm.pictures.choices import sizes
 from bayeslmm.pictures.estimates import Estimates, estimates_of
 from bayeslmm.pictures.funnel import funnel_panel
-from bayeslmm.pictures.results import OfFit, Result
+from bayeslmm.pictures.results import OfDraws, OfFit, Result
 from bayeslmm.pictures.sampling import EffectiveDraws
 from bayeslmm.support.figures import axes_of, grid, grid_rows, new_figure, shortened, tidy
 
@@ -78,8 +78,12 @@ def _densities(comparison: Comparison) -> densities.Densities:
 
 def caterpillar(comparison: Comparison, level: LevelDesign, effect: int = 0, ax: Axes | None = None) -> Figure:
     """Draw a level's random effects, sorted: REML's modes and the posterior's means, with intervals."""
-    results: list[Result] = [OfFit(fit=comparison.reml), comparison.result(comparison.best)]
+    results: list[Result] = [OfFit(fit=comparison.reml), _posterior(comparison, comparison.best)]
     return caterpillars.caterpillar(comparison.model, results, level, effect).draw(ax)
+
+
+def _posterior(comparison: Comparison, variant: str) -> OfDraws:
+    return OfDraws(design=comparison.model.design, tree=comparison.posteriors[variant], variant=variant)
 
 
 def unshrunk(comparison: Comparison, level: LevelDesign) -> np.ndarray:

@@ -225,7 +225,13 @@ def _entry(fit: LikelihoodFit, surface: Surface, name: str) -> tuple[int, Callab
     first = surface.coordinates.residual.start
     parameters = fit.design.residual.parameters
     k = [parameter.label for parameter in parameters].index(name)
-    return first + k, lambda x: np.clip(parameters[k].free(x), -EDGE, EDGE)
+    return first + k, partial(_free, parameters[k])
+
+
+def _free(parameter: ResidualParameter, values: np.ndarray) -> np.ndarray:
+    """Coordinates of values of a parameter of R, the ends of its range among them."""
+    with np.errstate(divide="ignore"):
+        return np.clip(parameter.free(values), -EDGE, EDGE)
 
 
 class _Better(Exception):

@@ -88,7 +88,20 @@ class Surface:
         return self.stats.design.levels[k].structure.turned_root(z, self.orders[k])
 
     def value_and_gradient(self, phi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
-        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
+        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best.
+
+        Where a line search went so far that the numbers overflow, a height from which it turns back.
+        """
+        with np.errstate(all="ignore"):
+            try:
+                value, gradient = self._value_and_gradient(phi, beta)
+            except (np.linalg.LinAlgError, OverflowError):
+                return OVERFLOWED, np.zeros(self.size)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return OVERFLOWED, np.zeros(self.size)
+        return value, gradient
+
+    def _value_and_gradient(self, phi: np.ndarray, beta: tuple[int, float] | None) -> tuple[float, np.ndarray]:
         residual, tail = self.stats.design.residual, self.coordinates.residual
         natural = residual.natural(phi[tail])
         stats, p, d = self.stats.at(natural), self.stats.design.p, self.degrees
@@ -100,8 +113,6 @@ class Surface:
             for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
         ]
         factor = factorise_statistics(stats, stats.flatten(lambdas))
-        if not (np.isfinite(factor.logdet) and np.isfinite(factor.T).all()):
-            return OVERFLOWED, np.zeros(self.size)  # a line search went too far; it turns back
         P, c = factor.T[:p, :p], factor.T[:p, p]
         Pinv = np.linalg.inv(P) if p else P
         a = Pinv @ c

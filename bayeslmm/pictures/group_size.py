@@ -74,13 +74,12 @@ class GroupSizes:
             return np.argsort(np.argsort(value, kind="stable")) + 1.0
         out = np.log(self.rows.astype(float))
         distinct = np.unique(out)
-        gap = 0.35 * np.diff(distinct).min() if len(distinct) > 1 else 0.0
-        for x in distinct:
+        gaps = np.diff(distinct, prepend=-np.inf, append=np.inf)
+        for x, room in zip(distinct, 0.4 * np.minimum(gaps[:-1], gaps[1:]), strict=True):
             alike = np.flatnonzero(out == x)
             rank = np.argsort(np.argsort(value[alike], kind="stable"))
             if len(alike) > 1:
-                wide = min(max(gap, 0.04), 0.006 * len(alike) + 0.02)
-                out[alike] += wide * (2 * rank / (len(alike) - 1) - 1)
+                out[alike] += min(room, 0.006 * len(alike) + 0.02) * (2 * rank / (len(alike) - 1) - 1)
         return np.exp(out)
 
     @property

@@ -175,10 +175,11 @@ class OfDraws:
     def values(self) -> dict[str, np.ndarray]:
         """All draws, the chains one after the other."""
         posterior = self.tree["posterior"].to_dataset()
+        total = posterior.sizes["chain"] * posterior.sizes["draw"]
         out = {}
         for name in map(str, posterior.data_vars):
             x = np.asarray(posterior[name].transpose("chain", "draw", ...).values, dtype=float)
-            out[name] = x.reshape(-1, *x.shape[2:])
+            out[name] = x.reshape(total, *x.shape[2:])
         return out
 
     def effects(self, level: LevelDesign) -> Spread:

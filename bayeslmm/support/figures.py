@@ -73,7 +73,7 @@ def grid(figure: Figure | SubFigure, names: Sequence[str]) -> list[Axes]:
 def axes_of(ax: Sequence[Axes] | None, names: Sequence[str], height: float) -> tuple[Any, list[Axes]]:
     """Return the figure and the given axes, or one new axis per name, in rows of so many inches."""
     if ax is not None:
-        axes = list(np.atleast_1d(np.asarray(ax, dtype=object)))
+        axes = list(np.atleast_1d(np.asarray(ax, dtype=object)).ravel())
         if len(axes) != len(names):
             raise DescriptionError(
                 f"{len(axes)} axes were given; this picture needs {len(names)}: leave ax out, or give as many."
