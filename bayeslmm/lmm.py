@@ -11,6 +11,9 @@ from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.faces.before import BeforeTheData
 from bayeslmm.faces.criticism import Criticism
 from bayeslmm.faces.matrices import Matrices
+from bayeslmm.faces.pictures import Pictures
+from bayeslmm.faces.pictures_after import PicturesAfter
+from bayeslmm.faces.pictures_before import PicturesBefore
 from bayeslmm.faces.predictions import Predictions
 from bayeslmm.faces.sampling import Sampling
 from bayeslmm.faces.tables import Tables
@@ -18,7 +21,7 @@ from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.support.threads import one_blas_thread
 
 
-class LMM(BeforeTheData, Sampling, Tables, Predictions, Criticism, Matrices):
+class LMM(BeforeTheData, Sampling, Tables, Predictions, Criticism, PicturesBefore, Pictures, PicturesAfter, Matrices):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
 
     Parameters

@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import gallery_pictures
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 BUILD = DOCS / "_build"
@@ -23,6 +25,7 @@ def write_pages() -> None:
     for page in ("api.rst", "heights.png"):
         shutil.copy(DOCS / page, PAGES)
     write_gallery(PAGES / "gallery")
+    gallery_pictures.write_page(PAGES / "pictures")
     (PAGES / "index.md").write_text(landing((ROOT / "README.md").read_text("utf-8")), "utf-8")
 
 
@@ -30,7 +33,7 @@ def landing(readme: str) -> str:
     """README up to its measurements, with the way to the other pages."""
     beginning = readme.split("\n## How it is fast")[0].replace("](docs/", "](")
     notebooks = "\n".join(f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.ipynb")))
-    tree = f"```{{toctree}}\n:hidden:\n\napi\ngallery/index\n{notebooks}\n```"
+    tree = f"```{{toctree}}\n:hidden:\n\napi\ngallery/index\npictures/index\n{notebooks}\n```"
     return f"{beginning}\n\n{tree}\n"
 
 

@@ -20,6 +20,7 @@ ORDER = [
     *("factorisation", "likelihood", "model", "pymc_models", "posterior", "tables"),
     "predictions",
     "criticism",
+    "pictures",
     *("comparison", "theory"),
     *("faces", "lmm", "gallery", "cli", "__main__"),
 ]

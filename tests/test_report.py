@@ -11,6 +11,7 @@ import bayeslmm as blm
 from bayeslmm.comparison import plots
 from bayeslmm.comparison.comparison import compare_posteriors
 from bayeslmm.comparison.report import recipe, report_html
+from bayeslmm.pictures.estimates import MOST_PARAMETERS
 
 VOID = {"meta", "img", "br"}
 
@@ -57,9 +58,14 @@ def test_forest_has_an_axis_per_parameter_with_all_four_sources(comparisons):
 
 
 def test_forest_draws_intervals_only_where_there_are_any(comparisons):
-    axes = plots.forest(comparisons["sleepstudy"]).axes
-    bars = [sum(len(line.get_xdata()) == 2 for line in a.lines) for a in axes]
-    assert bars == [4, 4, 2, 2, 2, 2]
+    """All have some; a perfect fit has none."""
+
+    def bars(c):
+        return [sum(len(line.get_xdata()) == 2 for line in a.lines) for a in plots.forest(c).axes]
+
+    assert bars(comparisons["sleepstudy"]) == [4] * 6
+    perfect = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 1, 2, 2, 4, 4], "g": list("aabbcc")})
+    assert bars(both(perfect)) == [2] * 3
 
 
 def test_densities_have_the_prior_and_both_fits(comparisons):
@@ -135,7 +141,7 @@ def test_many_fixed_effects_are_cut_to_what_can_be_read():
     data = {"y": rng.normal(size=120), "g": np.repeat(np.arange(12), 10)} | columns
     c = both(blm.LMM("y ~ 1 + " + " + ".join(columns) + " + (1 | g)", data))
     names = plots.forest_names(c)
-    assert len(names) == plots.MOST_PARAMETERS
+    assert len(names) == MOST_PARAMETERS
     assert names[-2:] == ["sigma", "sigma_u2"]
     plots.ess_bars(c)
 

@@ -16,7 +16,6 @@ from bayeslmm.support.text import fixed, number
 if TYPE_CHECKING:
     from bayeslmm.comparison.comparison import Comparison
     from bayeslmm.design.design import LevelDesign
-    from bayeslmm.model import Model
 
 FEW_GROUPS = 5
 MOVED = 0.2  # posterior SDs
@@ -360,35 +359,6 @@ def _fixed_effects(c: Comparison) -> Iterator[str]:
             f"{_of(c, label, reml[name])}: a standard error takes the variances as known, the posterior "
             f"does not."
         )
-
-
-def unit_of(model: Model, name: str) -> str:
-    """Say in what a parameter or an SD is measured: "Reaction", "Reaction per unit of Days", "correlation".
-
-    Examples
-    --------
-    >>> import bayeslmm as blm
-    >>> lmm = blm.LMM("y ~ x + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "x": [1.0, 2, 3, 5, 5, 7], "g": list("aabbcc")})
-    >>> [unit_of(lmm, name) for name in ("beta[Intercept]", "beta[x]", "sigma_u2")]
-    ['y', 'y per unit of x', 'y']
-    """
-    design, y = model.design, model.hierarchy.response
-    for column, label in zip(design.X.T, design.coef, strict=True):
-        if name == f"beta[{label}]":
-            return _per_unit(y, label, column)
-    for level in design.levels:
-        for e, label in enumerate(level.sd_labels):
-            if name == label:
-                return _per_unit(y, level.effects[e], level.columns[:, e])
-    if name.startswith("sigma_ratio"):
-        return "ratio of SDs"
-    return y if name == "sigma" else "correlation"
-
-
-def _per_unit(y: str, name: str, column: np.ndarray) -> str:
-    """What multiplies a column is in units of y where that is constant or an indicator."""
-    plain = np.ptp(column) == 0 or np.isin(column, (0.0, 1.0)).all()
-    return y if plain else f"{y} per unit of {name}"
 
 
 def meaning(level: LevelDesign, effect: int) -> str:

@@ -30,7 +30,7 @@ def part_of(design: Design, rows: np.ndarray) -> Design:
     part = design.part(rows)
     return replace(
         design, y=design.y[rows], X=np.ascontiguousarray(part.X), levels=tuple(map(_seen, part.levels)), rows=part.rows,
-        residual=design.residual.subset(rows), offset=part.offset,
+        residual=design.residual.subset(rows), offset=part.offset, frame=design.frame.iloc[rows],
     )  # fmt: skip
 
 

@@ -249,14 +249,14 @@ class Design(_Rows):
         R of the rows.
     rows : pandas.Index
         Labels of the rows used.
+    frame : pandas.DataFrame
+        The columns of the data that the hierarchy uses, in these rows, of plain types: what all the others are made of.
     dropped : int
         How many rows were left out because a value was missing.
     offset : numpy.ndarray or None
         The part of the mean whose coefficient is 1, (n,).
     left_out : tuple of str
         A sentence for each column of X or Z that was left out, because it depends on others.
-    frame : pandas.DataFrame
-        The columns of the data that the hierarchy uses, complete and of plain types: what all the others are made of.
     hints : tuple of str
         What is allowed but deserves a second look.
     """
@@ -268,10 +268,10 @@ class Design(_Rows):
     levels: tuple[LevelDesign, ...]
     residual: ResidualDesign
     rows: pd.Index
+    frame: pd.DataFrame = field(repr=False)
     dropped: int = 0
     offset: np.ndarray | None = None
     left_out: tuple[str, ...] = ()
-    frame: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     encoders: tuple[Encoder, ...] = field(default=(), repr=False)
     offset_encoder: Encoder | None = field(default=None, repr=False)
     text_hints: tuple[str, ...] = field(default=(), repr=False)
@@ -460,11 +460,11 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         levels=tuple(levels),
         residual=residual,
         rows=frame.index,
+        frame=frame,
         dropped=dropped,
         offset=offset,
         offset_encoder=offset_encoder,
         left_out=left_out,
-        frame=frame,
         encoders=tuple(encoders),
         text_hints=tuple(hint for encoder in encoders for hint in text_hints(encoder, frame)),
     )

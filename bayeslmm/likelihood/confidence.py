@@ -177,6 +177,62 @@ def _profile_entry(
     return _both(fit, profile, start[at], start, step, ends, z)
 
 
+def profile_deviance(fit: LikelihoodFit, name: str, values: np.ndarray) -> np.ndarray:
+    """Rise of the deviance above the fit's where one SD, or parameter of R, is held at each of `values`.
+
+    Everything else is at its best there. exp(-rise / 2) is the profile likelihood; the limits of `confidence_limits`
+    are where the rise is 3.84. SDs from 0 up, sigma above it.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> fit = blm.example("dyestuff").reml()
+    >>> limits = fit.confint().loc["sigma_u2", ["lower", "upper"]].to_numpy(dtype=float)
+    >>> profile_deviance(fit, "sigma_u2", limits).round(2).tolist()
+    [3.84, 3.84]
+    """
+    surface = _surface(fit)
+    at, coordinate = _entry(fit, surface, name)
+    scale, start = _scale(fit, surface), surface.phi(fit)
+    wanted = coordinate(np.asarray(values, dtype=float))
+    seen = {float(start[at]): start}
+    out = np.empty(len(wanted))
+    with one_blas_thread():
+        for k in np.argsort(np.abs(wanted - start[at])):  # from the estimate outwards
+            phi = seen[min(seen, key=lambda x: abs(x - wanted[k]))].copy()
+            phi[at] = wanted[k]
+            out[k], seen[float(wanted[k])] = surface.minimise(phi, scale, pin=at)
+        for k in np.argsort(-np.abs(wanted - start[at])):  # and back, where further out it is lower: another start
+            side = [j for j in range(len(wanted)) if (wanted[j] - wanted[k]) * (wanted[k] - start[at]) > 0]
+            lower = [j for j in side if out[j] < out[k] - 1e-6]
+            if lower:
+                phi = seen[float(wanted[min(lower, key=lambda j: abs(wanted[j] - wanted[k]))])].copy()
+                phi[at] = wanted[k]
+                value, phi = surface.minimise(phi, scale, pin=at)
+                if value < out[k]:
+                    out[k], seen[float(wanted[k])] = value, phi
+    return np.maximum(out + 2 * fit.loglik, 0.0)
+
+
+def _entry(fit: LikelihoodFit, surface: Surface, name: str) -> tuple[int, Callable[[np.ndarray], np.ndarray]]:
+    """Where an SD or a parameter of R stands in phi, and its coordinate there."""
+    if name == "sigma":
+        return 0, np.log
+    for level, (sd, _) in zip(fit.design.levels, surface.slices, strict=True):
+        if name in level.sd_labels:
+            return sd.start + level.sd_labels.index(name), np.asarray
+    first = surface.coordinates.residual.start
+    parameters = fit.design.residual.parameters
+    k = [parameter.label for parameter in parameters].index(name)
+    return first + k, partial(_free, parameters[k])
+
+
+def _free(parameter: ResidualParameter, values: np.ndarray) -> np.ndarray:
+    """Coordinates of values of a parameter of R, the ends of its range among them."""
+    with np.errstate(divide="ignore"):
+        return np.clip(parameter.free(values), -EDGE, EDGE)
+
+
 class _Better(Exception):
     """Profiling came below the fit's own deviance."""
 

@@ -25,6 +25,8 @@ from bayeslmm.likelihood.criterion import EDGE
 if TYPE_CHECKING:
     from bayeslmm.likelihood.fit import LikelihoodFit
 
+OVERFLOWED = 1e100  # the deviance where it can't be computed: higher than any that can
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
@@ -86,7 +88,20 @@ class Surface:
         return self.stats.design.levels[k].structure.turned_root(z, self.orders[k])
 
     def value_and_gradient(self, phi: np.ndarray, beta: tuple[int, float] | None = None) -> tuple[float, np.ndarray]:
-        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best."""
+        """D and its gradient; with `beta` = (j, value) that coefficient is held, the others at their best.
+
+        Where a line search went so far that the numbers overflow, a height from which it turns back.
+        """
+        with np.errstate(all="ignore"):
+            try:
+                value, gradient = self._value_and_gradient(phi, beta)
+            except (np.linalg.LinAlgError, OverflowError):
+                return OVERFLOWED, np.zeros(self.size)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return OVERFLOWED, np.zeros(self.size)
+        return value, gradient
+
+    def _value_and_gradient(self, phi: np.ndarray, beta: tuple[int, float] | None) -> tuple[float, np.ndarray]:
         residual, tail = self.stats.design.residual, self.coordinates.residual
         natural = residual.natural(phi[tail])
         stats, p, d = self.stats.at(natural), self.stats.design.p, self.degrees
