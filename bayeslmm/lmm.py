@@ -15,13 +15,25 @@ from bayeslmm.faces.pictures import Pictures
 from bayeslmm.faces.pictures_after import PicturesAfter
 from bayeslmm.faces.pictures_before import PicturesBefore
 from bayeslmm.faces.predictions import Predictions
+from bayeslmm.faces.report import Reporting
 from bayeslmm.faces.sampling import Sampling
 from bayeslmm.faces.tables import Tables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.support.threads import one_blas_thread
 
 
-class LMM(BeforeTheData, Sampling, Tables, Predictions, Criticism, PicturesBefore, Pictures, PicturesAfter, Matrices):
+class LMM(
+    BeforeTheData,
+    Sampling,
+    Tables,
+    Predictions,
+    Criticism,
+    PicturesBefore,
+    Pictures,
+    PicturesAfter,
+    Reporting,
+    Matrices,
+):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
 
     Parameters

@@ -21,7 +21,7 @@ ORDER = [
     "predictions",
     "criticism",
     "pictures",
-    *("comparison", "theory"),
+    *("comparison", "theory", "report"),
     *("faces", "lmm", "gallery", "cli", "__main__"),
 ]
 

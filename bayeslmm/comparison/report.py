@@ -100,7 +100,7 @@ def report_html(
         "What the comparison shows": paragraphs(comparison.findings),
         "Estimates": tables_html(comparison),
         "Pictures": "".join(picture(*each) for each in _pictures(comparison)),
-        "Settings": _settings(comparison),
+        "Settings": settings(comparison),
         "How to reproduce this": f"<pre>{escape(recipe(comparison, load))}</pre>",
     }
     return page(title, sections, source=source, notes=notes)
@@ -175,11 +175,7 @@ def equations(model: Model) -> str:
 
 def recipe(comparison: Comparison, load: str | None = None) -> str:
     """Return Python lines that make this comparison again."""
-    model = comparison.model
-    given = {row.parameter: str(row.prior) for row in model.priors.reasons if row.source == "given"}
-    if load is None:
-        priors = "".join(f"    {name!r}: {prior!r},\n" for name, prior in given.items())
-        load = f"lmm = blm.LMM({_described(model.hierarchy)}{f', priors={{\n{priors}}}' if given else ''})"
+    load = load_line(comparison.model) if load is None else load
     # the collapsed sampler tunes itself and says tune = 0
     attrs = max((tree.attrs for tree in comparison.posteriors.values()), key=lambda a: a.get("tune", 0))
     settings = [f"{key}={attrs[key]}" for key in ("draws", "tune", "chains", "random_seed") if attrs.get(key)]
@@ -190,6 +186,13 @@ def recipe(comparison: Comparison, load: str | None = None) -> str:
     call = ", ".join(["lmm", *settings])
     lines = ["import bayeslmm as blm", "", load, f"comparison = blm.compare({call})"]
     return "\n".join([*lines, "print(comparison)", "comparison.report('report.html')"])
+
+
+def load_line(model: Model) -> str:
+    """Write the Python lines that make the model from its data."""
+    given = {row.parameter: str(row.prior) for row in model.priors.reasons if row.source == "given"}
+    priors = "".join(f"    {name!r}: {prior!r},\n" for name, prior in given.items())
+    return f"lmm = blm.LMM({_described(model.hierarchy)}{f', priors={{\n{priors}}}' if given else ''})"
 
 
 def _described(hierarchy: Hierarchy) -> str:
@@ -302,7 +305,8 @@ def _hints(model: Model) -> str:
     return "".join(f'<p class="note">{escape(hint)}</p>' for hint in model.design.hints)
 
 
-def _settings(comparison: Comparison) -> str:
+def settings(comparison: Comparison) -> str:
+    """List how each posterior was drawn, and with which versions."""
     rows = []
     for name, tree in comparison.posteriors.items():
         values = [(k, tree.attrs[k]) for k in ATTRIBUTES if tree.attrs.get(k) not in (None, "")]

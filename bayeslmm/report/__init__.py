@@ -1,0 +1,1 @@
+"""The report of a posterior: one page with everything that was asked of it."""
