@@ -220,11 +220,10 @@ def _pictures(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
     some = f" {left_out} of the {design.p} fixed effects are left out." if left_out else ""
     yield (
         plots.forest(comparison),
-        "Each parameter in its own units: ML and REML with 2 standard errors (none for SDs and "
-        "correlations), "
-        f"the {' and '.join(comparison.variants)} posterior with mean and 95 % interval. Where the "
-        f"posterior is "
-        f"wider than the likelihood's interval, it counts what the standard error takes as known.{some}",
+        "Each parameter in its own units: ML and REML with their 95 % profile limits (REML's coefficients with 2 "
+        f"standard errors), the {' and '.join(comparison.variants)} posterior with mean and 95 % interval. Where the "
+        "posterior of a coefficient is wider than REML's interval, it counts what the standard error takes as known."
+        f"{some}",
     )
     yield (
         plots.sd_densities(comparison),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.support.figures import COLOURS, LONG_NAME, axes_of, tidy
+from bayeslmm.support.figures import COLOURS, LONG_NAME, axes_of, tidy, under
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,4 +27,5 @@ def implied_densities(implied: ImpliedPriors) -> Figure:
         a.set_xlim(0, top)
         a.set_yticks([])
         tidy(a, name, left=False, most=LONG_NAME)
+        under(a, re.split("[,:]", implied.what[name])[0], 30)
     return figure

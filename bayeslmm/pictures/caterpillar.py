@@ -66,7 +66,7 @@ class Caterpillar:
         for (key, label, u), shift in zip(self.sources, shifts, strict=True):
             a.hlines(at + shift, u.low[order], u.high[order], color=COLOURS[key], lw=1.3)
             a.plot(u.middle[order], at + shift, MARKERS[key], color=COLOURS[key], ms=3.5, label=label)
-        reach = 2 * max(np.abs([u.low, u.high]).max() for _, _, u in self.sources)
+        reach = 2 * max(np.abs([u.low, u.high]).max() for _, _, u in self.sources) or np.inf  # an SD may be zero
         own = self.own[order]
         far = np.abs(own) > reach
         if np.isfinite(own).any():

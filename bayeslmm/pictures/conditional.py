@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 1500  # of the data, as dots
 MOST_LINES = 6
+DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1))]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +97,7 @@ class Conditional:
             a.plot(x[mine] + jitter[mine], y[mine], "o", color=colour, mew=0, rasterized=True, **dots)
             if lines:
                 a.fill_between(at, mean.low, mean.high, color=colour, alpha=0.25, lw=0)
-                a.plot(at, mean.middle, color=colour, lw=2, ls=(0, (6, k)) if k else "-")
+                a.plot(at, mean.middle, color=colour, lw=2, ls=DASHES[k])
             else:
                 width = np.diff(at).min() if len(at) > 1 else 1.0
                 place = at + (0.1 if predictor.numeric else 0.16) * width * (k - (count - 1) / 2)
@@ -110,7 +111,11 @@ class Conditional:
         if self.by:
             colours = [BANDS[k % len(BANDS)] for k in range(count)]
             names = [f"{cut(self.by, 16)} = {cut(label, 16)}" for label, _ in self.lines]
-            handles = {name: Line2D([], [], color=c, lw=2) for name, c in zip(names, colours, strict=True)}
+            dashes = DASHES if lines else ["-"] * MOST_LINES
+            handles = {
+                name: Line2D([], [], color=c, lw=2, ls=dash)
+                for name, c, dash in zip(names, colours, dashes, strict=False)
+            }
             key_below(figure, handles, words)
         elif words:
             footnote(figure, words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -116,11 +116,12 @@ class GroupSizes:
         alpha = 1.0 if len(x) < 150 else 0.6
         a.plot(x, self.own, "o", mfc="white", mec="#555555", ms=4.5, alpha=alpha)
         a.plot(x, self.pooled, "o", color=colour, ms=4.5, alpha=alpha)
-        handles = {
+        handles: dict[str, Any] = {
             "own rows": Line2D([], [], mfc="white", mec="#555555", ms=4.5, ls="", marker="o"),
             f"pooled ({self.name})": Line2D([], [], color=colour, ms=4.5, ls="", marker="o"),
-            "95 % of the population": Patch(color=colour, alpha=0.2, lw=0),
         }
+        if self.sd > 0:
+            handles["95 % of the population"] = Patch(color=colour, alpha=0.2, lw=0)
         of = "" if self.level.r == 1 else f", {self.level.effects[self.effect]}"
         title = f"{self.level.label}{of}: estimates against the size of a group"
         if self.balanced:
@@ -140,7 +141,11 @@ class GroupSizes:
             tidy(a, title, ticks=False)
             few = np.unique(self.rows)
             a.xaxis.set_major_locator(
-                FixedLocator(few.tolist()) if len(few) < 9 else LogLocator(10, subs=(1.0, 2.0, 5.0))
+                FixedLocator(few.tolist())
+                if len(few) < 9
+                else LogLocator(
+                    10, subs=(1.0, 2.0, 5.0) if few[-1] > 10 * few[0] else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+                )
             )
             a.xaxis.set_minor_locator(NullLocator())
             a.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}" if n >= 1 else ""))

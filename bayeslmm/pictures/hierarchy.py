@@ -115,6 +115,8 @@ class Meetings:
     counts : (lines, columns) array
     lines, columns : arrays
         Places of the groups that are drawn.
+    share : float
+        Of all pairs of groups, drawn or not, how many occur.
     also : tuple of str
     """
 
@@ -122,6 +124,7 @@ class Meetings:
     counts: np.ndarray
     lines: np.ndarray
     columns: np.ndarray
+    share: float
     also: tuple[str, ...]
 
     @property
@@ -157,9 +160,9 @@ class Meetings:
         a.tick_params(which="both", length=0)
         upward(a, f"{one.name}: {cut(one.label, 24)}", 40)
         across(a, f"{other.name}: {cut(other.label, 30)}", 50)
-        share = 100 * np.count_nonzero(counts) / counts.size
         how = relation(one, other)
-        tidy(a, f"{one.label} and {other.label}: {how}, {share:.3g} % of the cells occur", left=False, ticks=False)
+        share = "" if how == "crossed" else f", {100 * self.share:.3g} % of the pairs occur"
+        tidy(a, f"{cut(one.label, 24)} and {cut(other.label, 24)}: {how}{share}", left=False, ticks=False)
         a.spines[["bottom"]].set_visible(False)
         if ax is None:
             footnote(figure, self.words)
@@ -192,7 +195,8 @@ def meetings(design: Design, one: LevelDesign, other: LevelDesign) -> Meetings:
     np.add.at(counts, (i[both], j[both]), 1)
     rest = [level for level in design.levels if level not in (one, other)]
     also = tuple(f"{level.name}, {level.label}: {relation(level, one)} with {one.label}" for level in rest[:3])
-    return Meetings(levels=(one, other), counts=counts, lines=lines, columns=columns, also=also)
+    share = len(np.unique(one.index * other.m + other.index)) / (len(kept[0]) * len(kept[1]))
+    return Meetings(levels=(one, other), counts=counts, lines=lines, columns=columns, share=share, also=also)
 
 
 def tree(design: Design, levels: list[LevelDesign]) -> Tree:

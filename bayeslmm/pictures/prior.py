@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.criticism.prior_predictive import prior_predictive
+from bayeslmm.criticism.prior_predictive import draw_effects, draw_parameters, draw_response, generator
 from bayeslmm.design.units import response_of
 from bayeslmm.pictures.choices import evenly
 from bayeslmm.support.figures import COLOURS, across, axes_of, footnote, tidy
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bayeslmm.model import Model
 
 SHOWN = 40  # data sets that are drawn one by one
+CELLS = 4_000_000  # values of y held at once
 BLUE = "#0072B2"
 
 
@@ -94,13 +95,20 @@ class PriorPredictive:
 
 def prior_check(model: Model, draws: int = 500, random_seed: int | None = None) -> PriorPredictive:
     """Draw data sets from the prior and summarise them."""
-    tree = prior_predictive(model, draws, random_seed)
-    drawn = tree["prior_predictive"].to_dataset()["y"].to_numpy().reshape(draws, -1)
-    y = model.design.y
+    rng, design = generator(draws, random_seed), model.design
+    y, kept, spread, inside = design.y, [], [], 0
+    piece = max(1, CELLS // design.n)
+    for first in range(0, draws, piece):
+        values = draw_parameters(design, model.priors, min(piece, draws - first), rng)
+        values |= draw_effects(design, values, rng)
+        drawn = draw_response(design, values, rng)
+        kept.append(np.quantile(drawn, [0, 0.25, 0.5, 0.75, 1], axis=1).T)
+        spread.append(drawn.std(axis=1))
+        inside += int(((drawn >= y.min()) & (drawn <= y.max())).sum())
     return PriorPredictive(
-        response=response_of(model.design),
-        quantiles=np.quantile(drawn, [0, 0.25, 0.5, 0.75, 1], axis=1).T,
-        spread=drawn.std(axis=1),
+        response=response_of(design),
+        quantiles=np.concatenate(kept),
+        spread=np.concatenate(spread),
         y=y,
-        inside=float(((drawn >= y.min()) & (drawn <= y.max())).mean()),
+        inside=inside / (draws * design.n),
     )

@@ -147,7 +147,7 @@ def standardised_rows(fit: LikelihoodFit, rows: np.ndarray) -> np.ndarray:
     if design.q:
         A = sparse.csr_array(inverse @ sparse.csr_array(design.Z) @ _factor(fit))
         M = sparse.csc_array(sparse.eye_array(design.q) + _factor(fit).T @ design.Zt @ A)
-        solver = splu(M)
+        solver = splu(M, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         s = s - A @ solver.solve(A.T @ r)
         piece = max(1, 4_000_000 // design.q)
         for first in range(0, len(rows), piece):
