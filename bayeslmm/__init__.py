@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from bayeslmm.data.known_matrix import KnownMatrix
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.distributions.prior import Prior
-    from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
+    from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError, SavedError
     from bayeslmm.gallery import example, example_data
     from bayeslmm.lmm import LMM
+    from bayeslmm.loading import Saved, load
     from bayeslmm.model import Model
     from bayeslmm.pymc_models.mixed_normal import MixedNormal
     from bayeslmm.theory import density
@@ -44,10 +45,13 @@ _HOME = {
     "Residual": "description.levels",
     "SameMarginal": "theory.same_marginal",
     "SamplingError": "errors",
+    "Saved": "loading",
+    "SavedError": "errors",
     "add_log_densities": "criticism.sensitivity",
     "compare": "comparison.comparison",
     "example": "gallery",
     "example_data": "gallery",
+    "load": "loading",
     "mixed_model_equations": "theory.mixed_model_equations",
     "same_marginal": "theory.same_marginal",
 }
@@ -55,7 +59,8 @@ _HOME = {
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
     "MixedModelEquations", "MixedNormal", "Model", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError",
-    "add_log_densities", "compare", "density", "example", "example_data", "mixed_model_equations", "same_marginal",
+    "Saved", "SavedError", "add_log_densities", "compare", "density", "example", "example_data", "load",
+    "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

@@ -14,11 +14,12 @@ from bayeslmm.faces.criticism import Criticism
 from bayeslmm.faces.matrices import Matrices
 from bayeslmm.faces.predictions import Predictions
 from bayeslmm.faces.sampling import Sampling
+from bayeslmm.faces.saving import Saving
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.support.threads import one_blas_thread
 
 
-class LMM(BeforeTheData, Sampling, Predictions, Criticism, Matrices):
+class LMM(BeforeTheData, Sampling, Predictions, Criticism, Matrices, Saving):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
 
     Parameters

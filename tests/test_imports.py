@@ -20,8 +20,8 @@ ORDER = [
     *("factorisation", "likelihood", "model", "pymc_models", "posterior"),
     "predictions",
     "criticism",
-    *("comparison", "theory"),
-    *("faces", "lmm", "gallery", "cli", "__main__"),
+    *("comparison", "theory", "saved"),
+    *("faces", "lmm", "loading", "gallery", "cli", "__main__"),
 ]
 
 PYMC = {"pymc_models"}

@@ -255,6 +255,8 @@ class Design(_Rows):
         The part of the mean whose coefficient is 1, (n,).
     left_out : tuple of str
         A sentence for each column of X or Z that was left out, because it depends on others.
+    frame : pandas.DataFrame
+        The columns of the data that the hierarchy uses, complete and of plain types: what all the others are made of.
     hints : tuple of str
         What is allowed but deserves a second look.
     """
@@ -269,6 +271,7 @@ class Design(_Rows):
     dropped: int = 0
     offset: np.ndarray | None = None
     left_out: tuple[str, ...] = ()
+    frame: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     encoders: tuple[Encoder, ...] = field(default=(), repr=False)
     offset_encoder: Encoder | None = field(default=None, repr=False)
     text_hints: tuple[str, ...] = field(default=(), repr=False)
@@ -443,6 +446,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         offset=offset,
         offset_encoder=offset_encoder,
         left_out=left_out,
+        frame=frame,
         encoders=tuple(encoders),
         text_hints=tuple(hint for encoder in encoders for hint in text_hints(encoder, frame)),
     )
