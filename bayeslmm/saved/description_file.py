@@ -71,7 +71,7 @@ def _matrix(path: Path, files: Mapping[str, bytes], name: Any, precision: bool) 
     if not isinstance(name, str) or name not in files:
         raise DescriptionError(f"{path}: names the matrix {name!r}, which is no file of this saved model")
     labels, matrix = read_npz(path.with_name(name), files[name])
-    return KnownMatrix(labels=tuple(labels), matrix=matrix, precision=precision, source=name)
+    return KnownMatrix(labels=tuple(labels), matrix=matrix, precision=precision)
 
 
 def _texts(given: Prior | Mapping[str, Prior]) -> str | dict[str, str]:

@@ -29,6 +29,7 @@ from bayeslmm.saved.folder import check_target, write_folder
 from bayeslmm.saved.reading import CHECK, COLUMNS, DRAWS, FIT, PRIORS, TABLE, Parts, read_parts, require_same
 from bayeslmm.saved.table_file import same_table, to_json, write_table
 from bayeslmm.support.arguments import check_flag, check_path
+from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -117,7 +118,7 @@ def _require_read(model: Model, tree: xr.DataTree | None, part: Path) -> None:
 
 def rebuilt(parts: Parts) -> Model:
     """The model that the parts describe."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_blas_thread():
         warnings.simplefilter("ignore", UserWarning)  # of columns left out: said when the model was made
         design = build_design(parts.hierarchy, parts.taken)
     return Model(hierarchy=parts.hierarchy, design=design, given_priors=parts.priors)
@@ -125,6 +126,12 @@ def rebuilt(parts: Parts) -> Model:
 
 def _changed(design: Design, again: Design) -> str:
     """The first part of a design that isn't what it was."""
+
+    def same(a: Any, b: Any) -> bool:
+        if a is None or b is None or a.shape != b.shape or a.dtype.kind != "f":
+            return np.array_equal(a, b)
+        return np.allclose(a, b, rtol=0, atol=1e-12 * np.abs(a).max(initial=0.0))  # where arrays begin moves roundings
+
     pairs: dict[str, tuple[Any, Any]] = {
         "y": (design.y, again.y),
         "X": (design.X, again.X),
@@ -137,4 +144,4 @@ def _changed(design: Design, again: Design) -> str:
             f"the effects of {one.label}": (one.columns, other.columns),
             f"the covariance of {one.label}": (one.root, other.root),
         }
-    return next((what for what, (a, b) in pairs.items() if not np.array_equal(a, b)), "")
+    return next((what for what, (a, b) in pairs.items() if not same(a, b)), "")
