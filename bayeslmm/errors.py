@@ -43,7 +43,7 @@ class SamplingError(BayesLMMError, RuntimeError):
     Attributes
     ----------
     clean : xarray.DataTree or None
-        The part of the run that can be trusted, if there is one.
+        The finished draws of the run, if there are any; its attrs have ``partial`` = 1, and what was asked for.
     """
 
     def __init__(self, message: str, clean=None):

@@ -61,6 +61,7 @@ class Nuts:
             wanted = dims(model.design)
             own = {name: kept[name] for name in wanted if name in kept}
             tree = posterior_tree(model.design, own, stats, settings.residuals)
+            tree.attrs["sampler"] = self.name
             if missed := unvisited(density, modes, kept):
                 tree.attrs["unvisited"] = missed
         if tree is None or clean < settings.draws or len(whole) < settings.chains:
