@@ -1,0 +1,96 @@
+"""From the arguments of a shell to a command and its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+import bayeslmm
+from bayeslmm.cli.arguments import UsageError
+from bayeslmm.cli.commands import check, compare, fit, schema
+from bayeslmm.cli.predicting import predict
+from bayeslmm.cli.printing import plain, say
+from bayeslmm.errors import BayesLMMError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def build_parser() -> App:
+    """Return the parser: the subcommands, their options and their help."""
+    app = App(
+        name="bayeslmm",
+        help="Multilevel linear mixed models: the joint model, the exact marginal, ML and REML, compared.",
+        version=lambda: f"bayeslmm {bayeslmm.__version__}",
+        help_epilogue="Exit codes: 0 done, 1 the input cannot be used, 2 wrong usage, 130 interrupted.",
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+    )
+    for command in (compare, check, fit, predict, schema):
+        app.command(command)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every expected error is one message on stderr.
+
+    Examples
+    --------
+    >>> main(["--version"])
+    bayeslmm 0.1.0
+    0
+    """
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    with _interrupts() as interrupts:
+        try:
+            build_parser()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
+            return OK
+        except (CycloptsError, UsageError) as error:
+            return say(f"{plain(error)} See bayeslmm --help.", USAGE)
+        except KeyboardInterrupt:
+            return say("Interrupted.", INTERRUPTED)
+        except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            return FAILED
+        except BayesLMMError as error:
+            return say(str(error), INTERRUPTED if interrupts else FAILED)
+        except MemoryError:
+            return say("Memory ran out. Use fewer rows or draws, or raise the limit (ulimit -v).", FAILED)
+        except OSError as error:
+            return say(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Note every Ctrl-C, as a sampler may catch it and come back with what it has."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+
+    def note(number: int, frame: Any) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run() -> None:
+    """Console entry: run and exit."""
+    code = main()
+    if code == INTERRUPTED:  # a sampler's threads may still run, and must not meet an interpreter that is taken down
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
