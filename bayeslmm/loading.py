@@ -45,7 +45,7 @@ class Saved:
     @property
     def partial(self) -> bool:
         """Whether the draws are the clean part of a run that was interrupted."""
-        return bool(self.about["partial"])
+        return bool(self.about.get("partial"))
 
     @cached_property
     def result(self) -> xr.DataTree | LikelihoodFit | None:
@@ -68,7 +68,7 @@ class Saved:
         return fit
 
     def __repr__(self) -> str:
-        kind = {"model": "nothing fitted"}.get(self.about["holds"], self.about["holds"])
+        kind = "nothing fitted" if self.fit_record is None else str(self.fit_record["method"])
         if self.posterior is not None:
             sizes = self.posterior["posterior"].sizes
             kind = f"{'partial ' if self.partial else ''}posterior of {sizes['chain']} x {sizes['draw']} draws"

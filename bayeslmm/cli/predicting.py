@@ -84,7 +84,11 @@ def predicted(
     import numpy as np
     import pandas as pd
 
-    options: dict[str, Any] = {"random_effects": scope != "population", "allow_new_groups": scope == "new", "missing": missing}
+    options: dict[str, Any] = {
+        "random_effects": scope != "population",
+        "allow_new_groups": scope == "new",
+        "missing": missing,
+    }
     if saved.result is None:
         raise DescriptionError(
             f"{saved.folder} holds a model without a fit or a posterior, which predictions are made from. Write "

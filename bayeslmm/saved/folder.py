@@ -70,7 +70,7 @@ def write_folder(
             _move(part, folder, overwrite)
             _sync_folder(folder.parent)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -121,13 +121,10 @@ def check_target(folder: Path, overwrite: bool) -> None:
                 f"{shown}: exists already. Write another name, or overwrite=True to replace the saved model in it."
             )
         found = os.listdir(folder)
-    files = [name for name in found if name != MANIFEST]
-    with suppress(SavedError):
-        files = [name for name in files if name not in _read_manifest(folder / MANIFEST)["files"]]
-    if found and (MANIFEST not in found or files):
-        odd = files[0] if files else found[0]
+    own = {MANIFEST, *_read_manifest(folder / MANIFEST)["files"]} if MANIFEST in found else set()
+    if odd := [name for name in sorted(found) if name not in own]:
         raise SavedError(
-            f"{shown}: is not replaced, as it is no saved model: it holds {odd!r}. Write another name, or remove it."
+            f"{shown}: is not replaced, as it is no saved model: it holds {odd[0]!r}. Write another name, or remove it."
         )
 
 
@@ -174,7 +171,15 @@ def _move(part: Path, folder: Path, overwrite: bool) -> None:
         raise
     finally:
         if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also where the first try is interrupted."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -113,7 +113,8 @@ def require_same(model: Model, parts: Parts) -> None:
     """
     wrote = f"it was saved by bayeslmm {parts.about.get('versions', {}).get('bayeslmm', '?')}"
     rows = [[row.parameter, str(row.prior)] for row in model.priors.reasons]
-    written = [row[:2] for row in parts.resolved]
+    with _reading(parts.folder, PRIORS):
+        written = [[parameter, prior] for parameter, prior, *_ in parts.resolved]
     if rows != written:
         here, there = next(
             ((a, b) for a, b in zip(rows, written, strict=False) if a != b),
@@ -123,7 +124,9 @@ def require_same(model: Model, parts: Parts) -> None:
             f"{show_path(parts.folder / PRIORS)}: the prior of {here[0]} is {here[1]} in the model made from this "
             f"folder, and {there[1]} was saved; {wrote}. Load it with that version, or make the model again and sample."
         )
-    if differing := check.differences(model, parts.densities, parts.tree):
+    with _reading(parts.folder, CHECK):
+        differing = check.differences(model, parts.densities, parts.tree)
+    if differing:
         raise SavedError(
             f"{show_path(parts.folder / CHECK)}: the model made from this folder is not the one that was saved: "
             f"{'; '.join(differing)}; {wrote}. Load it with that version, or make the model again and sample."
