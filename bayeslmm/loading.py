@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayeslmm.errors import BayesLMMError, SavedError
+from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.lmm import LMM
 from bayeslmm.support.arguments import check_path
 from bayeslmm.support.files import show_path
@@ -117,9 +118,14 @@ def load(folder: str | PathLike[str], data: Any = None) -> Saved:
     >>> saved.posterior.identical(tree), saved.lmm.reml().loglik == lmm.reml().loglik
     (True, True)
     """
+    path = check_path(folder, "saved/heights")
+    with enough_memory(doing="Loading"):
+        return _load(path, data)
+
+
+def _load(path: Path, data: Any) -> Saved:
     from bayeslmm.saved.reading import read_parts, require_same, require_same_data
 
-    path = check_path(folder, "saved/heights")
     parts = read_parts(path)
     if data is not None:
         require_same_data(parts, data)
@@ -136,6 +142,6 @@ def load(folder: str | PathLike[str], data: Any = None) -> Saved:
             f"{sizes['chain']} of {asked.get('chains', '?')} chains, as its run was interrupted. Sample again for one "
             "that can be trusted.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return saved

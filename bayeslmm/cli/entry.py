@@ -18,6 +18,7 @@ from bayeslmm.cli.commands import check, compare, fit, schema
 from bayeslmm.cli.predicting import predict
 from bayeslmm.cli.printing import plain, say
 from bayeslmm.errors import BayesLMMError
+from bayeslmm.support.memory_limit import ran_out
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -61,9 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return FAILED
         except BayesLMMError as error:
             return say(str(error), INTERRUPTED if interrupts else FAILED)
-        except MemoryError:
-            return say("Memory ran out. Use fewer rows or draws, or raise the limit (ulimit -v).", FAILED)
-        except OSError as error:
+        except (MemoryError, ImportError, OSError, SystemError) as error:
+            if ran_out(error):
+                return say("Memory ran out. Use fewer rows or draws, or raise the limit (ulimit -v).", FAILED)
+            if not isinstance(error, OSError):
+                raise
             return say(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
 
 

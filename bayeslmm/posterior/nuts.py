@@ -18,8 +18,10 @@ from bayeslmm.posterior.mode_check import beginning, modes_of, unvisited
 from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.tree import posterior_tree
 from bayeslmm.posterior.trust import DIVERGENT, FEWEST, divergent
+from bayeslmm.support.memory_limit import NUTS_TAKES, require_address_space
 from bayeslmm.support.progress import Progress
 
+_INSTEAD = ", or sample the marginal model by sampler='collapsed', which needs less"
 CAREFUL = 0.99  # target_accept of a second run, where the first has diverged
 
 
@@ -36,6 +38,7 @@ class Nuts:
 
     def run(self, model: Model, settings: Settings) -> Run:
         """Compile and draw, again at a higher target where draws diverge; SamplingError keeps the clean part."""
+        require_address_space(NUTS_TAKES, "NUTS needs", _INSTEAD)
         began, ready = time.perf_counter(), seconds_compiling()
         density = collapsed_posterior(model.statistics, model.priors)
         modes = modes_of(density)

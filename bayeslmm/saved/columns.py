@@ -238,6 +238,7 @@ _OBJECTS: dict[type, tuple[Any, Any]] = {
     str: (str, str),
     bool: (str, {"True": True, "False": False}.__getitem__),
     int: (str, int),
+    type(None): (str, {"None": None}.__getitem__),
     float: (repr, float),
     date: (date.isoformat, date.fromisoformat),
     datetime: (datetime.isoformat, datetime.fromisoformat),

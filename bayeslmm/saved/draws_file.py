@@ -113,10 +113,10 @@ def _write_labels(variable: xr.Variable, name: str, path: str) -> xr.Variable:
     if variable.dtype.kind not in "OUT":
         return variable.copy(deep=False)._replace(attrs=attrs)
     flat = variable.values.ravel().tolist()
-    texts = all(type(x) is str for x in flat)
-    if texts and not any(map(_REFUSED.search, flat)):
+    types = set(map(type, flat))
+    if types <= {str} and not any(map(_REFUSED.search, flat)):
         return variable.copy(deep=False)._replace(attrs=attrs)
-    column = pd.Series(flat, name=name, dtype=object if texts else None)
+    column = pd.Series(flat, name=name, dtype=object if types <= {str, type(None)} else None)
     escaped = [json.dumps(text) for text in to_texts(column)]
     values = np.array(escaped, dtype=object).reshape(variable.shape)
     return variable.copy(data=values)._replace(attrs=attrs | {_RECORD: json.dumps(describe(column))})

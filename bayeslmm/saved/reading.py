@@ -23,6 +23,7 @@ from bayeslmm.saved.draws_file import read_draws
 from bayeslmm.saved.folder import read_folder
 from bayeslmm.saved.table_file import read_table
 from bayeslmm.support.files import show_path
+from bayeslmm.support.memory_limit import ran_out
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -96,9 +97,9 @@ def _reading(folder: Path, name: str) -> Iterator[Path]:
     path = folder / name
     try:
         yield path
-    except MemoryError:
-        raise
     except Exception as error:
+        if ran_out(error):
+            raise
         said = str(error) if isinstance(error, BayesLMMError) else f"{type(error).__name__}: {error}"
         said = f"there is no {name} in the folder" if error.args == (name,) else said
         raise SavedError(f"{show_path(path)}: cannot be read as a part of a saved model: {said}") from error

@@ -17,6 +17,7 @@ from bayeslmm import __version__
 from bayeslmm.data.table import Taken
 from bayeslmm.design.design import Design, build_design
 from bayeslmm.errors import DataError, DescriptionError
+from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.likelihood.fit import LikelihoodFit
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import check_tree
@@ -43,6 +44,12 @@ def save(model: Model, folder: Any, result: Any = None, *, overwrite: bool = Fal
     folder = check_path(folder, "saved/heights")
     check_flag("overwrite", overwrite)
     check_target(folder, overwrite)  # before the work
+    with enough_memory(model.design, "Saving"):
+        _save(model, folder, result, overwrite)
+    return folder
+
+
+def _save(model: Model, folder: Path, result: Any, overwrite: bool) -> None:
     tree, fit = _sorted_out(model, result)
     taken = Taken(frame=model.design.frame, dropped=model.design.dropped)
     table, columns = write_table(taken)
@@ -59,7 +66,6 @@ def save(model: Model, folder: Any, result: Any = None, *, overwrite: bool = Fal
     unfinished = tree is not None and bool(tree.attrs.get("partial", 0))
     about = {"holds": holds, "partial": unfinished, "formula": model.hierarchy.formula, **_made_by()}
     write_folder(folder, files, about, overwrite=overwrite, check=partial(_require_read, model, tree))
-    return folder
 
 
 def _sorted_out(model: Model, result: Any) -> tuple[xr.DataTree | None, LikelihoodFit | None]:

@@ -15,6 +15,8 @@ import numba
 from numba.core import codegen, compiler, event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
+from bayeslmm.support.memory_limit import COMPILING_TAKES, KERNELS_TAKE, require_address_space
+
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 NO_ENTRY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
@@ -95,6 +97,7 @@ class _Watch(event.Listener):
 
     def on_start(self, event: Any) -> None:
         if self.depth == 0:
+            require_address_space(COMPILING_TAKES, "Compiling the kernels needs")
             self.began = time.perf_counter()
             if self.dispatcher is event.data["dispatcher"]:
                 print(f"bayeslmm compiles its kernels, {_how_often(self.dispatcher)} ...", file=sys.stderr)
@@ -131,6 +134,7 @@ def first_use(dispatcher: Any, version: str = "") -> AbstractContextManager[None
 
 @contextmanager
 def _watched(dispatcher: Any, version: str) -> Iterator[None]:
+    require_address_space(KERNELS_TAKE, "The kernels need")
     watch = _Watch(dispatcher)
     with event.install_listener("numba:compile", watch):
         yield
