@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from bayeslmm.cli.arguments import DEFAULT_SAMPLING, DEFAULT_SOURCE, LIKELIHOODS, Flag, Sampling, Source, Variant
+from bayeslmm.cli.interrupts import deferred_interrupt
 from bayeslmm.cli.models import load_model
 from bayeslmm.cli.printing import description, notes, posterior, priors, show, title
 from bayeslmm.cli.targets import writable_file, writable_folder
@@ -114,14 +115,17 @@ def fit(
     result: Any
     if variant in LIKELIHOODS:
         result = model.lmm.ml() if variant == "ml" else model.lmm.reml()
+    else:
+        result = _sample(model.lmm, variant, out, sampling.settings(quiet))
+    with deferred_interrupt():  # before it is printed: what was found is not lost while it is summarised
+        model.lmm.save(out, result, overwrite=overwrite)
+    if variant in LIKELIHOODS:
         print(result)
         if random_effects:
             for name, frame in result.ranef.items():
                 show(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
     else:
-        result = _sample(model.lmm, variant, out, sampling.settings(quiet))
         show(posterior(model.lmm, variant, result, random_effects))
-    model.lmm.save(out, result, overwrite=overwrite)
     show(f"\nSaved: {out}")
 
 
@@ -131,7 +135,8 @@ def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.D
         return lmm.sample(variant, **settings)
     except SamplingError as error:
         if error.clean is not None:
-            partial = lmm.save(out.with_name(f"{out.name}-partial"), error.clean, overwrite=True)
+            with deferred_interrupt():
+                partial = lmm.save(out.with_name(f"{out.name}-partial"), error.clean, overwrite=True)
             show(f"The finished draws of the run are saved, marked as partial: {partial}", file=sys.stderr)
         raise
 

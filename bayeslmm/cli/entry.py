@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
 import bayeslmm
 from bayeslmm.cli.arguments import UsageError
 from bayeslmm.cli.commands import check, compare, fit, schema
+from bayeslmm.cli.interrupts import noted_interrupts
 from bayeslmm.cli.predicting import predict
 from bayeslmm.cli.printing import plain, say
 from bayeslmm.errors import BayesLMMError
@@ -48,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     tokens = list(sys.argv[1:] if argv is None else argv)
-    with _interrupts() as interrupts:
+    with noted_interrupts() as interrupts:
         try:
             build_parser()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
-            return OK
+            return say("Interrupted, when all was done.", INTERRUPTED) if interrupts else OK
         except (CycloptsError, UsageError) as error:
             return say(f"{plain(error)} See bayeslmm --help.", USAGE)
         except KeyboardInterrupt:
@@ -68,25 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not isinstance(error, OSError):
                 raise
             return say(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Note every Ctrl-C, as a sampler may catch it and come back with what it has."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-
-    def note(number: int, frame: Any) -> None:
-        noted.append(number)
-        signal.default_int_handler(number, frame)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def run() -> None:
