@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from bayeslmm.data.known_matrix import KnownMatrix
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.distributions.prior import Prior
-    from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError
+    from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError, SavedError
     from bayeslmm.gallery import example, example_data
     from bayeslmm.lmm import LMM
+    from bayeslmm.loading import Saved, load
     from bayeslmm.model import Model
     from bayeslmm.pymc_models.mixed_normal import MixedNormal
     from bayeslmm.theory import density
@@ -46,11 +47,14 @@ _HOME = {
     "Residual": "description.levels",
     "SameMarginal": "theory.same_marginal",
     "SamplingError": "errors",
+    "Saved": "loading",
+    "SavedError": "errors",
     "add_log_densities": "criticism.sensitivity",
     "compare": "comparison.comparison",
     "compare_models": "comparison.models",
     "example": "gallery",
     "example_data": "gallery",
+    "load": "loading",
     "mixed_model_equations": "theory.mixed_model_equations",
     "same_marginal": "theory.same_marginal",
 }
@@ -58,8 +62,8 @@ _HOME = {
 __all__ = [
     "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
     "MixedModelEquations", "MixedNormal", "Model", "ModelComparison", "Prior", "PriorError", "Residual",
-    "SameMarginal", "SamplingError", "add_log_densities", "compare", "compare_models", "density", "example",
-    "example_data", "mixed_model_equations", "same_marginal",
+    "SameMarginal", "SamplingError", "Saved", "SavedError", "add_log_densities", "compare", "compare_models",
+    "density", "example", "example_data", "load", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, in four kinds; every message says what came, what was expected, what to write."""
+"""What can go wrong, in five kinds; every message says what came, what was expected, what to write."""
 
 import re
 from pathlib import Path
@@ -43,12 +43,16 @@ class SamplingError(BayesLMMError, RuntimeError):
     Attributes
     ----------
     clean : xarray.DataTree or None
-        The part of the run that can be trusted, if there is one.
+        The finished draws of the run, if there are any; its attrs have ``partial`` = 1, and what was asked for.
     """
 
     def __init__(self, message: str, clean=None):
         super().__init__(message)
         self.clean = clean
+
+
+class SavedError(BayesLMMError):
+    """A saved model cannot be written, or what is in its folder is not what was written there."""
 
 
 class OutOfMemoryError(BayesLMMError, MemoryError):

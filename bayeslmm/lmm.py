@@ -17,6 +17,7 @@ from bayeslmm.faces.pictures_before import PicturesBefore
 from bayeslmm.faces.predictions import Predictions
 from bayeslmm.faces.report import Reporting
 from bayeslmm.faces.sampling import Sampling
+from bayeslmm.faces.saving import Saving
 from bayeslmm.faces.tables import Tables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.support.threads import one_blas_thread
@@ -32,6 +33,7 @@ class LMM(
     Pictures,
     PicturesAfter,
     Reporting,
+    Saving,
     Matrices,
 ):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).

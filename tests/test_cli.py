@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayeslmm as blm
@@ -55,7 +56,7 @@ class TestCheck:
 class TestExamples:
     def test_a_name_will_do_for_a_path(self, capsys):
         assert main(["fit", "heights", "--variant", "reml"]) == OK
-        assert "Saved: heights-reml.json" in capsys.readouterr().out
+        assert "Saved: heights-reml" in capsys.readouterr().out
 
     def test_a_file_of_that_name_wins_and_a_folder_does_not(self, capsys, tmp_path):
         (tmp_path / "heights").mkdir()
@@ -74,18 +75,19 @@ class TestExamples:
         assert said in capsys.readouterr().err
 
     def test_the_report_says_how_python_loads_it(self):
-        from bayeslmm.cli import Source, _load
+        from bayeslmm.cli.arguments import Source
+        from bayeslmm.cli.models import load_model
 
-        assert _load(Path("heights"), Source()).about["load"] == "lmm = blm.example('heights')"
+        assert load_model(Path("heights"), Source()).about["load"] == "lmm = blm.example('heights')"
 
 
 class TestFit:
-    def test_reml_is_printed_and_saved_as_json(self, capsys, tmp_path):
+    def test_reml_is_printed_and_saved(self, capsys, tmp_path):
         assert main(["fit", HEIGHTS, "--variant", "reml"]) == OK
         out = capsys.readouterr().out
         assert "Linear mixed model fit by REML" in out
-        assert "Saved: heights-reml.json" in out
-        saved = json.loads((tmp_path / "heights-reml.json").read_text())
+        assert "Saved: heights-reml" in out
+        saved = json.loads((tmp_path / "heights-reml" / "fit.json").read_text())
         fit = blm.LMM.from_toml(HEIGHTS).reml()
         assert saved["loglik"] == pytest.approx(fit.loglik, rel=1e-12)
         assert saved["fixef"] == pytest.approx(fit.fixef.to_dict())
@@ -98,21 +100,19 @@ class TestFit:
     def test_the_residual_is_printed_and_saved(self, capsys, tmp_path):
         assert main(["fit", str(MODELS / "ovary.toml"), "--variant", "reml"]) == OK
         assert "Residuals: AR(1) within Mare in the order of the rows, 11 series" in capsys.readouterr().out
-        saved = json.loads((tmp_path / "ovary-reml.json").read_text())
+        saved = json.loads((tmp_path / "ovary-reml" / "fit.json").read_text())
         assert saved["residual"] == {"rho": pytest.approx(0.6074423, abs=1e-5)}  # nlme: see test_gallery
 
     def test_ml_on_the_boundary_is_said_and_saved(self, capsys, tmp_path):
-        target = tmp_path / "fit.json"
+        target = tmp_path / "fit"
         arguments = ["fit", HEIGHTS, "--variant", "ml", "--quiet", "--random-effects", "--out", str(target)]
         assert main(arguments) == OK
         out = capsys.readouterr().out
         assert out.startswith("Linear mixed model fit by maximum likelihood")
         assert "Conditional modes of u2" in out
-        assert json.loads(target.read_text())["status"]["name"] == "singular"
+        assert json.loads((target / "fit.json").read_text())["status"]["name"] == "singular"
 
-    def test_a_posterior_is_printed_and_saved_as_netcdf(self, capsys, tmp_path, monkeypatch):
-        import xarray as xr
-
+    def test_a_posterior_is_printed_and_saved_and_predicts(self, capsys, tmp_path, monkeypatch):
         asked = {}
 
         def sample(self, variant, **settings):
@@ -127,20 +127,24 @@ class TestFit:
         }  # fmt: skip
         out = capsys.readouterr().out
         assert "sigma_u3" in out
-        with xr.open_datatree(tmp_path / "heights-marginal.nc") as tree:
-            assert tree["posterior"]["beta"].shape == (2, 50, 1)
+        saved = blm.load(tmp_path / "heights-marginal")
+        assert saved.posterior["posterior"]["beta"].shape == (2, 50, 1)
+        assert main(["predict", "heights-marginal", "--scope", "population"]) == OK
+        assert "97.5 %" in capsys.readouterr().out
 
     def test_the_clean_part_of_an_interrupted_run_is_kept(self, capsys, tmp_path, monkeypatch):
         def sample(self, variant, **settings):
             try:
                 signal.raise_signal(signal.SIGINT)
             except KeyboardInterrupt:
-                raise blm.SamplingError("Interrupted after 50 draws.", posterior()) from None
+                raise blm.SamplingError("Interrupted after 50 draws.", posterior(partial=1)) from None
 
         monkeypatch.setattr(blm.LMM, "sample", sample)
         assert main(["fit", HEIGHTS, "--variant", "joint", "--quiet"]) == INTERRUPTED
-        assert "heights-joint-partial.nc" in capsys.readouterr().err
-        assert files(tmp_path) == ["heights-joint-partial.nc"]
+        assert "marked as partial: heights-joint-partial" in capsys.readouterr().err
+        assert files(tmp_path) == ["heights-joint-partial"]
+        with pytest.warns(UserWarning, match="this posterior is partial: 50 of 1000 draws"):
+            assert blm.load("heights-joint-partial").partial
 
 
 class TestCompare:
@@ -211,8 +215,11 @@ class TestErrors:
             (["fit", HEIGHTS, "--variant", "ml", "--draws", "0"], USAGE, "Must be >= 1"),
             (["fit", HEIGHTS, "--variant", "ml", "--seed", "x"], USAGE, "seed"),
             (["compar", HEIGHTS], USAGE, "compare"),
-            (["fit", HEIGHTS, "--variant", "ml", "--out", "a.nc"], USAGE, "write --out a.json"),
-            (["fit", HEIGHTS, "--variant", "joint", "--out", "a.json"], USAGE, "write --out a.nc"),
+            (["fit", HEIGHTS, "--variant", "ml", "--out", "a.nc"], USAGE, "write --out a."),
+            (["fit", HEIGHTS, "--variant", "joint", "--out", "a.json"], USAGE, "write --out a."),
+            (["predict", "none"], FAILED, "there is no folder none"),
+            (["predict"], USAGE, "FOLDER"),
+            (["predict", "none", "--scope", "class"], USAGE, "population"),
         ],
     )
     def test_wrong_input(self, arguments, code, message, capsys, tmp_path):
@@ -258,23 +265,31 @@ class TestErrors:
 
         monkeypatch.setattr("bayeslmm.comparison.comparison.compare", never)
         monkeypatch.setattr(blm.LMM, "sample", never)
-        suffix = ".html" if command[0] == "compare" else ".nc"
+        suffix = ".html" if command[0] == "compare" else ""
         (tmp_path / f"folder{suffix}").mkdir()
         (tmp_path / "file.txt").write_text("")
         target = f"{place}{suffix}" if place != "file.txt" else f"file.txt/out{suffix}"
         assert main([*command, HEIGHTS, "--out", target]) == FAILED
-        assert "--out is" in capsys.readouterr().err
+        assert place.split("/")[0] in capsys.readouterr().err
 
     def test_a_failing_disk_is_one_message_and_leaves_what_was_there(self, monkeypatch, capsys, tmp_path):
-        def full(*_, **__):
-            raise OSError(28, "No space left on device", "heights-reml.json")
+        def full(*_):
+            raise OSError(28, "No space left on device")
 
-        (tmp_path / "heights-reml.json").write_text("an older fit")
-        monkeypatch.setattr(Path, "write_text", full)
-        assert main(["fit", HEIGHTS, "--variant", "reml"]) == FAILED
-        assert capsys.readouterr().err == "bayeslmm: heights-reml.json: No space left on device\n"
-        assert files(tmp_path) == ["heights-reml.json"]
-        assert (tmp_path / "heights-reml.json").read_text() == "an older fit"
+        assert main(["fit", HEIGHTS, "--variant", "reml"]) == OK
+        capsys.readouterr()
+        monkeypatch.setattr("os.fsync", full)
+        assert main(["fit", HEIGHTS, "--variant", "reml", "--overwrite"]) == FAILED
+        assert "model.toml: No space left on device" in capsys.readouterr().err
+        assert files(tmp_path) == ["heights-reml"]
+        assert blm.load("heights-reml").result.method == "REML"
+
+    def test_what_is_saved_is_not_replaced_unless_asked_for(self, capsys):
+        arguments = ["fit", HEIGHTS, "--variant", "reml", "--quiet"]
+        assert main(arguments) == OK
+        assert main(arguments) == FAILED
+        assert "heights-reml: exists already" in capsys.readouterr().err
+        assert main([*arguments, "--overwrite"]) == OK
 
 
 class TestStartUp:
@@ -306,9 +321,53 @@ class TestStartUp:
         }
 
 
-def posterior():
+class TestPredict:
+    """New rows from a saved fit, encoded as the model's own were."""
+
+    @pytest.fixture
+    def saved(self, tmp_path):
+        data = {"y": [1.0, 2, 4, 5, 8, 9], "x": [True, False] * 3, "g": ["01", "01", "1", "1", "x", "x"]}
+        lmm = blm.LMM("y ~ x + (1 | g)", data)
+        lmm.save("saved", lmm.reml())
+        return lmm
+
+    def test_the_table_has_a_prediction_per_row(self, saved, capsys, tmp_path):
+        Path("new.csv").write_text("g,x,note\n01,True,a\n1,False,b\n")
+        assert main(["predict", "saved", "new.csv", "--out", "out.csv"]) == OK
+        assert "expected values (REML), 2 rows: out.csv\n" in capsys.readouterr().out
+        found = pd.read_csv("out.csv", dtype={"g": str})
+        assert set(found.columns) == {"g", "x", "note", "estimate", "sd", "2.5 %", "97.5 %"}
+        wanted = saved.reml().predict({"g": ["01", "1"], "x": [True, False]})
+        np.testing.assert_allclose(found["estimate"], wanted, rtol=1e-8)
+
+    def test_a_new_group_needs_its_scope(self, saved, capsys):
+        Path("new.csv").write_text("g,x\nz,True\n")
+        assert main(["predict", "saved", "new.csv"]) == FAILED
+        assert "'z' (row 0)" in capsys.readouterr().err
+        assert main(["predict", "saved", "new.csv", "--scope", "new"]) == OK
+        Path("new.csv").write_text("x\nTrue\n")
+        assert main(["predict", "saved", "new.csv", "--scope", "population"]) == OK
+
+    @pytest.mark.parametrize(
+        ("text", "said"), [("g,x\n01,\n", "missing"), ("g,z\n01,1\n", "no column 'x'"), ("", "empty")]
+    )
+    def test_rows_that_do_not_fit_are_one_message(self, saved, text, said, capsys):
+        Path("new.csv").write_text(text)
+        assert main(["predict", "saved", "new.csv"]) == FAILED
+        assert said in capsys.readouterr().err
+
+    def test_a_model_without_a_fit_says_so(self, saved, capsys):
+        saved.save("bare")
+        assert main(["predict", "bare"]) == FAILED
+        assert "without a fit or a posterior" in capsys.readouterr().err
+
+
+def posterior(**attrs):
     import arviz as az
 
     rng = np.random.default_rng(0)
     values = {name: rng.gamma(3, size=(2, 50)) for name in ("sigma", "sigma_u2", "sigma_u3")}
-    return az.from_dict({"posterior": values | {"beta": rng.normal(size=(2, 50, 1))}})
+    effects = {name: rng.normal(size=(2, 50, m)) for name, m in (("beta", 1), ("u2", 6), ("u3", 2))}
+    tree = az.from_dict({"posterior": values | effects})
+    tree.attrs |= {"draws": 1000, "chains": 2} | attrs
+    return tree

@@ -9,7 +9,7 @@ import bayeslmm as blm
 from bayeslmm.likelihood.fit import LikelihoodFit
 from bayeslmm.theory import density
 
-RESULTS = {"Model", "MixedModelEquations", "SameMarginal"}  # their example is that of what makes them
+RESULTS = {"Saved", "Model", "MixedModelEquations", "SameMarginal"}  # their example is that of what makes them
 CLASSES = [one for name in blm.__all__ if inspect.isclass(one := getattr(blm, name)) and not issubclass(one, Exception)]
 FUNCTIONS = [one for name in blm.__all__ if inspect.isfunction(one := getattr(blm, name))]
 FUNCTIONS += [density.joint_logpdf, density.marginal_logpdf, density.conditional_moments]

@@ -21,8 +21,8 @@ ORDER = [
     "predictions",
     "criticism",
     "pictures",
-    *("comparison", "theory", "report"),
-    *("faces", "lmm", "gallery", "cli", "__main__"),
+    *("comparison", "theory", "report", "saved"),
+    *("faces", "lmm", "loading", "gallery", "cli", "__main__"),
 ]
 
 PYMC = {"pymc_models"}

@@ -154,7 +154,7 @@ WRONG = {
     "a sparse array without labels": (sparse.csc_array(K), ["can't be matched"]),
     "other keys": ({"labels": LABELS, "values": K}, ["{file, labels}", "{labels, matrix}", "labels, values"]),
     "labels that are no list": ({"labels": "abc", "matrix": K}, ["a list and the rows"]),
-    "another kind of file": ("K.xlsx", ["K.xlsx", ".csv, .csv.gz, .mtx or .mtx.gz"]),
+    "another kind of file": ("K.xlsx", ["K.xlsx", ".csv, .csv.gz, .mtx, .mtx.gz or .npz"]),
     "Matrix Market without labels": ("K.mtx", ["has no labels", '{file = "K.mtx", labels = "labels.txt"}']),
     "CSV with labels twice": ({"file": "K.csv", "labels": "K.txt"}, ["first line and first column", "leave labels"]),
 }

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import bayeslmm as blm
+from bayeslmm.cli.entry import main
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.report.report import Report
 from tests.structured import DATA, KGX
@@ -58,3 +59,15 @@ def test_no_posterior_and_no_path_are_refused_before_anything_is_written(tmp_pat
     with pytest.raises(DescriptionError, match="is a file and"):
         lmm.report(tmp_path, lmm.sample(draws=20, random_seed=1, progress=False))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_saved_posterior_has_its_report_from_the_shell(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lmm = blm.example("dyestuff")
+    lmm.save("saved", lmm.sample(draws=100, random_seed=1, progress=False))
+    assert main(["report", "saved", "--title", "Batches"]) == 0
+    assert "Report: saved-report.html" in capsys.readouterr().out
+    assert "blm.load(&#x27;saved&#x27;)" in (tmp_path / "saved-report.html").read_text()
+    lmm.save("fit", lmm.reml())
+    assert main(["report", "fit"]) == 1
+    assert "holds no posterior" in capsys.readouterr().err

@@ -147,7 +147,7 @@ WRONG = [
     (EXPLICIT + "covariance = 3", 4, "levels.0.covariance is 3", 'a path such as "kinship.csv"'),
     (EXPLICIT + "\ncovarance = 'K.csv'", 5, "unknown key 'covarance'", "Did you mean 'covariance'?"),
     (EXPLICIT + "\ncovariance = 'K.csv'", 5, "K.csv", "there is no file"),
-    (EXPLICIT + "precision = 'K.xlsx'", 4, "K.xlsx", ".csv, .csv.gz, .mtx or .mtx.gz"),
+    (EXPLICIT + "precision = 'K.xlsx'", 4, "K.xlsx", ".csv, .csv.gz, .mtx, .mtx.gz or .npz"),
     (EXPLICIT + "precision = 'K.mtx'", 4, "K.mtx", 'labels = "labels.txt"'),
     (EXPLICIT + "covariance = {file = 'K.mtx', label = 'K.txt'}", 4, "unknown key 'label'", "mean 'labels'?"),
     (EXPLICIT + "covariance = {file = 'K.mtx'}", 4, "'labels' is missing here", "one label a line"),

@@ -25,6 +25,7 @@ from bayeslmm.posterior.pointwise import row_log_likelihood
 from bayeslmm.support.computed import computed
 
 DERIVED = ("log_likelihood", "log_prior", "posterior_predictive", "prior", "prior_predictive")
+MADE = {"computed_by": "bayeslmm"}  # of groups that are computed when they are read, not of others with their names
 NUMBERS = 4_000_000  # draws times rows at a time
 
 
@@ -39,8 +40,9 @@ def complete(model: Model, tree: xr.DataTree) -> xr.DataTree:
         With a group ``posterior``.
     """
     posterior = tree["posterior"].to_dataset()
-    draws = _Draws(model=model, posterior=posterior, entropy=_entropy(tree))
     out = tree.copy()
+    out.attrs.setdefault("predictive_seed", _entropy(tree))
+    draws = _Draws(model=model, posterior=posterior, entropy=int(out.attrs["predictive_seed"]))
     derived = {one.name: one for one in free_variables(model) if one.name not in posterior.data_vars}
     out["posterior"] = xr.DataTree(_with_free_variables(model, posterior, list(derived.values()), draws.some))
     groups: dict[str, Callable[[], xr.Dataset]] = {
@@ -54,13 +56,14 @@ def complete(model: Model, tree: xr.DataTree) -> xr.DataTree:
         groups |= {"prior": prior.dataset, "prior_predictive": prior.predictive}
     for name, make in groups.items():
         if name not in out.children:
-            out[name] = xr.DataTree(make())
+            out[name] = xr.DataTree(make().assign_attrs(MADE))
     return out
 
 
 def stored(model: Model, tree: xr.DataTree) -> xr.DataTree:
     """Return the tree without what `complete` can compute again: what is worth keeping on disk."""
-    kept = {f"/{name}": child.to_dataset() for name, child in tree.children.items() if name not in DERIVED}
+    made = [name for name in DERIVED if name in tree.children and MADE.items() <= tree[name].attrs.items()]
+    kept = {f"/{name}": child.to_dataset() for name, child in tree.children.items() if name not in made}
     free = {one.name for one in free_variables(model)}
     posterior = kept["/posterior"]
     kept["/posterior"] = posterior.drop_vars([name for name in posterior.data_vars if str(name) in free])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bayeslmm.data.matrix_file import read_npz
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.support.arguments import check_flag
 from bayeslmm.support.files import read_bytes, read_text
@@ -187,7 +188,7 @@ class KnownMatrix:
         Parameters
         ----------
         path : str or Path
-            Ending in .csv, .csv.gz, .mtx or .mtx.gz.
+            Ending in .csv, .csv.gz, .mtx, .mtx.gz, or .npz as in a saved model.
         labels : str or Path, optional
             The file of labels that belongs to a Matrix Market file.
         precision : bool
@@ -207,16 +208,15 @@ class KnownMatrix:
         (8, 8)
         """
         base, text = folder or Path(), str(path)
-        if text.endswith((".csv", ".csv.gz")):
+        if text.endswith((".csv", ".csv.gz", ".npz")):
             if labels is not None:
-                raise DescriptionError(
-                    f"{text} has its labels in its first line and first column; leave labels = {str(labels)!r} out"
-                )
-            names, matrix = _csv(base / text)
+                place = "itself" if text.endswith(".npz") else "its first line and first column"
+                raise DescriptionError(f"{text} has its labels in {place}; leave labels = {str(labels)!r} out")
+            names, matrix = _npz(base / text) if text.endswith(".npz") else _csv(base / text)
             return cls(labels=tuple(names), matrix=matrix, precision=precision, source=text)
         if not text.endswith((".mtx", ".mtx.gz")):
             raise DescriptionError(
-                f"{text} is no .csv, .csv.gz, .mtx or .mtx.gz file; a known matrix is read from one of these"
+                f"{text} is no .csv, .csv.gz, .mtx, .mtx.gz or .npz file; a known matrix is read from one of these"
             )
         if labels is None:
             raise DescriptionError(
@@ -358,6 +358,10 @@ def _bytes(path: Path) -> bytes:
 
 def _text(path: Path) -> str:
     return read_text(path, content=_bytes(path))
+
+
+def _npz(path: Path) -> tuple[list[str], Any]:
+    return read_npz(path, read_bytes(path))
 
 
 def _csv(path: Path) -> tuple[list[str], list[list[float]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,22 @@ LARGEST = 1e100  # cubes can be computed too, and squares be summed over any num
 KINDS = "a pandas, polars or pyarrow table, or a dict of columns"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Taken:
+    """What `take` took out of a table; where it comes as data again, it is taken as it is.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        Complete columns of plain types.
+    dropped : int
+        How many rows were left out of it.
+    """
+
+    frame: pd.DataFrame
+    dropped: int = 0
+
+
 def take(data: Any, names: Iterable[str], missing: str = "error") -> tuple[pd.DataFrame, int]:
     """Take the columns that a model uses out of a table, complete and of plain types.
 
@@ -22,7 +39,7 @@ def take(data: Any, names: Iterable[str], missing: str = "error") -> tuple[pd.Da
 
     Parameters
     ----------
-    data : DataFrame, Table or Mapping
+    data : DataFrame, Table, Mapping or Taken
         A pandas, polars or pyarrow table (anything narwhals reads), or a dict of columns.
     names : iterable of str
         The columns to take; only these are looked at.
@@ -44,6 +61,8 @@ def take(data: Any, names: Iterable[str], missing: str = "error") -> tuple[pd.Da
     if missing not in ("error", "drop"):
         raise DataError(f'missing={missing!r} came; expected "error" or "drop".')
     wanted = list(dict.fromkeys(names))
+    if isinstance(data, Taken):
+        return data.frame[wanted], data.dropped
     frame = _select(data, wanted) if wanted else pd.DataFrame(index=pd.RangeIndex(_length(data)))
     if not len(frame):
         raise DataError("The data have no rows; expected at least one row per parameter.")

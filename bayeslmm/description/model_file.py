@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,8 +83,6 @@ class ModelFile:
 
         Empty cells, NA and NaN are missing; any other text stays a text.
         """
-        import pandas as pd
-
         if self.data is None:
             raise DataError(f'{self.path} names no data; add a line such as data = "data/heights.csv"')
         if not ordinary(self.data):
@@ -92,26 +90,47 @@ class ModelFile:
                 f"{self.path}: the data file {show_path(self.data)} does not exist, or is no file{beside(self.data)}"
                 " A path is relative to the folder of the description."
             )
-        compression: Any = "gzip" if self.data.suffix == ".gz" else None
-        read: dict[str, Any] = {"compression": compression, "encoding": "utf-8-sig", "low_memory": False}
-        read |= {"keep_default_na": False, "na_values": _MISSING_TEXTS}
-        try:
-            first = pd.read_csv(self.data, **(read | {"header": None, "nrows": 1, "dtype": str}))
-            names = [str(name) for name in first.iloc[0]]
-            twice = sorted({name for name in names if names.count(name) > 1 and name != "nan"})
-            if twice:
-                raise DataError(f"{self.data}: the column {twice[0]!r} stands twice in its first line; rename one")
-            grouping = [name for name in _only_grouping(self.hierarchy) if name in names]
-            frame = pd.read_csv(self.data, **(read | {"dtype": dict.fromkeys(grouping, str)}))
-        except pd.errors.EmptyDataError:
-            raise DataError(f"{self.data}: the file is empty; expected a line of column names and rows") from None
-        except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, ValueError) as error:
-            if isinstance(error, BayesLMMError):
-                raise
-            raise DataError(f"{self.data}: not readable as a table in CSV: {error}") from None
-        for name in grouping:
-            frame[name] = _whole_numbers(frame[name])
-        return frame
+        return read_csv(self.data, _only_grouping(self.hierarchy))
+
+
+def read_csv(path: Path, labels: Sequence[str], as_text: bool = False) -> pd.DataFrame:
+    """Read a table in CSV: empty cells, NA and NaN are missing, any other text stays a text.
+
+    Parameters
+    ----------
+    path : Path
+    labels : sequence of str
+        Columns that keep their texts, so "01" and "1" stay apart; whole numbers where that loses nothing.
+    as_text : bool
+        Whether these stay texts in any case.
+
+    Raises
+    ------
+    DataError
+        At the file that is no such table.
+    """
+    import pandas as pd
+
+    compression: Any = "gzip" if path.suffix == ".gz" else None
+    read: dict[str, Any] = {"compression": compression, "encoding": "utf-8-sig", "low_memory": False}
+    read |= {"keep_default_na": False, "na_values": _MISSING_TEXTS}
+    try:
+        first = pd.read_csv(path, **(read | {"header": None, "nrows": 1, "dtype": str}))
+        names = [str(name) for name in first.iloc[0]]
+        twice = sorted({name for name in names if names.count(name) > 1 and name != "nan"})
+        if twice:
+            raise DataError(f"{path}: the column {twice[0]!r} stands twice in its first line; rename one")
+        grouping = [name for name in labels if name in names]
+        frame = pd.read_csv(path, **(read | {"dtype": dict.fromkeys(grouping, str)}))
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: the file is empty; expected a line of column names and rows") from None
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError, EOFError, ValueError) as error:
+        if isinstance(error, BayesLMMError):
+            raise
+        raise DataError(f"{path}: not readable as a table in CSV: {error}") from None
+    for name in () if as_text else grouping:
+        frame[name] = _whole_numbers(frame[name])
+    return frame
 
 
 def _fail(path: Path, lines: Mapping, place: tuple, message: str, kind: type = DescriptionError) -> NoReturn:

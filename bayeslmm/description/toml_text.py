@@ -137,7 +137,18 @@ def toml_value(value: Any) -> str:
     if isinstance(value, str):  # TOML escapes as JSON does, and wants DEL escaped as well
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {toml_value(x)}" for key, x in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_key(key)} = {toml_value(x)}" for key, x in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(toml_value, value)) + "]"
     return repr(float(value))
+
+
+def toml_key(key: str) -> str:
+    """Write a key, in quotes where it is more than a plain word.
+
+    Examples
+    --------
+    >>> toml_key("sigma_u2"), toml_key("beta[x]")
+    ('sigma_u2', '"beta[x]"')
+    """
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)

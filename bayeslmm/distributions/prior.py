@@ -41,7 +41,7 @@ _MEANT_PARAMETERS = {
     "rate": "lam",
 }
 _WHOLE = {"LKJ": "matrices", "Dirichlet": "shares"}  # not of single numbers
-_LONGEST = 1000  # characters of a prior's text
+_LONGEST = 10_000  # characters of a prior's text
 
 
 @dataclass(frozen=True, init=False)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, OutOfMemoryError
 from bayeslmm.factorisation.plan import plan_elimination
+from bayeslmm.support.memory_limit import gigabytes, ran_out
 
 COPIES_OF_X = 6  # X itself, its orthonormal basis, and what LAPACK and the products take at the peak
 COPIES_OF_TAIL = 8  # the Schur complement, its factor, and what value and gradient take; as in `explain`
@@ -51,12 +52,6 @@ def say_if_large(design: Design) -> None:
         print(f"bayeslmm: this model takes {in_words(design)}.", file=sys.stderr)
 
 
-def gigabytes(size: float) -> str:
-    """Bytes as MB or GB, two digits."""
-    size, unit = (size / 1e9, "GB") if size >= 1e9 else (size / 1e6, "MB")
-    return f"{float(f'{size:.2g}'):,g} {unit}"
-
-
 @contextmanager
 def enough_memory(design: Design | None = None, doing: str = "The fit") -> Iterator[None]:
     """Context in which memory that runs out is this project's own error, with what is needed.
@@ -69,7 +64,9 @@ def enough_memory(design: Design | None = None, doing: str = "The fit") -> Itera
         yield
     except BayesLMMError:
         raise
-    except MemoryError as error:
+    except (MemoryError, OSError, ImportError, SystemError) as error:
+        if not ran_out(error):
+            raise
         said = f" ({error})" if str(error) else ""
         raise OutOfMemoryError(f"{doing} ran out of memory{said}. {_remedy(design)}") from error
 

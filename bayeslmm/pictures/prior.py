@@ -101,7 +101,7 @@ def prior_check(model: Model, draws: int = 500, random_seed: int | None = None) 
     for first in range(0, draws, piece):
         values = draw_parameters(design, model.priors, min(piece, draws - first), rng)
         values |= draw_effects(design, values, rng)
-        drawn = draw_response(design, values, rng)
+        drawn = draw_response(design, values, rng.standard_normal((len(values["sigma"]), design.n)))
         kept.append(np.quantile(drawn, [0, 0.25, 0.5, 0.75, 1], axis=1).T)
         spread.append(drawn.std(axis=1))
         inside += int(((drawn >= y.min()) & (drawn <= y.max())).sum())

@@ -10,7 +10,7 @@ from bayeslmm.errors import SamplingError
 from bayeslmm.model import Model
 from bayeslmm.posterior.collapsed import CollapsedPosterior, collapsed_posterior
 from bayeslmm.posterior.effects import Given, complete_effects, draw_effects, residual_parameters
-from bayeslmm.posterior.independence import Chains, run_chains
+from bayeslmm.posterior.independence import Chains, finished, run_chains
 from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.tree import posterior_tree
 from bayeslmm.posterior.trust import PARETO_LIMIT
@@ -27,11 +27,11 @@ class Collapsed:
 
     def run(self, model: Model, settings: Settings) -> Run:
         """Draw from the marginal variant's posterior, random effects included."""
-        draws, chains = settings.draws, settings.chains
         posterior = collapsed_posterior(model.statistics, model.priors)
         chain_seed, effect_seed = settings.seed.spawn(2)
         with Progress(settings.progress) as bar, one_blas_thread():
-            states = run_chains(posterior, draws=draws, chains=chains, seed=chain_seed, progress=bar)
+            states = run_chains(posterior, draws=settings.draws, chains=settings.chains, seed=chain_seed, progress=bar)
+            chains, draws = states.accepted.shape
             trouble = ""
             acceptance = float(states.accepted.mean())
             if states.pareto_k >= PARETO_LIMIT or acceptance < MIN_ACCEPTANCE:
@@ -46,10 +46,12 @@ class Collapsed:
                 values |= draw_effects(posterior, given, effect_seed, chains, bar)
             else:
                 values |= complete_effects(posterior, given, states.b, effect_seed)
+        chains, draws = finished(min(map(len, values.values())), chains, draws)
+        values = {name: x[: chains * draws] for name, x in values.items()}
         _require_finite(values)
         stats = {
-            "accepted": states.accepted,
-            "lp": states.lp.reshape(chains, draws),
+            "accepted": states.accepted[:chains, :draws],
+            "lp": states.lp[: chains * draws].reshape(chains, draws),
             "diverging": np.zeros((chains, draws), dtype=bool),
         }
         tree = posterior_tree(
@@ -58,7 +60,18 @@ class Collapsed:
             stats,
             settings.residuals,
         )
-        tree.attrs |= {"pareto_k": states.pareto_k, "acceptance_rate": acceptance, "modes": len(states.modes)}
+        tree.attrs |= {
+            "sampler": self.name,
+            "pareto_k": states.pareto_k,
+            "acceptance_rate": acceptance,
+            "modes": len(states.modes),
+        }
+        if (chains, draws) != (settings.chains, settings.draws):
+            raise SamplingError(
+                f"The collapsed sampler was interrupted: {draws} of {settings.draws} draws are finished in {chains} of "
+                f"{settings.chains} chains. They are in this error's attribute `clean`.",
+                clean=tree,
+            )
         note = ""
         if len(states.modes) > 1:
             shares = ", ".join(f"{100 * share:.0f} %" for share in states.modes)

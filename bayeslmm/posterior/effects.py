@@ -46,7 +46,10 @@ class Given:
 def draw_effects(
     posterior: CollapsedPosterior, given: Given, seed: np.random.SeedSequence, chains: int, bar: Progress
 ) -> dict[str, np.ndarray]:
-    """u2, u3, ... from p(u | y, parameters), each (N, m[, r]); every chain has its own stream."""
+    """u2, u3, ... from p(u | y, parameters), each (N, m[, r]); every chain has its own stream.
+
+    Where Ctrl-C comes, they are those of the first draws, which are finished.
+    """
     stats = posterior.stats
     levels = stats.design.levels
     if not levels:
@@ -60,7 +63,13 @@ def draw_effects(
         begin, end = chain * (total // chains), (chain + 1) * (total // chains)
         for lo in range(begin, end, piece):
             rows = slice(lo, min(lo + piece, end))
-            for level, u in zip(levels, stats.effects(given.draw(posterior, rows, rng)), strict=True):
+            try:
+                drawn = stats.effects(given.draw(posterior, rows, rng))
+            except KeyboardInterrupt:
+                if lo == 0:
+                    raise
+                return _one_column_fewer(levels, {name: u[:lo] for name, u in out.items()})
+            for level, u in zip(levels, drawn, strict=True):
                 out[level.name][rows] = u
             bar.advance(rows.stop - rows.start)
     return _one_column_fewer(levels, out)

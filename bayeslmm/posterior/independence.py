@@ -37,6 +37,13 @@ class Batch:
     log_weight: np.ndarray
     b: np.ndarray | None = None
 
+    def first(self, n: int) -> Batch:
+        """The first n draws."""
+        parts = (self.x, self.lams, self.gamma, self.lp, self.log_weight)
+        x, lams, gamma, lp, log_weight = (part[:n] for part in parts)
+        b = None if self.b is None else self.b[:n]
+        return Batch(x=x, lams=lams, gamma=gamma, lp=lp, log_weight=log_weight, b=b)
+
     @property
     def weights(self) -> np.ndarray:
         """Weights, normalised to sum to one."""
@@ -161,16 +168,26 @@ def weigh(
     z: np.ndarray,
     progress: Progress,
     z_u: np.ndarray | None = None,
+    stoppable: bool = False,
 ) -> Batch:
-    """Evaluate draws of a proposal; gamma is drawn exactly with standard normals z (n, p), and b with z_u (n, q)."""
+    """Evaluate draws of a proposal; gamma is drawn exactly with standard normals z (n, p), and b with z_u (n, q).
+
+    Where Ctrl-C comes and the work is `stoppable`, the draws are those that are finished.
+    """
     parts: list[tuple[np.ndarray, ...]] = []
     effects: list[np.ndarray] = []
     for piece in np.array_split(np.arange(len(x)), max(1, len(x) // _piece(posterior))):
-        if z_u is None:
-            lp, lams, conditional = posterior.evaluate(x[piece])
-            gamma = conditional.draw(z[piece])
-        else:
-            lp, lams, gamma, b = posterior.evaluate_with_effects(x[piece], z[piece], z_u[piece])
+        try:
+            if z_u is None:
+                lp, lams, conditional = posterior.evaluate(x[piece])
+                gamma = conditional.draw(z[piece])
+            else:
+                lp, lams, gamma, b = posterior.evaluate_with_effects(x[piece], z[piece], z_u[piece])
+        except KeyboardInterrupt:
+            if stoppable and parts:
+                break
+            raise
+        if z_u is not None:
             effects.append(b)
         other = posterior.other_beta
         if other:
@@ -179,6 +196,7 @@ def weigh(
         progress.advance(len(piece))
     lp, lams, gamma = (np.concatenate(column) for column in zip(*parts, strict=True))
     drawn = np.concatenate(effects) if effects else None
+    x = x[: len(lp)]
     return Batch(x=x, lams=lams, gamma=gamma, lp=lp, log_weight=lp - proposal.logpdf(x), b=drawn)
 
 
@@ -248,7 +266,7 @@ def run_chains(
     seed: np.random.SeedSequence,
     progress: Progress,
 ) -> Chains:
-    """Adapt once, then run `chains` independent chains of `draws` kept states each."""
+    """Adapt once, then run `chains` independent chains of `draws` kept states each; fewer where Ctrl-C comes."""
     streams = seed.spawn(chains + 1)
     rng = np.random.default_rng(streams[0])
     posterior, proposal, batch, apart = adapt(posterior, rng, progress)
@@ -261,17 +279,20 @@ def run_chains(
         z_u = None
         if chains * draws * posterior.stats.layout.q < EFFECTS:
             z_u = np.concatenate([r.standard_normal((draws, posterior.stats.layout.q)) for r in rngs])
-        fresh = weigh(posterior, proposal, x, z, progress, z_u)
+        fresh = weigh(posterior, proposal, x, z, progress, z_u, stoppable=True)
+        stopped = fresh.lp.size < chains * draws
+        chains, draws = finished(fresh.lp.size, chains, draws)
+        fresh = fresh.first(chains * draws)
         _require_support(fresh)
         # a short run borrows the weights of the adaptation, to have a tail at all
         few = fresh.lp.size < 200
         shape = pareto_k(np.concatenate([batch.log_weight, fresh.log_weight]) if few else fresh.log_weight)
-        if attempt or (shape < 0.6 and fresh.efficiency > 0.3):
+        if stopped or attempt or (shape < 0.6 and fresh.efficiency > 0.3):
             break
         proposal, batch = proposal.matched(fresh.x, fresh.weights), fresh
     first = rng.choice(batch.lp.size, size=chains, p=batch.weights)
     starting = batch.lp[first] - proposal.logpdf(batch.x[first])
-    log_u = np.log(np.stack([r.random(draws) for r in rngs]))
+    log_u = np.log(np.stack([r.random(draws) for r in rngs[:chains]]))
     kept = np.empty((chains, draws), dtype=np.int64)
     accepted = np.empty((chains, draws), dtype=bool)
     weights = fresh.log_weight.reshape(chains, draws)
@@ -306,6 +327,17 @@ def run_chains(
         modes=_mode_shares(proposal, fresh, apart),
         b=b,
     )
+
+
+def finished(done: int, chains: int, draws: int) -> tuple[int, int]:
+    """Chains, and draws in each, of the first `done` draws of a run, chain after chain.
+
+    Examples
+    --------
+    >>> finished(4000, 4, 1000), finished(2700, 4, 1000), finished(700, 4, 1000)
+    ((4, 1000), (2, 1000), (1, 700))
+    """
+    return (done // draws, draws) if done >= draws else (1, done)
 
 
 def _mode_shares(proposal: Mixture, batch: Batch, apart: tuple[int, ...]) -> tuple[float, ...]:

@@ -14,12 +14,15 @@ from bayeslmm.factorisation.kernels.compiling import seconds_compiling
 from bayeslmm.model import Model
 from bayeslmm.posterior.collapsed import collapsed_posterior
 from bayeslmm.posterior.effects import Given, draw_effects, kernel_factors, residual_parameters
+from bayeslmm.posterior.independence import finished
 from bayeslmm.posterior.mode_check import beginning, modes_of, unvisited
 from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.tree import posterior_tree
 from bayeslmm.posterior.trust import DIVERGENT, FEWEST, divergent
+from bayeslmm.support.memory_limit import NUTS_TAKES, require_address_space
 from bayeslmm.support.progress import Progress
 
+_INSTEAD = ", or sample the marginal model by sampler='collapsed', which needs less"
 CAREFUL = 0.99  # target_accept of a second run, where the first has diverged
 
 
@@ -36,6 +39,7 @@ class Nuts:
 
     def run(self, model: Model, settings: Settings) -> Run:
         """Compile and draw, again at a higher target where draws diverge; SamplingError keeps the clean part."""
+        require_address_space(NUTS_TAKES, "NUTS needs", _INSTEAD)
         began, ready = time.perf_counter(), seconds_compiling()
         density = collapsed_posterior(model.statistics, model.priors)
         modes = modes_of(density)
@@ -43,8 +47,7 @@ class Nuts:
         compiled = self._compile(model, lambda free: beginning(density, modes[0], free) if modes else None)
         compiling = time.perf_counter() - began - (seconds_compiling() - ready)
         trace, note = _draw(compiled, settings, int(nuts_seed.generate_state(1)[0]))
-        posterior = trace["posterior"]
-        raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
+        raw = _arrays(trace)
         if len(model.priors.beta) == 0:
             raw["beta"] = np.zeros((*raw["sigma"].shape, 0))
         whole, clean = _clean_draws(raw, settings.draws)
@@ -58,9 +61,12 @@ class Nuts:
         if clean:
             if self.variant == "marginal":
                 kept |= _effects_given(model, kept, effect_seed)
+                whole, clean = whole[: kept["beta"].shape[0]], kept["beta"].shape[1]
+                stats = {name: x[: len(whole), :clean] for name, x in stats.items()}
             wanted = dims(model.design)
             own = {name: kept[name] for name in wanted if name in kept}
             tree = posterior_tree(model.design, own, stats, settings.residuals)
+            tree.attrs["sampler"] = self.name
             if missed := unvisited(density, modes, kept):
                 tree.attrs["unvisited"] = missed
         if tree is None or clean < settings.draws or len(whole) < settings.chains:
@@ -109,13 +115,20 @@ def _draw(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:
         return trace, ""
     again = run(CAREFUL)
     left = divergent(again)
+    whole, clean = _clean_draws(_arrays(again), settings.draws)
     note = (
         f"{bad.sum()} of {bad.size} draws diverged at target_accept={settings.target_accept}; NUTS ran again at "
         f"{CAREFUL}"
     )
+    if clean < settings.draws or len(whole) < settings.chains:
+        return trace, f"{note} and was interrupted: the first run was kept."
     if left is not None and left.sum() < bad.sum():
         return again, f"{note}: {left.sum()} did."
     return trace, f"{note} without fewer: the first run was kept."
+
+
+def _arrays(trace: Any) -> dict[str, np.ndarray]:
+    return {str(name): x.to_numpy() for name, x in trace["posterior"].data_vars.items()}
 
 
 def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, int]:
@@ -138,7 +151,7 @@ def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, in
 
 
 def _effects_given(model: Model, kept: dict[str, np.ndarray], seed) -> dict[str, np.ndarray]:
-    """u2, u3, ... for the draws of the parameters of the marginal model."""
+    """The draws of the parameters of the marginal model, with u2, u3, ...: fewer where Ctrl-C comes."""
     posterior = collapsed_posterior(model.statistics, model.priors)
     chains, draws = kept["sigma"].shape
     flat = {name: x.reshape(chains * draws, *x.shape[2:]) for name, x in kept.items()}
@@ -146,5 +159,6 @@ def _effects_given(model: Model, kept: dict[str, np.ndarray], seed) -> dict[str,
         lams=kernel_factors(model.statistics, flat), beta=flat["beta"], sigma=flat["sigma"],
         psi=residual_parameters(model.design, flat),
     )  # fmt: skip
-    effects = draw_effects(posterior, given, seed, chains, Progress(False))
-    return {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in effects.items()}
+    drawn = draw_effects(posterior, given, seed, chains, Progress(False))
+    chains, draws = finished(min(map(len, drawn.values()), default=chains * draws), chains, draws)
+    return {name: x[: chains * draws].reshape(chains, draws, *x.shape[1:]) for name, x in (flat | drawn).items()}

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.errors import DescriptionError, SamplingError, did_you_mean
 from bayeslmm.factorisation.kernels.compiling import seconds_compiling
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.model import Model
@@ -21,6 +21,13 @@ from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.trust import judge
 from bayeslmm.support.arguments import check_centered, check_flag, check_seed, check_whole
 
+PARTIAL = {
+    "partial": 1,  # netCDF has no booleans
+    "trusted": 0,
+    "doubts": "the run was interrupted: these are its finished draws, fewer than were asked for",
+    "note": "",
+    "inference_library": "bayeslmm",
+}
 COLLAPSED_LIMIT = 12  # variance parameters up to which the collapsed sampler is tried first
 
 
@@ -51,17 +58,21 @@ def sample(
         residuals=residuals, progress=progress,
     )  # fmt: skip
     began, ready = time.perf_counter(), seconds_compiling()
-    with enough_memory(model.design, "Sampling"):
-        name, run = _run(model, variant, sampler, settings)
-    run.tree.attrs |= {
+    asked = {
         "variant": variant,
         "draws": draws,
         "chains": chains,
-        "tune": tune if name == "nuts" else 0,
+        "tune": tune,
         "random_seed": -1 if random_seed is None else random_seed,
-        "sampler": name,
-        "note": run.note,
     }
+    try:
+        with enough_memory(model.design, "Sampling"):
+            name, run = _run(model, variant, sampler, settings)
+    except SamplingError as error:
+        if error.clean is not None:
+            error.clean.attrs |= asked | PARTIAL
+        raise
+    run.tree.attrs |= asked | {"tune": tune if name == "nuts" else 0, "sampler": name, "note": run.note, "partial": 0}
     return _finish(run.tree, time.perf_counter() - began, seconds_compiling() - ready + run.compiling)
 
 

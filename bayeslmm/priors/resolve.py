@@ -287,6 +287,29 @@ def _share_names(design: Design) -> tuple[str, ...]:
 # What is given
 
 
+def as_priors(design: Design, given: Mapping[str, Any]) -> dict[str, Prior | dict[str, Prior]]:
+    """The priors that are given, under the keys under which they are given, as a description file has them.
+
+    Examples
+    --------
+    >>> from bayeslmm.design.design import build_design
+    >>> from bayeslmm.description.hierarchy import Hierarchy
+    >>> design = build_design(Hierarchy.from_formula("y ~ (1 | g)"), {"y": [1.0, 2, 4, 5], "g": ["a", "a", "b", "b"]})
+    >>> as_priors(design, {"sigma": "HalfNormal(sigma=2)"})
+    {'sigma': Prior("HalfNormal", sigma=2)}
+    """
+    _read(design, given)  # they are sound
+    return {key: _as_given(key, value, design) for key, value in given.items()}
+
+
+def _as_given(key: str, value: Any, design: Design) -> Prior | dict[str, Prior]:
+    if isinstance(value, Mapping):
+        if key == "shares":
+            return _concentrations(value, design)
+        return {member: as_prior(prior) for member, prior in value.items()}
+    return _fit(key, value, design)
+
+
 def _read(design: Design, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]:
     """From parameter to the prior given for it and the key under which it was given."""
     if not isinstance(given, Mapping):

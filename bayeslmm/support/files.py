@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,11 +85,20 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     path : Path
     write : function of a path
         Writes the content there, into a file beside it that is then moved.
+
+    Raises
+    ------
+    OSError
+        With the name of the file, also where the disk is full.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
     try:
         write(part)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         with suppress(OSError):  # a folder that can't be written to has no such file
             part.unlink(missing_ok=True)

@@ -69,6 +69,8 @@ class _Limit:
 
 
 _limit = _Limit()
+if hasattr(os, "register_at_fork"):  # a thread that held the lock is not there in the child, and never lets go
+    os.register_at_fork(after_in_child=lambda: setattr(_limit, "_lock", threading.Lock()))
 
 
 @contextmanager

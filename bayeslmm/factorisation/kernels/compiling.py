@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 from collections.abc import Iterator
@@ -12,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import codegen, compiler, event
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core import codegen, compiler, event, serialize
+from numba.core.caching import FunctionCache
+
+from bayeslmm.support.files import write_whole
+from bayeslmm.support.memory_limit import COMPILING_TAKES, KERNELS_TAKE, require_address_space
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_DIGEST = 32  # bytes
+_unkept: list[str] = []  # why kernels could not be kept
 NO_ENTRY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
@@ -26,13 +32,63 @@ def kernel_version() -> int:
     return int.from_bytes(blake2b(b"".join(sources), digest_size=7).digest(), "big")
 
 
+class _Store:
+    """The files of a kernel's cache: one per signature, with the hash of its content, what it is for, and of when.
+
+    numba's own have an index beside the data: where the disk is full, or two processes write at once, that may point to
+    the code of an older version, or of another signature.
+    """
+
+    def __init__(self, folder: str, base: str, stamp: Any):
+        self.folder, self.base, self.stamp = Path(folder), base, stamp
+
+    def _path(self, key: Any) -> Path:
+        return self.folder / f"{self.base}.{blake2b(repr(key).encode(), digest_size=8).hexdigest()}.nbc"
+
+    def flush(self) -> None:
+        """Forget all of it."""
+        for path in self.folder.glob(f"{self.base}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+    def load(self, key: Any) -> Any:
+        """What is kept for a signature; None where that is nothing, or older, or damaged."""
+        try:
+            content = self._path(key).read_bytes()
+        except OSError:
+            return None
+        digest, data = content[:_DIGEST], content[_DIGEST:]
+        if blake2b(data, digest_size=_DIGEST).digest() != digest:
+            return None
+        stamp, of, kept = pickle.loads(data)
+        return kept if (stamp, of) == (self.stamp, key) else None
+
+    def save(self, key: Any, made: Any) -> None:
+        """Keep what was made for a signature, whole or not at all."""
+        data = serialize.dumps((self.stamp, key, made))
+        content = blake2b(data, digest_size=_DIGEST).digest() + data
+        write_whole(self._path(key), lambda part: part.write_bytes(content))
+
+
 class _Cache(FunctionCache):
     """numba's cache on disk, which by itself looks at a function's own file and not at those of what it calls."""
 
     def __init__(self, function: Any):
         super().__init__(function)
-        stamp = (self._impl.locator.get_source_stamp(), kernel_version())
-        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
+        stamp = (numba.__version__, self._impl.locator.get_source_stamp(), kernel_version())
+        self._cache_file = _Store(self.cache_path, self._impl.filename_base, stamp)  # type: ignore[assignment]
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled kernel; where the disk is full that is said, and the kernel used all the same."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            if not _unkept:
+                print(
+                    f"bayeslmm: the compiled kernels cannot be kept in {self.cache_path} ({error.strerror}), and are "
+                    "compiled again in the next process.",
+                    file=sys.stderr,
+                )
+            _unkept.append(str(error))
 
 
 class _Piece(codegen.JITCodeLibrary):
@@ -95,6 +151,7 @@ class _Watch(event.Listener):
 
     def on_start(self, event: Any) -> None:
         if self.depth == 0:
+            require_address_space(COMPILING_TAKES, "Compiling the kernels needs")
             self.began = time.perf_counter()
             if self.dispatcher is event.data["dispatcher"]:
                 print(f"bayeslmm compiles its kernels, {_how_often(self.dispatcher)} ...", file=sys.stderr)
@@ -131,6 +188,7 @@ def first_use(dispatcher: Any, version: str = "") -> AbstractContextManager[None
 
 @contextmanager
 def _watched(dispatcher: Any, version: str) -> Iterator[None]:
+    require_address_space(KERNELS_TAKE, "The kernels need")
     watch = _Watch(dispatcher)
     with event.install_listener("numba:compile", watch):
         yield

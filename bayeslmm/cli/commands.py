@@ -1,0 +1,150 @@
+"""The commands that read a description and its data: compare, check, fit; and the schema of descriptions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from bayeslmm.cli.arguments import DEFAULT_SAMPLING, DEFAULT_SOURCE, LIKELIHOODS, Flag, Sampling, Source, Variant
+from bayeslmm.cli.interrupts import deferred_interrupt
+from bayeslmm.cli.models import load_model
+from bayeslmm.cli.printing import description, notes, posterior, priors, show, title
+from bayeslmm.cli.targets import writable_file, writable_folder
+from bayeslmm.errors import SamplingError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from bayeslmm.lmm import LMM
+
+
+def compare(
+    file: Path | None = None,
+    /,
+    *,
+    out: Path | None = None,
+    random_effects: Annotated[bool, Flag] = False,
+    quiet: Annotated[bool, Flag] = False,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    source: Source = DEFAULT_SOURCE,
+) -> None:
+    """Fit ML, REML, the joint and the marginal model; print their comparison and write an HTML report.
+
+    Parameters
+    ----------
+    file
+        Description file (TOML), or the name of an example, such as heights.
+    out
+        The report; <stem of the file>-report.html in the current folder if not given.
+    random_effects
+        The table has a row for each random effect, too.
+    quiet
+        Only the comparison: no description, no progress.
+    """
+    from bayeslmm.comparison.comparison import compare as compare_variants
+
+    model = load_model(file, source)
+    out = writable_file(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
+    if not quiet:  # the comparison itself says the formula and the hierarchy in words
+        show("\n".join([*title(model), *notes(model)]), end="\n\n", flush=True)
+    result = compare_variants(model.lmm, random_effects=random_effects, **sampling.settings(quiet))
+    result.report(out, **model.about)  # before a reader of the output can break the pipe
+    show(result)
+    show(f"\nReport: {out}")
+
+
+def check(
+    file: Path | None = None,
+    /,
+    *,
+    quiet: Annotated[bool, Flag] = False,
+    source: Source = DEFAULT_SOURCE,
+) -> None:
+    """Read the description and its data, and say what the model is: hierarchy, priors, cost. Fits nothing.
+
+    Parameters
+    ----------
+    file
+        Description file (TOML), or the name of an example, such as heights.
+    quiet
+        Print nothing when all is well.
+    """
+    model = load_model(file, source)
+    explained = model.lmm.explain()
+    if quiet:
+        return
+    show(description(model))
+    show(f"\nPriors (in units of {model.lmm.hierarchy.response}):\n{priors(model.lmm)}")
+    show(f"\n{explained}")
+
+
+def fit(
+    file: Path | None = None,
+    /,
+    *,
+    variant: Variant,
+    out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
+    random_effects: Annotated[bool, Flag] = False,
+    quiet: Annotated[bool, Flag] = False,
+    sampling: Sampling = DEFAULT_SAMPLING,
+    source: Source = DEFAULT_SOURCE,
+) -> None:
+    """Fit one variant, print it and save it with its model and data, for predict and for blm.load.
+
+    Parameters
+    ----------
+    file
+        Description file (TOML), or the name of an example, such as heights.
+    variant
+        What to fit.
+    out
+        The folder to save to; <stem of the file>-<variant> in the current folder if not given.
+    overwrite
+        Replace what is saved there.
+    random_effects
+        The printed table has a row for each random effect, too.
+    quiet
+        Only the result: no description, no progress.
+    """
+    model = load_model(file, source)
+    out = writable_folder(out or Path(f"{model.stem}-{variant}"), overwrite)
+    if not quiet:
+        show(description(model), end="\n\n", flush=True)
+    result: Any
+    if variant in LIKELIHOODS:
+        result = model.lmm.ml() if variant == "ml" else model.lmm.reml()
+    else:
+        result = _sample(model.lmm, variant, out, sampling.settings(quiet))
+    with deferred_interrupt():  # before it is printed: what was found is not lost while it is summarised
+        model.lmm.save(out, result, overwrite=overwrite)
+    if variant in LIKELIHOODS:
+        print(result)
+        if random_effects:
+            for name, frame in result.ranef.items():
+                show(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
+    else:
+        show(posterior(model.lmm, variant, result, random_effects))
+    show(f"\nSaved: {out}")
+
+
+def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.DataTree:
+    """Sample; of an interrupted run the finished draws are saved beside `out`, marked as partial."""
+    try:
+        return lmm.sample(variant, **settings)
+    except SamplingError as error:
+        if error.clean is not None:
+            with deferred_interrupt():
+                partial = lmm.save(out.with_name(f"{out.name}-partial"), error.clean, overwrite=True)
+            show(f"The finished draws of the run are saved, marked as partial: {partial}", file=sys.stderr)
+        raise
+
+
+def schema() -> None:
+    """Print the JSON Schema of the description file."""
+    import json
+
+    from bayeslmm.description.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
