@@ -22,7 +22,7 @@ def _word(done: Done) -> str:
     if done.code < 0 or done.code > 128:
         return f"ended by signal {abs(done.code) % 128}"
     if "Traceback" in done.err:
-        return done.last.split(":")[0]
+        return done.last[:100]
     if "OpenBLAS error: Memory allocation" in done.err:
         return "OpenBLAS says so and ends"
     return "an error says so" if "bayeslmm: " in done.last else done.last
