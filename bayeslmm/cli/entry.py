@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return say("Memory ran out. Use fewer rows or draws, or raise the limit (ulimit -v).", FAILED)
             if not isinstance(error, OSError):
                 raise
-            return say(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+            unnamed = "What is printed, or a temporary file"
+            return say(f"{error.filename or unnamed}: {error.strerror or error}", FAILED)
 
 
 def run() -> None:

@@ -19,7 +19,7 @@ from bayeslmm.posterior.mode_check import beginning, modes_of, unvisited
 from bayeslmm.posterior.sampler import Run, Settings
 from bayeslmm.posterior.tree import posterior_tree
 from bayeslmm.posterior.trust import DIVERGENT, FEWEST, divergent
-from bayeslmm.support.memory_limit import NUTS_TAKES, require_address_space
+from bayeslmm.support.memory_limit import NUTS_TAKES, ran_out, require_address_space
 from bayeslmm.support.progress import Progress
 
 _INSTEAD = ", or sample the marginal model by sampler='collapsed', which needs less"
@@ -94,7 +94,17 @@ class Nuts:
         with warnings.catch_warnings():
             # PyMC finds its initial point in a mode that looks for a BLAS library and complains; numba needs none
             warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS installation")
-            return nutpie.compile_pymc_model(freeze_dims_and_data(built), initial_points=points)
+            try:
+                return nutpie.compile_pymc_model(freeze_dims_and_data(built), initial_points=points)
+            except OSError as error:
+                from pytensor import config
+
+                if ran_out(error):
+                    raise
+                raise SamplingError(
+                    f"PyTensor cannot write what it compiles in {config.compiledir}: {error.strerror or error}. Make "
+                    "room there, or set PYTENSOR_FLAGS=base_compiledir=FOLDER to another folder."
+                ) from error
 
 
 def _draw(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:

@@ -62,8 +62,8 @@ def write_folder(
         with _blamed(folder):
             part.mkdir()
             for name, content in files.items():
-                _write(part / name, content)
-            _write(part / MANIFEST, _manifest(files, about))
+                _write(part / name, content, folder / name)
+            _write(part / MANIFEST, _manifest(files, about), folder / MANIFEST)
             _sync_folder(part)
         check(part)
         with _blamed(folder):
@@ -131,9 +131,9 @@ def check_target(folder: Path, overwrite: bool) -> None:
 # writing -----------------------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file, and force it to disk; an error names it."""
-    with _blamed(path), open(path, "xb") as file:
+def _write(path: Path, content: bytes, named: Path) -> None:
+    """Write a new file, and force it to disk; an error names it as it will be called."""
+    with _blamed(named), open(path, "xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -202,8 +202,7 @@ def _blamed(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = show_path(Path(error.filename)) if isinstance(error.filename, str) else show_path(path)
-        raise SavedError(f"{named}: {error.strerror or error}.") from error
+        raise SavedError(f"{show_path(path)}: {error.strerror or error}.") from error
     except ValueError as error:
         raise SavedError(f"the path {show_path(path)!r} has a character that no path can have.") from error
 

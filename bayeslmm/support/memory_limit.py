@@ -21,7 +21,11 @@ def ran_out(error: BaseException | None) -> bool:
     >>> ran_out(ImportError("x.so: failed to map segment from shared object")), ran_out(OSError())
     (True, False)
     """
-    if isinstance(error, ImportError | SystemError) and address_space_left() < FEW:
+    if isinstance(error, ImportError) and address_space_left() < FEW:
+        return True
+    if isinstance(error, SystemError) and address_space_left() < float(
+        "inf"
+    ):  # C code that came back without its error
         return True
     while error is not None:
         text = str(error).lower()
