@@ -46,6 +46,13 @@ def test_what_a_model_has_not_is_said_in_its_place():
     assert "Not for this model: Nothing can be drawn from flat priors" in priors.content
 
 
+def test_the_model_is_written_with_its_numbers():
+    lmm = blm.example("sleepstudy")
+    tree = lmm.sample(draws=300, random_seed=1, progress=False)
+    mean = float(tree["posterior"]["beta"].sel(coef="Days").mean())
+    assert f"+ {mean:.1f} Days + u2 + e; SDs" in Report(model=lmm, tree=tree).in_numbers
+
+
 def test_it_says_when_its_draws_are_not_to_be_trusted():
     lmm = blm.example("dyestuff")
     tree = lmm.sample(draws=20, random_seed=1, progress=False)

@@ -88,6 +88,22 @@ class Report:
             f"This posterior is not to be trusted yet: {doubts}." if doubts else "Nothing speaks against these draws."
         )
 
+    @property
+    def in_numbers(self) -> str:
+        """The model with the posterior's means: "y = 3.1 + 0.4 x + u2 + e, SD of u2 1.2 by g, of e 0.8"."""
+        table, design = self.comparison.shown, self.model.design
+        mean = table[(self.variant, "mean")].str.strip()
+        terms = [mean[f"beta[{name}]"] + ("" if name == "Intercept" else f" {name}") for name in design.coef]
+        terms += ["offset"] * (design.offset is not None) + [level.name for level in design.levels] + ["e"]
+        sds = [
+            f"{mean[label]} for {level.name} by {level.label}" + (f" ({label})" if level.n_sds > 1 else "")
+            for level in design.levels
+            for label in level.sd_labels
+        ]
+        line = " + ".join(terms).replace("+ -", "- ")
+        sds.append(f"{mean['sigma']} for e")
+        return f"In numbers (posterior means): {design.hierarchy.response} = {line}; SDs {', '.join(sds)}."
+
     def parts(self) -> Iterator[Part]:
         """The parts, in the order in which they are read."""
         yield self._of_model()
@@ -159,7 +175,7 @@ class Report:
     def _of_estimates(self) -> Part:
         model = self.model
         every = [OfFit(fit=model.ml()), OfFit(fit=model.reml()), self.draws]
-        body = paragraphs(self.comparison.findings) + tables_html(self.comparison)
+        body = html.paragraph(self.in_numbers) + paragraphs(self.comparison.findings) + tables_html(self.comparison)
         body += drawn("Each parameter in its own units: ML, REML and the posterior.", estimates, model.design, every)
         body += drawn(
             "The density of each SD, with its prior in grey and the profile likelihood: where posterior and prior "
