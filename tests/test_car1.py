@@ -12,7 +12,7 @@ import pytest
 from conftest import read_data
 
 import bayeslmm as blm
-from bayeslmm.cli import main
+from bayeslmm.cli.entry import main
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.errors import DataError
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as blm
-from bayeslmm.cli import FAILED, INTERRUPTED, OK, USAGE, main
+from bayeslmm.cli.entry import FAILED, INTERRUPTED, OK, USAGE, main
 
 MODELS = Path(__file__).parents[1] / "models"
 HEIGHTS = str(MODELS / "heights.toml")
@@ -296,7 +296,7 @@ class TestStartUp:
     @staticmethod
     def imported(*arguments):
         code = (
-            "import sys; from bayeslmm.cli import main; code = main(sys.argv[1:]); "
+            "import sys; from bayeslmm.cli.entry import main; code = main(sys.argv[1:]); "
             "print('\\n' + ' '.join(sorted({name.split('.')[0] for name in sys.modules}))); sys.exit(code)"
         )
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)

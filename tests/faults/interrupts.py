@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.running import Fault, Outcome, left, python, shell
+from tests.faults.running import Fault, Outcome, environ, left, python, shell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,4 +90,24 @@ def interrupted(stage: str) -> Fault:
     return Fault(name=f"Ctrl-C while {stage}", run=run, quick=stage in QUICK)
 
 
+def at_any_moment(folder: Path) -> Outcome:
+    """At twenty moments of the first two seconds, imports among them."""
+    ends: Counter[str] = Counter()
+    for k in range(20):
+        command = shell("fit", "heights", "--variant", "marginal", "--quiet", "--out", f"a{k}", "--draws", "20000")
+        process = subprocess.Popen(
+            [sys.executable, "-c", command], cwd=folder, env=environ(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        time.sleep(0.1 * (k + 2))
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=100)[1]
+        ends[f"exit {process.returncode}" + (", traceback" if "Traceback" in err else "")] += 1
+    hidden = [name for name in left(folder) if name.startswith(".")]
+    good = set(ends) <= {"exit 130", "exit 0"} and not hidden
+    loaded = [python(f"import bayeslmm as blm; blm.load({name!r})", folder).code for name in left(folder)]
+    return Outcome(good=good and not any(loaded), said=f"{dict(ends)}; {len(loaded)} saved, which load")
+
+
 FAULTS = [interrupted(stage) for stage in STAGES]
+FAULTS.append(Fault(name="Ctrl-C at any moment", run=at_any_moment))
