@@ -247,6 +247,31 @@ def _nudged(line):
     return f"{float(first) * (1 + 1e-6)!r},{rest}"
 
 
+class TestRounding:
+    """Another processor's last digits are no other model, also where they matter: far from zero."""
+
+    def test_it_is_nothing_in_an_ordinary_model(self, small):
+        assert max(json.loads((small / "check.json").read_text())["rounding"].values()) < 1e-9
+
+    def test_far_from_zero_it_is_allowed_for_and_another_prior_is_not(self, tmp_path, monkeypatch):
+        lmm = blm.LMM("y ~ x + (x | g)", DATA.assign(x=DATA.x + 1e6))
+        tree = sampled(lmm)
+        lmm.save(tmp_path / "a", tree)
+        once = check._at_draws
+
+        def rounded(model, draws, tree, moved):
+            return once(model, draws, tree, 5)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(check, "_at_draws", rounded)
+            blm.load(tmp_path / "a")
+        rounding = json.loads((tmp_path / "a" / "check.json").read_text())["rounding"]
+        assert rounding["the prior of corr_u2"] > 1e-8  # which the first tolerance would not have let pass
+        monkeypatch.setattr("bayeslmm.priors.resolve.correlation_default", lambda *_: (blm.Prior("LKJ", eta=9), ""))
+        with pytest.raises(SavedError, match="the prior of corr_u2"):
+            blm.load(tmp_path / "a")
+
+
 class TestAnotherVersion:
     """A model that this version makes otherwise than the one that saved it is no model of what was saved."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Libraries and processors add in another order, which moves a log density by some 1e-11 of its size; another default
 # prior or another encoding moves it in its third digit.
 TOLERANCE = 1e-8
+ROUNDINGS = 100  # how many times what the last digit of correlations moves; far from zero (a year) that is much
 DRAWS = 2  # looked at in each of the first and the last chain
 STEPS = (0.0, 0.5, -0.5)  # of log SDs, from where a sampler would begin
 
@@ -40,7 +41,12 @@ def density_record(model: Model, tree: xr.DataTree | None = None) -> dict[str, A
     moves[posterior.sd_positions] = 1.0
     points = [(start + step * moves).tolist() for step in STEPS]
     draws = [] if tree is None else _some_draws(tree)
-    return {"points": points, "draws": draws, "densities": _densities(model, points, draws, tree)}
+    densities = _densities(model, points, draws, tree)
+    others = [_densities(model, points, draws, tree, moved=k) for k in (1, 2, 3)] if draws else []
+    rounding = {
+        what: max([_largest_gap(other[what], x) for other in others], default=0.0) for what, x in densities.items()
+    }
+    return {"points": points, "draws": draws, "densities": densities, "rounding": rounding}
 
 
 def differences(model: Model, record: dict[str, Any], tree: xr.DataTree | None = None) -> list[str]:
@@ -55,33 +61,51 @@ def differences(model: Model, record: dict[str, Any], tree: xr.DataTree | None =
     said = []
     for what, values in found.items():
         then, now = np.array(record["densities"][what], dtype=float), np.array(values, dtype=float)
-        same = np.isclose(now, then, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True) if then.shape == now.shape else [0]
+        rounding = float(record["rounding"][what])
+        if now.shape != then.shape:
+            return [f"{what} has {now.size} log densities, and {then.size} were written"]
+        with np.errstate(invalid="ignore"):  # infinities
+            near = ~(np.abs(now - then) > TOLERANCE * (1 + np.abs(then)) + ROUNDINGS * rounding)
+        same = (now == then) | (np.isfinite(now) == np.isfinite(then)) & near
         if not np.all(same):
             k = int(np.argmin(same))
             said.append(f"the log density of {what} is {now[k]:.10g}, and {then[k]:.10g} was written")
     return said
 
 
-def _densities(model: Model, points: list, draws: list[list[int]], tree: xr.DataTree | None) -> dict[str, Any]:
+def _densities(
+    model: Model, points: list, draws: list[list[int]], tree: xr.DataTree | None, moved: int = 0
+) -> dict[str, Any]:
     with one_blas_thread():
         posterior = collapsed_posterior(model.statistics, model.priors)
         out: dict[str, np.ndarray] = {"beta and u integrated out": posterior.evaluate(np.array(points))[0]}
         if tree is not None:
-            out |= _at_draws(model, draws, tree)
+            out |= _at_draws(model, draws, tree, moved)
     return {what: _as_json(values) for what, values in out.items()}
 
 
-def _at_draws(model: Model, draws: list[list[int]], tree: xr.DataTree) -> dict[str, np.ndarray]:
-    """The prior by parameter, and the likelihood with u integrated out and given u."""
+def _at_draws(model: Model, draws: list[list[int]], tree: xr.DataTree, moved: int) -> dict[str, np.ndarray]:
+    """The prior by parameter, and the likelihood with u integrated out and given u.
+
+    `moved` says by how many of their last binary digits correlations are moved to zero.
+    """
     dataset = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
     at = tuple(np.array(draws).T)
     values = {str(name): variable.to_numpy()[at] for name, variable in dataset.data_vars.items()}
+    for name, x in values.items():
+        if name.startswith("corr_"):
+            values[name] = np.where(np.eye(x.shape[-1], dtype=bool), x, x - moved * np.spacing(x))
     out = {f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in log_prior(model, values).items()}
     out["y given the parameters"] = marginal_log_likelihood(model, values)
     if all(level.name in values for level in model.design.levels):
         given = conditional_log_likelihood(model.design, values)
         out["y given the parameters and u"] = given.reshape(len(given), -1).sum(axis=1)
     return out
+
+
+def _largest_gap(values: list, others: list) -> float:
+    gaps = np.abs(np.array(values, dtype=float) - np.array(others, dtype=float))
+    return float(gaps[np.isfinite(gaps)].max(initial=0.0))
 
 
 def _some_draws(tree: xr.DataTree) -> list[list[int]]:
