@@ -456,3 +456,20 @@ def test_weights_have_a_unit_of_their_own(factor):
 def test_weights_at_the_widest_are_fitted():
     hierarchy = Hierarchy.from_formula("y ~ x + (1 | g)", residual=Residual(weights="w"))
     assert np.isfinite(LMM(hierarchy, GOOD.assign(w=[1e15] + [1.0] * (N - 1))).ml().loglik)
+
+
+@pytest.mark.parametrize(
+    ("formula", "change", "said"),
+    [
+        ("y ~ z + (1 | g)", {}, "its coef has 'x' where this model has 'z'"),
+        ("y ~ x + (1 | g)", {"g": list("hhiijjkk")}, "its g has 'a' where this model has 'h'"),
+        ("y ~ x + (1 | g)", {"y": [2.0, 4, 6, 8, 1, 3, 5, 9]}, "one of other data"),
+    ],
+)
+def test_a_posterior_of_another_model_or_of_other_data_is_refused(formula, change, said):
+    data = {"y": [1.0, 2, 4, 5, 3, 2, 7, 8], "x": list(range(8)), "z": [0, 1] * 4, "g": list("aabbccdd")}
+    tree = LMM("y ~ x + (1 | g)", data).sample(draws=100, random_seed=1, progress=False)
+    other = LMM(formula, data | change)
+    for call in (other.fixef, other.loo, other.predictions, other.summary):
+        with pytest.raises(DataError, match=said):
+            call(tree)

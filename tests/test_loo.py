@@ -169,3 +169,19 @@ def test_what_is_no_unit_and_no_posterior_is_refused():
 def test_without_fixed_effects_it_works_too():
     lmm = blm.LMM("y ~ 0 + (1 | g)", {"y": [1.0, 2, -4, 5, 8, -9], "g": list("aabbcc")})
     assert np.isfinite(lmm.loo(lmm.sample(draws=100, random_seed=1, progress=False), "g", progress=False).elpd)
+
+
+def test_the_order_of_units_does_not_depend_on_the_unit_of_y():
+    data = blm.example_data("radon").iloc[:200]
+    made = []
+    for c in (1e-6, 1.0, 1e6):
+        lmm = blm.LMM("log_radon ~ 1 + floor + (1 | county)", data.assign(log_radon=c * data["log_radon"]))
+        loo = lmm.loo(lmm.sample(draws=200, random_seed=1, progress=False), "county", refit=False, progress=False)
+        made.append(loo.summary.frame.index.tolist())
+    assert made[0] == made[1] == made[2]
+
+
+def test_rows_keep_their_labels():
+    lmm = blm.example("dyestuff")
+    table = lmm.loo(lmm.sample(draws=100, random_seed=1, progress=False), progress=False).table
+    assert table.index.tolist() == lmm.design.rows.tolist()

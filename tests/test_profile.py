@@ -269,3 +269,27 @@ def test_a_singular_correlation_is_left_where_that_is_better():
                 values.append(surface.minimise(start, np.ones(4), pin=entry)[0])
             rise = min(values) + 2 * model.loglik
             assert rise == pytest.approx(3.841458820694124, abs=1e-4)
+
+
+def far(seed: int, centre: float) -> pd.DataFrame:
+    """Intercepts that vary, slopes that don't, x far from zero."""
+    rng = np.random.default_rng(seed)
+    g = rng.integers(0, 10, 80)
+    x = rng.normal(size=80) * 2 + centre
+    return pd.DataFrame({"y": rng.normal(size=80) + rng.normal(size=10)[g] * 0.8, "x": x, "g": g})
+
+
+@pytest.mark.parametrize(("seed", "centre"), [(27, 2006), (10, 30), (30, 30)])
+def test_an_sd_that_another_effect_can_replace_has_zero_in_its_interval(seed, centre):
+    """With x far from zero a slope takes the intercept's place, behind a hill of the profile."""
+    data = far(seed, centre)
+    fit = blm.LMM("y ~ x + (1 + x | g)", data).ml()
+    for name, rest in (("sigma_u2[Intercept]", "(0 + x | g)"), ("sigma_u2[x]", "(1 | g)")):
+        rise = 2 * (fit.loglik - blm.LMM(f"y ~ x + {rest}", data).ml().loglik)
+        assert rise < 3.84
+        assert fit.confint().loc[name, "lower"] == 0
+
+
+def test_limits_of_a_singular_fit_are_found_where_the_search_meets_sigma_zero():
+    table = blm.LMM("y ~ x + (1 + x | g)", far(21, 5)).ml().confint()
+    assert table[["lower", "upper"]].notna().all(axis=None)

@@ -101,7 +101,9 @@ def read_rows(path: Path, saved: Saved) -> pd.DataFrame:
     from bayeslmm.description.model_file import read_csv
 
     if not path.is_file():
-        raise DataError(f"there is no file {path}.")
+        raise DataError(
+            f"{path} is a folder; the new rows are a .csv file." if path.is_dir() else f"there is no file {path}."
+        )
     own = saved.lmm.design.frame
     texts = [name for name in own.columns if not _numeric(own[name])]
     frame = read_csv(path, texts, as_text=True)

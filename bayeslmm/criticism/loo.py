@@ -35,6 +35,8 @@ NUMBERS = 4e8  # densities up to which all draws are used
 FEWEST = 400  # draws that are always used, where there are as many
 LEAST = 100  # draws without which weights have no tail to speak of
 REFITS = 200
+FEWEST_REFITS = 5
+COLUMNS = 10_000  # of Z times refits: a large model's refits take seconds each
 REFIT_DRAWS = 1000
 WORST = 5  # units that are shown
 
@@ -113,7 +115,9 @@ class LeaveOneOut:
                 f" Not to be relied on: {listed(self.unreliable, 5)}, whose weights have a Pareto k of {PARETO_LIMIT} "
                 "or more, and which could not be left out by a new fit."
             )
-        return f"{what} {said} Densities of different units are not comparable."
+        return (
+            f"{what} {said} Compare an elpd with that of another model of the same data and unit, by its differences."
+        )
 
     def to_arviz(self) -> ELPDDataLOO:
         """As ArviZ has it, so that ``arviz.compare`` takes it.
@@ -141,14 +145,17 @@ class LeaveOneOut:
 
     @property
     def summary(self) -> Table:
-        """elpd, its SE and the effective parameters in a line, and the units that are predicted worst."""
-        worst = self.table.sort_values("elpd").head(WORST)
+        """elpd, its SE and the effective parameters in a line, and the units whose rows are predicted worst."""
+        by_row = self.table["elpd"] / self.table["rows"]  # in which units of y and sizes of groups make no order
+        worst = self.table.loc[by_row.sort_values(kind="stable").index].head(WORST)
         whole = pd.DataFrame(
             {name: [self.table[name].sum()] for name in ("rows", "elpd", "p", "refitted")}, index=["all"]
         )
         frame = pd.concat([whole, worst])[["rows", "elpd", "p", "pareto_k", "refitted"]]
         frame = frame.astype({"rows": int, "refitted": int}).rename_axis(self.units.name)
-        title = f"Leave one {self.units.name} out: elpd {self.elpd:.2f}, SE {self.se:.2f}; the units predicted worst"
+        title = (
+            f"Leave one {self.units.name} out: elpd {self.elpd:.2f}, SE {self.se:.2f}; those predicted worst, by row"
+        )
         return Table(frame=frame, title=title, note=self.note)
 
     def __repr__(self) -> str:
@@ -241,7 +248,8 @@ def _refitted(model: Model, split: Split, units: Units, table: pd.DataFrame, see
     bad = np.flatnonzero(~(k < PARETO_LIMIT))
     if split.given:  # what is given would have to be drawn without the unit too
         return table
-    bad = bad[np.argsort(-k[bad])][:REFITS]
+    most = max(FEWEST_REFITS, min(REFITS, COLUMNS // max(model.design.q, 1)))
+    bad = bad[np.argsort(-k[bad])][:most]
     bar.stage(f"fitting without one {units.name}", len(bad))
     for unit in bad:
         values = posterior_without(model, np.flatnonzero(units.index == unit), REFIT_DRAWS, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ class Units:
     ----------
     name : str
         "row", or a level's label.
-    labels : tuple of str
+    labels : tuple
+        Of groups, or those of the rows.
     index : (n,) int array
         The unit of each row; -1 for rows of none.
     level : int or None
@@ -29,7 +31,7 @@ class Units:
     """
 
     name: str
-    labels: tuple[str, ...]
+    labels: tuple[Any, ...]
     index: np.ndarray
     level: int | None = None
     single: bool = False
@@ -54,7 +56,7 @@ def units_of(design: Design, unit: str) -> Units:
     ('A', 'B', 'C', 'D', 'E', 'F')
     """
     if unit == "row":
-        labels = tuple(map(str, coords(design)["row"]))
+        labels = tuple(coords(design)["row"])
         return Units(name="row", labels=labels, index=np.arange(design.n), single=True)
     for k, level in enumerate(design.levels):
         if unit in (level.label, level.name):

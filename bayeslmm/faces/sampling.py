@@ -93,7 +93,8 @@ class Sampling(Model):
             The same seed gives the same draws, whatever the number of cores.
         sampler : {"auto", "collapsed", "nuts"}
             "auto" takes the collapsed sampler for the marginal variant with up to 12 variance parameters, and NUTS
-            where its diagnostics fail or the variant is joint; ``attrs["sampler"]`` says which one ran,
+            where its proposal fails (a Pareto k of 0.7 or more, or few acceptances) or the variant is joint; more draws
+            help where R-hat or ESS are short of their mark. ``attrs["sampler"]`` says which one ran,
             ``attrs["note"]`` why.
         centered : bool or mapping of level to bool
             Parameterisation of the joint variant, as `LMM.joint` writes it down. NUTS moves in coordinates between the

@@ -123,7 +123,10 @@ def _profile_variances(fit: LikelihoodFit, z: float) -> dict[str, Limits]:
     for k, level in enumerate(fit.design.levels):
         sd, corr = surface.slices[k]
         for at, name in enumerate(level.sd_labels, start=sd.start):
-            out[name] = _profile_entry(fit, surface, at, scale[at] / 2, (0.0, np.inf), z)
+            lower, upper, said = _profile_entry(fit, surface, at, scale[at] / 2, (0.0, np.inf), z)
+            if lower > 0 and _at_zero(fit, surface, k, at) < z**2 - 2 * fit.loglik:
+                lower = 0.0  # the rise is not one hill: what zero doesn't exclude is not excluded
+            out[name] = (lower, upper, said)
         for name, effects, turned, place in _correlations(fit, k):
             if (fit.sds[k][list(effects)] == 0).any():
                 out[name] = (np.nan, np.nan, f"{fit.method} profile: none, as an SD is zero")
@@ -175,6 +178,31 @@ def _profile_entry(
         return surface.minimise(phi, scale, pin=at)
 
     return _both(fit, profile, start[at], start, step, ends, z)
+
+
+def _at_zero(fit: LikelihoodFit, surface: Surface, k: int, at: int) -> float:
+    """The least deviance found where one SD of level k is zero, begun at the fit and where another effect stands in.
+
+    With x far from zero a slope can take an intercept's place, and the way there leads over a hill: the effect that
+    stands in begins with the SD that gives the rows the variance that the level gives them.
+    """
+    level, (sd, z) = fit.design.levels[k], surface.slices[k]
+    scale, start = _scale(fit, surface), surface.phi(fit)
+    start[at] = 0.0
+    starts = [start]
+    whole = level.columns @ (fit.sigma * fit.lambdas[k])
+    variance = float(np.einsum("ij,ij->i", whole, whole).mean())
+    if level.n_sds == level.r:
+        for e in range(level.r):
+            size = float(np.mean(level.columns[:, e] ** 2))
+            if sd.start + e == at or not size > 0:
+                continue
+            other = start.copy()
+            other[sd] = 0.0
+            other[sd.start + e] = np.sqrt(variance / size)
+            other[z] = 0.0
+            starts.append(other)
+    return min(surface.minimise(phi, scale, pin=at)[0] for phi in starts)
 
 
 def profile_deviance(fit: LikelihoodFit, name: str, values: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ class Surface:
         with np.errstate(all="ignore"):
             try:
                 value, gradient = self._value_and_gradient(phi, beta)
-            except (np.linalg.LinAlgError, OverflowError):
+            except (np.linalg.LinAlgError, OverflowError, ZeroDivisionError):
                 return OVERFLOWED, np.zeros(self.size)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return OVERFLOWED, np.zeros(self.size)

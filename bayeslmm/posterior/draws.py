@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.parameters import dims, level_names
+from bayeslmm.design.parameters import coords, dims, level_names
 from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remed
     if design.residual.strata:
         wanted["sigma_ratio"] = (len(design.residual.strata) - 1,)
     posterior = tree["posterior"].to_dataset()
+    _check_labels(design, name, posterior, remedy)
+    _check_data(design, name, tree, remedy)
     for variable, shape in wanted.items():
         if variable not in posterior.data_vars:
             raise DataError(
@@ -186,4 +188,31 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remed
         raise DataError(
             f"The {name} posterior has {int((~np.isfinite(flat)).sum())} values that are not finite; "
             f"its run failed or was interrupted. Sample again."
+        )
+
+
+def _check_labels(design: Design, name: str, posterior: xr.Dataset, remedy: str) -> None:
+    """Refuse draws whose coefficients or groups have other labels, where they have any."""
+    own = coords(design)
+    for dim in ("coef", *(level_names(level).group for level in design.levels)):
+        if dim not in posterior.coords:
+            continue
+        found, expected = list(map(str, posterior[dim].values.tolist())), list(map(str, own[dim]))
+        if found != expected and len(found) == len(expected):
+            k = next(k for k, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+            raise DataError(
+                f"The {name} posterior is one of another model: its {dim} has {found[k]!r} where this model has "
+                f"{expected[k]!r}. {remedy}"
+            )
+
+
+def _check_data(design: Design, name: str, tree: Any, remedy: str) -> None:
+    """Refuse draws given other data, where the tree has the data that they were given."""
+    if "observed_data" not in tree.children or "y" not in tree["observed_data"].data_vars:
+        return
+    y = np.asarray(tree["observed_data"]["y"].values, dtype=float).ravel()
+    if y.shape != design.y.shape or not np.array_equal(y, design.y):
+        raise DataError(
+            f"The {name} posterior is one of other data: its observed_data are not this model's response "
+            f"({y.size:,} and {design.n:,} rows). {remedy}"
         )

@@ -46,14 +46,14 @@ def shrinkage(model: Model, result: Any) -> Table:
     frame = pd.concat(parts[1:] or parts, ignore_index=True)
     said = [RELIABILITY] if design.levels else ["The model has no random effects."]
     if points.n > 1 and design.levels:
-        said.append(f"Reliabilities and effective rows are means over {points.n} draws, evenly spaced.")
+        said.append(f"Reliabilities are means over {points.n} draws, evenly spaced, effective rows medians.")
     if np.isnan(frame["effective_rows"].to_numpy(dtype=float)).any():
         said.append("Where an SD is zero, all is shrunk whatever the rows, and effective rows can't be told.")
     return Table(frame=frame, title=f"Shrinkage, {given.name}", note=given.note(*said))
 
 
 def reliabilities(points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per level (reliabilities (m, r), effective rows (m, r)), means over the points.
+    """Per level (reliabilities (m, r), effective rows (m, r)), means and medians over the points.
 
     Source: Raudenbush & Bryk (2002), chapter 3.
     """
@@ -72,8 +72,8 @@ def reliabilities(points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
                 reliability = np.clip(1 - np.einsum("mii->mi", C) / prior, 0.0, 1.0)
                 worth = noise * reliability / (1 - reliability) / (prior * np.diag(stats.maps[k]) ** 2)
             found[k].append(np.stack([np.where(prior > 0, reliability, 0.0), np.where(prior > 0, worth, np.nan)]))
-    means = [np.mean(each, axis=0) for each in found]
-    return [(mean[0], mean[1]) for mean in means]
+    every = [np.stack(each) for each in found]  # as an SD nears zero, worth has no bound, and so no mean to speak of
+    return [(one[:, 0].mean(axis=0), np.median(one[:, 1], axis=0)) for one in every]
 
 
 def unshrunk(fit: LikelihoodFit, level: LevelDesign) -> np.ndarray:
