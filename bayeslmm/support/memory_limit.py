@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from typing import Any
 
 from bayeslmm.errors import OutOfMemoryError
+
+resource: Any
+try:  # now, while there is memory for it
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
 
 NUTS_TAKES = 500e6  # bytes of address space for compiling a PyMC model and running it in threads
 KERNELS_TAKE = 64e6  # the same for loading the kernels
@@ -39,14 +45,16 @@ def ran_out(error: BaseException | None) -> bool:
 
 def address_space_left() -> float:
     """Bytes that the limit on this process's address space (`ulimit -v`) leaves; infinite where there is none."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            with open("/proc/self/statm") as file:
-                return float(limit - int(file.read().split()[0]) * resource.getpagesize())
-    return float("inf")
+    if resource is None or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return float("inf")
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            taken = int(file.read(200).split()[0]) * resource.getpagesize()
+    except FileNotFoundError:  # a system without /proc doesn't say
+        return float("inf")
+    except (OSError, MemoryError, SystemError):  # not even enough to ask
+        return 0.0
+    return float(resource.getrlimit(resource.RLIMIT_AS)[0] - taken)
 
 
 def require_address_space(needed: float, doing: str, instead: str = "") -> None:
