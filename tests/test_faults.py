@@ -84,7 +84,8 @@ class TestInterruptedSamplers:
         monkeypatch.undo()
         monkeypatch.setattr(independence, "EFFECTS", 0)
         whole = lmm.sample(draws=40, chains=3, random_seed=1, progress=False)["posterior"]
-        assert whole.isel(chain=slice(2)).to_dataset().equals(clean["posterior"].to_dataset())
+        kept = clean["posterior"].to_dataset()
+        assert whole.to_dataset()[list(kept.data_vars)].isel(chain=slice(2)).equals(kept)
 
     def test_before_anything_is_finished_it_is_an_interrupt(self, monkeypatch):
         import bayeslmm as blm
