@@ -33,7 +33,7 @@ class MarginalLikelihood:
     log : float
         Natural logarithm.
     error : float
-        Monte Carlo standard error of `log`.
+        Monte Carlo standard error of the logarithm.
     pareto_k : float
         Of the weights: from 0.7 on neither number can be relied on.
     rescaled : mapping of float to float
