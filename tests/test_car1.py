@@ -114,7 +114,8 @@ time = "t"
 """
 
 
-def test_a_description_file_says_it_and_the_command_line_fits_it(tmp_path, capsys):
+def test_a_description_file_says_it_and_the_command_line_fits_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     data = series([0.5, 1.5, 0.8])
     data.to_csv(tmp_path / "rows.csv", index=False)
     (tmp_path / "model.toml").write_text(DESCRIPTION)

@@ -42,7 +42,8 @@ class Criticism(Model):
         Returns
         -------
         LeaveOneOut
-            ``elpd``, ``se``, ``p``, a ``table`` by unit and a ``note``; ``to_arviz()`` gives what ``arviz.compare`` takes.
+            ``elpd``, ``se``, ``p``, a ``table`` by unit and a ``note``; ``to_arviz()`` gives what ``arviz.compare``
+            takes.
 
         Raises
         ------

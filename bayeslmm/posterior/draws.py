@@ -167,8 +167,6 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remed
     if design.residual.strata:
         wanted["sigma_ratio"] = (len(design.residual.strata) - 1,)
     posterior = tree["posterior"].to_dataset()
-    _check_labels(design, name, posterior, remedy)
-    _check_data(design, name, tree, remedy)
     for variable, shape in wanted.items():
         if variable not in posterior.data_vars:
             raise DataError(
@@ -183,6 +181,8 @@ def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remed
                 f"{variable!r} of the {name} posterior has shape {found} per draw; {shape} was expected: "
                 f"it comes from another model. {remedy}"
             )
+    _check_labels(design, name, posterior, remedy)
+    _check_data(design, name, tree, remedy)
     flat = np.concatenate([_flat(posterior[variable]).ravel() for variable in wanted])
     if not np.isfinite(flat).all():
         raise DataError(
@@ -201,7 +201,7 @@ def _check_labels(design: Design, name: str, posterior: xr.Dataset, remedy: str)
         if found != expected and len(found) == len(expected):
             k = next(k for k, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
             raise DataError(
-                f"The {name} posterior is one of another model: its {dim} has {found[k]!r} where this model has "
+                f"The {name} posterior comes from another model: its {dim} has {found[k]!r} where this model has "
                 f"{expected[k]!r}. {remedy}"
             )
 
