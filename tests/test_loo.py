@@ -67,7 +67,7 @@ def check_closed_form(lmm: blm.LMM, split: Split, unit: str) -> None:
 def test_the_density_of_a_unit_given_the_others_is_the_dense_one(design):
     lmm = design.lmm()
     for unit in ("row", *(level.label for level in lmm.design.levels)):
-        split = affordable_split(lmm.design, units_of(lmm.design, unit))
+        split = affordable_split(lmm.statistics, units_of(lmm.design, unit))
         assert not split.given
         check_closed_form(lmm, split, unit)
 
@@ -76,7 +76,7 @@ def test_the_density_of_a_unit_given_the_others_is_the_dense_one(design):
 def test_so_it_is_for_known_covariances_and_structured_residuals(case):
     lmm = case.lmm()
     for unit in ("row", *(level.label for level in lmm.design.levels)):
-        check_closed_form(lmm, affordable_split(lmm.design, units_of(lmm.design, unit)), unit)
+        check_closed_form(lmm, affordable_split(lmm.statistics, units_of(lmm.design, unit)), unit)
 
 
 @pytest.mark.parametrize("name", ["nested in three", "crossed", "nested and crossed with slopes"])
@@ -84,14 +84,14 @@ def test_so_it_is_where_some_effects_are_given(name):
     lmm = {one.name: one for one in DESIGNS}[name].lmm()
     levels = range(len(lmm.design.levels))
     for k in levels:
-        check_closed_form(lmm, Split(design=lmm.design, integrated=tuple(j for j in levels if j != k)), "row")
+        check_closed_form(lmm, Split(stats=lmm.statistics, integrated=tuple(j for j in levels if j != k)), "row")
 
 
 def test_what_is_left_out_is_never_given():
     """Nor what is nested in it: of its effects the draws know from the unit alone."""
-    design = blm.example("chem97").design
-    lea = units_of(design, "lea")
-    assert affordable_split(design, lea).integrated == (0, 1)
+    lmm = blm.example("chem97")
+    lea = units_of(lmm.design, "lea")
+    assert affordable_split(lmm.statistics, lea).integrated == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["sleepstudy", "penicillin", "ovary"])
@@ -100,7 +100,7 @@ def test_the_closed_form_is_the_likelihood_of_all_less_that_of_the_rest(name):
     lmm = blm.example(name)
     values, design = draws_of(lmm, 3), lmm.design
     units = units_of(design, design.levels[0].label)
-    split = affordable_split(design, units)
+    split = affordable_split(lmm.statistics, units)
     for u in (0, len(units.labels) - 1):
         here = np.flatnonzero(units.index == u)
         part = part_of(design, np.delete(np.arange(design.n), here))
@@ -120,7 +120,7 @@ def test_reweighting_is_fitting_without_the_unit(name, unit):
     lmm = blm.example(name)
     loo = lmm.loo(lmm.sample(draws=2000, random_seed=1, progress=False), unit, refit=False, progress=False)
     units = units_of(lmm.design, unit)
-    split = affordable_split(lmm.design, units)
+    split = affordable_split(lmm.statistics, units)
     for u in range(min(len(units.labels), 4)):
         values = posterior_without(lmm, np.flatnonzero(units.index == u), 4000, seed=2)
         p = np.exp(density_of_unit(split, units.only(u), values))

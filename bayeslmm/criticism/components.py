@@ -15,6 +15,7 @@ import numpy as np
 from bayeslmm.criticism.units import Units
 from bayeslmm.design.design import Design
 from bayeslmm.factorisation.plan import nested_in
+from bayeslmm.factorisation.statistics import Statistics
 
 AFFORDABLE = 2e8
 """Multiplications a draw up to which all levels are integrated out."""
@@ -41,13 +42,19 @@ class Split:
 
     Attributes
     ----------
-    design : Design
+    stats : Statistics
+        Of the design, with the columns on which the kernels work.
     integrated : tuple of int
         The levels whose effects are integrated out; those of the others are given.
     """
 
-    design: Design
+    stats: Statistics
     integrated: tuple[int, ...]
+
+    @property
+    def design(self) -> Design:
+        """The design itself."""
+        return self.stats.design
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -100,19 +107,20 @@ class Split:
         return total
 
 
-def affordable_split(design: Design, units: Units) -> Split:
+def affordable_split(stats: Statistics, units: Units) -> Split:
     """Integrate out as many levels as can be paid for, of equal numbers the cheapest.
 
     Always the level whose groups the units are, and those nested in it: what the draws know of the effects of what is
     left out, they know from what is left out.
     """
+    design = stats.design
     levels = range(len(design.levels))
     must = set()
     if units.level is not None:
         must = {k for k in levels if k == units.level or nested_in(design.levels[k].index, units.index)}
-    best = Split(design=design, integrated=tuple(levels))
+    best = Split(stats=stats, integrated=tuple(levels))
     for size in range(len(design.levels), len(must) - 1, -1):
-        choices = [Split(design=design, integrated=each) for each in combinations(levels, size) if must <= set(each)]
+        choices = [Split(stats=stats, integrated=each) for each in combinations(levels, size) if must <= set(each)]
         best = min(choices, key=lambda split: split.cost)
         if best.cost <= AFFORDABLE:
             return best

@@ -20,11 +20,9 @@ import numpy as np
 from bayeslmm.criticism.components import Component, Split
 from bayeslmm.criticism.units import Units
 from bayeslmm.design.linear_predictor import linear_predictor
-from bayeslmm.design.parameters import level_names
-from bayeslmm.posterior.effects import residual_parameters
-from bayeslmm.posterior.free_variables import root_of
+from bayeslmm.posterior.collapsed import LOG_2PI
+from bayeslmm.posterior.effects import kernel_factors, residual_parameters
 
-LOG_2PI = float(np.log(2 * np.pi))
 NUMBERS = 4_000_000  # of the largest array
 
 Values = Mapping[str, np.ndarray]  # draws first
@@ -70,15 +68,10 @@ class _Draws:
 
     @cached_property
     def lambdas(self) -> list[np.ndarray]:
-        """Per integrated level lambda (N, r, r)."""
-        out = []
-        for k in self.split.integrated:
-            level = self.split.design.levels[k]
-            names = level_names(level)
-            sd = self.values[names.sigma if level.n_sds else "sigma"].reshape(len(self.sigma), -1)
-            root = root_of(self.values[names.corr]) if level.correlated else np.eye(level.r)
-            out.append(sd[:, :, None] * root / self.sigma[:, None, None])
-        return out
+        """Per integrated level lambda (N, r, r), on the kernels' columns: x far from zero costs no digits there."""
+        stats = self.split.stats
+        whole, levels = kernel_factors(stats, self.values), stats.design.levels
+        return [whole[:, stats.lambda_slices[k]].reshape(-1, levels[k].r, levels[k].r) for k in self.split.integrated]
 
     @cached_property
     def effects(self) -> dict[str, np.ndarray]:
@@ -102,7 +95,7 @@ class _Piece:
         for k, groups in zip(self.draws.split.integrated, self.component.groups, strict=True):
             level = self.draws.split.design.levels[k]
             Z = np.zeros((len(rows), len(groups), level.r))
-            Z[np.arange(len(rows)), np.searchsorted(groups, level.index[rows])] = level.columns[rows]
+            Z[np.arange(len(rows)), np.searchsorted(groups, level.index[rows])] = self.draws.split.stats.better[k][rows]
             if level.root is not None:
                 K = level.root[groups] @ level.root[groups].T
                 Z = np.einsum("nge,gh->nhe", Z, np.linalg.cholesky(K))

@@ -172,7 +172,7 @@ def leave_one_out(
     design = model.design
     units = units_of(design, unit)
     check_tree(design, "given", tree, True, _REMEDY)
-    split = affordable_split(design, units)
+    split = affordable_split(model.statistics, units)
     values = _some_draws(model, tree, split, units)
     with Progress(progress) as bar, one_blas_thread():
         table = _reweighted(split, units, values, bar)

@@ -9,7 +9,7 @@ import numpy as np
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import congruent, coords, dims, level_names
 from bayeslmm.errors import PriorError
-from bayeslmm.posterior.effects import residual_parameters
+from bayeslmm.posterior.effects import residual_parameters, roots_of
 from bayeslmm.posterior.tree import by_level
 from bayeslmm.support.arguments import check_seed, check_whole
 
@@ -101,7 +101,7 @@ def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.G
         if level.root is not None:
             u = np.einsum("gh,dhe->dge", level.root, u, optimize=True)
         if names.corr in values:
-            u = u @ np.swapaxes(np.linalg.cholesky(values[names.corr]), -1, -2)
+            u = u @ np.swapaxes(roots_of(values[names.corr]), -1, -2)
         sd = values[names.sigma if level.n_sds else "sigma"]
         u *= sd.reshape(draws, 1, -1)
         out[names.u] = u[..., 0] if level.r == 1 else u

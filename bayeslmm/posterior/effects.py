@@ -99,7 +99,7 @@ def kernel_factors(stats: Statistics, values: Mapping[str, np.ndarray]) -> np.nd
     for level, M in zip(stats.design.levels, stats.maps, strict=True):
         own = level_names(level)
         sd = values[own.sigma if level.n_sds else "sigma"].reshape(len(sigma), -1)
-        root = _roots(values[own.corr]) if level.correlated else np.eye(level.r)
+        root = roots_of(values[own.corr]) if level.correlated else np.eye(level.r)
         parts.append((M @ (sd[:, :, None] * root / sigma[:, None, None])).reshape(len(sigma), -1))
     return np.concatenate(parts, axis=1)
 
@@ -112,7 +112,7 @@ def residual_parameters(design: Design, values: Mapping[str, np.ndarray]) -> np.
     return np.concatenate([np.zeros((n, 0)), *columns], axis=1)
 
 
-def _roots(corr: np.ndarray) -> np.ndarray:
+def roots_of(corr: np.ndarray) -> np.ndarray:
     """Square roots of correlation matrices (N, r, r), be they singular."""
     values, vectors = np.linalg.eigh(corr)
     return vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]

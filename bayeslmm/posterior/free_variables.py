@@ -15,6 +15,7 @@ from bayeslmm.design.design import LevelDesign
 from bayeslmm.design.parameters import congruent, level_names
 from bayeslmm.distributions.prior import Prior, one_family
 from bayeslmm.model import Model
+from bayeslmm.posterior.effects import roots_of
 
 Values = Mapping[str, np.ndarray]  # draws first
 
@@ -167,9 +168,7 @@ def root_of(corr: np.ndarray) -> np.ndarray:
     >>> root_of(np.array([[[1.0, 1.0], [1.0, 1.0]]])).round(6).tolist()
     [[[1.0, 0.0], [1.0, 0.0]]]
     """
-    values, vectors = np.linalg.eigh(corr)
-    half = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-    upper = np.linalg.qr(np.swapaxes(half, -1, -2), mode="r")
+    upper = np.linalg.qr(np.swapaxes(roots_of(corr), -1, -2), mode="r")
     sign = np.where(np.einsum("nii->ni", upper) < 0, -1.0, 1.0)
     root = np.swapaxes(upper * sign[:, :, None], -1, -2)
     at = np.arange(corr.shape[-1])

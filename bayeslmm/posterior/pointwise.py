@@ -8,10 +8,10 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.linear_predictor import linear_predictor
+from bayeslmm.posterior.collapsed import LOG_2PI
 from bayeslmm.posterior.effects import residual_parameters
 from bayeslmm.posterior.tree import by_level
 
-LOG_2PI = float(np.log(2 * np.pi))
 NUMBERS = 4_000_000  # draws times rows at a time
 
 
