@@ -110,7 +110,7 @@ class _Draws:
         for name in dims(self.model.design):
             if name in self.posterior.data_vars and name != "e":
                 x = self.posterior[name].transpose("chain", "draw", ...).to_numpy()
-                out[name] = x.reshape(-1, *x.shape[2:])
+                out[name] = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # beta may be empty
         return out
 
     def some(self, chains: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
