@@ -19,6 +19,7 @@ from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.factorisation.conditioning import group_sums
 from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.likelihood.least_squares import least_squares
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
 EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edge of what it can be
@@ -278,19 +279,23 @@ class Criterion:
     def spread_starts(self) -> np.ndarray:
         """Points spread over the relative factors, R's parameters as at first.
 
-        Diagonal entries reach from 0.05 to 20 times `reach`, on a scale of logarithms; what stands below them is at
-        most as large as its column's.
+        Diagonal entries reach from 0.05 to 20 times `reach`, on a scale of logarithms, and those of some points on to
+        2e4 times `reach`, where next to no residual is left; what stands below them is at most as large as its
+        column's. The last point is next to zero.
         """
         base, out = self.start(), []
         at, k = self.diagonal[: self.n_theta], self.n_theta
-        for point in spread_points(6 + 4 * k, k):
+        near, far = 6 + 4 * k, 2 + 2 * k
+        for number, point in enumerate(spread_points(near + far, k)):
             phi = base.copy()
-            phi[:k][at] = 0.05 * (400 * self.reach[:k][at]) ** point[at]
+            low, high = (0.05, 20.0) if number < near else (20.0, 2e4)
+            phi[:k][at] = low * (high / low * self.reach[:k][at]) ** point[at]
             below = ~at & ~self.coordinate[:k]
             phi[:k][below] = (2 * point[below] - 1) * phi[:k][at][self.column[below]]
             phi[:k][self.coordinate[:k]] = 4 * point[self.coordinate[:k]] - 2
             out.append(phi)
-        return np.array(out)
+        nothing = np.where(self.diagonal, 0.02 / self.reach.max(initial=1.0), np.where(self.coordinate, base, 0.0))
+        return np.array([*out, nothing])
 
     def psi(self, phi: np.ndarray) -> np.ndarray:
         """R's parameters."""
@@ -303,18 +308,14 @@ class Criterion:
 
     def value(self, factor: Factor, phi: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
         """(criterion, rss, coefficients of Q, P^-1), all on the scale of y_."""
-        p, d = self.stats.design.p, self.degrees
-        P, c, s = factor.T[:p, :p], factor.T[:p, p], factor.T[p, p]
-        Pinv = np.linalg.inv(P) if p else P
-        coefficients = Pinv @ c
-        rss = max(
-            float(s - c @ coefficients), np.finfo(float).eps * abs(float(s)), 1e-300
-        )  # of a perfect fit: rounding
+        d, solved = self.degrees, least_squares(factor.T)
+        # of a perfect fit: rounding
+        rss = max(solved.rss, np.finfo(float).eps * abs(float(factor.T[-1, -1])), 1e-300)
         value = factor.logdet + self.stats.design.residual.log_det(self.psi(phi))
         value += d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
         if self.reml:
-            value += np.linalg.slogdet(P)[1] + self.log_det_RR
-        return float(value), rss, coefficients, Pinv
+            value += solved.logdet + self.log_det_RR
+        return float(value), rss, solved.coefficients, solved.inverse
 
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         """Criterion and its gradient with respect to the free entries."""

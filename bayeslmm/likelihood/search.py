@@ -15,6 +15,7 @@ import numpy as np
 from bayeslmm.errors import DataError
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, HOPELESS, Criterion, units
+from bayeslmm.likelihood.precision import rounding
 from bayeslmm.support.quasi_newton import Objective, least_point, newton_step, rough_hessian
 from bayeslmm.support.threads import one_blas_thread
 
@@ -42,6 +43,8 @@ class Optimum:
         Whether the criterion does not change in some direction: the data can't tell parameters apart.
     others : tuple of float
         Values of other local minima that were found, the least first.
+    rounding : float
+        How far rounding may move the criterion there; 0 where variance ratios are ordinary.
     """
 
     phi: np.ndarray
@@ -53,6 +56,7 @@ class Optimum:
     flat: bool = False
     gain: float = 0.0
     others: tuple[float, ...] = ()
+    rounding: float = 0.0
 
 
 class _Counted:
@@ -265,6 +269,7 @@ def _minimise(criterion: Criterion) -> Optimum:
         phi=phi, value=value, gradient=float(np.abs(gradient[free]).max(initial=0.0)), curvature=curvature,
         evaluations=evaluate.calls, converged=bool(gain < enough and (curvature > 0 or flat) and escape is None),
         flat=flat, gain=gain, others=tuple(other for other in others if other > value + 0.01),
+        rounding=rounding(criterion, phi),
     )  # fmt: skip
 
 
