@@ -43,14 +43,14 @@ def least_squares(T: np.ndarray) -> LeastSquares:
     2.0
     """
     p = len(T) - 1
-    P, c, s = T[:p, :p], T[:p, p], float(T[p, p])
-    size = np.sqrt(np.diag(P))
-    L = np.linalg.cholesky(P / np.outer(size, size))
-    half = np.linalg.solve(L, c / size)
-    inverse = np.linalg.solve(L, np.eye(p)) / size
+    size = np.sqrt(T.diagonal()[:p])
+    scaled = T[:p] / size[:, None]
+    L = np.linalg.cholesky(scaled[:, :p] / size)
+    solved = np.linalg.solve(L, np.column_stack([np.diag(1 / size), scaled[:, p]]))
+    root, half = solved[:, :p], solved[:, p]
     return LeastSquares(
-        coefficients=np.linalg.solve(L.T, half) / size,
-        rss=s - float(half @ half),
-        inverse=inverse.T @ inverse,
-        logdet=float(2 * np.log(np.diag(L)).sum() + 2 * np.log(size).sum()),
+        coefficients=root.T @ half,
+        rss=float(T[p, p] - half @ half),
+        inverse=root.T @ root,
+        logdet=float(2 * np.log(L.diagonal() * size).sum()),
     )
