@@ -17,6 +17,7 @@ import bayeslmm as blm
 from bayeslmm.factorisation.conditioning import in_span, make_basis
 from bayeslmm.likelihood.criterion import Criterion
 from bayeslmm.likelihood.least_squares import least_squares
+from bayeslmm.likelihood.leftover import leftover
 from bayeslmm.likelihood.precision import rounding
 
 NEAR = {"duplicated": False, "outcome": "groups alone", "scale": 1.0, "w": "sparse", "seed": 6}
@@ -92,6 +93,41 @@ def test_what_rounding_may_change_is_no_less_than_what_it_does(design, size):
     error = abs(criterion.at(phi) + 2 * exact.loglik)
     # solving for lambda costs digits of its own where x is far from zero
     assert error < 1e-7 + 5 * rounding(criterion, phi) + 1e-13 * oracle.condition
+
+
+FAR = {"duplicated": False, "x": "far", "scale": 1.0}
+ROUNDED = {
+    "two terms": {
+        "rows": 7, "fixed": "1 + x", "terms": "slope apart", "grouping": "even", "w": "counts", "seed": 7,
+        "outcome": "groups alone", "duplicated": True,
+    },
+    "a gradient that overflows": {
+        "rows": 6, "fixed": "x + I(x ** 2)", "terms": "nested slopes", "grouping": "one large", "w": "of x",
+        "outcome": "two values", "seed": 2514,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("design", ROUNDED)
+def test_a_fit_is_called_perfect_where_the_rows_say_so(design):
+    """At variance ratios of 1e26 sigma is rounding, whatever the rows are."""
+    case = OddDesign(**FAR | ROUNDED[design])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "w is left out")
+        lmm = blm.LMM(case.formula, case.table())
+    stats = lmm.statistics
+    whole = np.column_stack([stats.Q, lmm.design.Z.toarray()])
+    whole = whole / np.linalg.norm(whole, axis=0)
+    y = lmm.design.y - stats.Q @ (stats.Q.T @ lmm.design.y)
+    left = np.linalg.norm(y - whole @ np.linalg.lstsq(whole, y, rcond=1e-13)[0]) / np.linalg.norm(y)
+    assert leftover(stats) == pytest.approx(left, rel=1e-3, abs=1e-8)
+    for fit in (lmm.ml(), lmm.reml()):
+        assert (fit.status.name == "perfect fit") <= (left < 2e-6)
+        if left > 2e-6:
+            reml = fit.method == "REML"
+            oracle = dense(lmm)
+            best = max(oracle.likelihood(oracle.factors(theta), reml).loglik for theta in oracle.search(reml))
+            assert fit.loglik > best - 1e-5
 
 
 def test_least_squares_lose_no_more_than_t_has_lost():

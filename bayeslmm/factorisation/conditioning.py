@@ -109,7 +109,7 @@ def _positive_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def in_span(level: LevelDesign, own: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Which columns are, in every group of `level`, combinations of the level's own columns, another one in each."""
-    bases = _within_groups(level, own)
+    bases = within_groups(level, own)
     out = np.zeros(candidates.shape[1], dtype=bool)
     for c, column in enumerate(candidates.T):
         rest = column
@@ -119,7 +119,7 @@ def in_span(level: LevelDesign, own: np.ndarray, candidates: np.ndarray) -> np.n
     return out
 
 
-def _within_groups(level: LevelDesign, own: np.ndarray) -> list[np.ndarray]:
+def within_groups(level: LevelDesign, own: np.ndarray) -> list[np.ndarray]:
     """Per column of `own` a column (n,), orthonormal within each group to those before it; zero where it has no part.
 
     Source: Gram and Schmidt's process, each step twice (Giraud, Langou & Rozložník, 2005).

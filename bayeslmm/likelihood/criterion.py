@@ -20,6 +20,7 @@ from bayeslmm.factorisation.conditioning import group_sums
 from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.least_squares import least_squares
+from bayeslmm.likelihood.leftover import leftover
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
 EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edge of what it can be
@@ -240,18 +241,21 @@ class Criterion:
         """How large a relative SD may be for reasons of units: 1, and more where it is tied to a distant zero.
 
         A level whose slopes are independent of its intercept has to explain at x = 0, by the intercept's SD, what the
-        slopes make of the distance.
+        slopes make of the distance; and the slopes' own entries are in units of their columns' root mean square.
         """
         out = np.ones(self.diagonal.size)
-        levels = self.stats.design.levels
-        for level, own in zip(levels, self.places, strict=True):
-            if level.correlated or not level.n_sds:
+        loose = [lv for lv in self.stats.design.levels if not lv.correlated and lv.n_sds]
+        for level, own in zip(self.stats.design.levels, self.places, strict=True):
+            if level not in loose:
                 continue
-            for j in range(level.r):
-                if np.ptp(level.columns[:, j]) == 0:
-                    others = [lv.columns for lv in levels if lv.label == level.label and not lv.correlated]
-                    for x in np.concatenate(others, axis=1).T:
-                        out[own.start + j] += abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0
+            beside = np.concatenate([lv.columns for lv in loose if lv.label == level.label], axis=1)
+            distances = np.array([abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0 for x in beside.T])
+            tied = bool((np.ptp(beside, axis=0) == 0).any())
+            for j, x in enumerate(level.columns.T):
+                if np.ptp(x) == 0:
+                    out[own.start + j] += distances.sum()
+                elif tied:
+                    out[own.start + j] += abs(float(x.mean())) / float(x.std())
         return out
 
     @property
@@ -263,7 +267,14 @@ class Criterion:
         """Whether no residual is left at this sigma: none beside y, or none beside what least squares leaves."""
         y = self.stats.design.net_y
         sigma *= float(np.exp(-np.mean(np.log(self.stats.design.residual.root_weights))))  # of a row of usual weight
-        return bool(sigma < PERFECT * self.stats.scale or self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0))
+        if self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0):
+            return True
+        return bool(sigma < PERFECT * self.stats.scale) and self.can_be_perfect
+
+    @cached_property
+    def can_be_perfect(self) -> bool:
+        """Whether effects and fixed part reproduce y: else a sigma next to zero is rounding."""
+        return leftover(self.stats) < 2 * PERFECT
 
     def endless(self) -> np.ndarray:
         """Points far out, for each level and for all: lower there than anywhere, and no residual is needed at all."""
@@ -330,7 +341,8 @@ class Criterion:
             Tbar[:p, :p] += Pinv
         residual, z = self.stats.design.residual, phi[self.n_theta :]
         bar, slopes = pull_back(self.stats, factor, 1.0, Tbar, residual.natural(z))
-        return value, np.concatenate([self.pull(phi, bar), slopes * residual.slope(z)])
+        gradient = np.concatenate([self.pull(phi, bar), slopes * residual.slope(z)])
+        return (value, gradient) if np.isfinite(gradient).all() else (HOPELESS, np.zeros_like(phi))
 
 
 def spread_points(n: int, k: int) -> np.ndarray:

@@ -247,7 +247,7 @@ class LikelihoodFit:
             self.design.levels, self.lambdas, self.stats.maps, units(self.stats), strict=True
         ):
             lam = raw / unit
-            size = level.structure.gather(np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M)))
+            size = level.structure.gather(np.sqrt(np.einsum("ij,ij->i", lam, lam)) * level.structure.column_sizes(M))
             zero = [name for name, own in zip(level.sd_labels, size, strict=True) if own < SINGULAR]
             out += zero
             if level.correlated and not zero:

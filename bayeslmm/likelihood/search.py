@@ -8,7 +8,7 @@ what a further step would gain.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 
@@ -86,8 +86,11 @@ def hessian(evaluate: Objective, phi: np.ndarray, free: np.ndarray) -> np.ndarra
     return (H + H.T) / 2
 
 
-def estimates(stats: Statistics) -> tuple[list[np.ndarray], float, np.ndarray]:
+def estimates(stats: Statistics) -> list[tuple[list[np.ndarray], float, np.ndarray]]:
     """(F_k / sigma per level, sigma, psi) where REML is near its best: a first point for a posterior.
+
+    Where effects are tied to a distant zero, also what the fit with correlated effects makes of them: the posterior may
+    have another mode there.
 
     Raises
     ------
@@ -96,20 +99,24 @@ def estimates(stats: Statistics) -> tuple[list[np.ndarray], float, np.ndarray]:
     """
     criterion = Criterion(stats=stats, reml=True)
     with one_blas_thread():
-        phi = _best(_Counted(criterion))[0]
-    factor = criterion.factor(phi)
-    rss = criterion.value(factor, phi)[1] if criterion.sane(factor) else np.nan
-    sigma = stats.scale * float(np.sqrt(rss / criterion.degrees))
-    if criterion.perfect(sigma):
-        raise DataError(
-            f"The model fits {stats.design.hierarchy.response} perfectly: no residual is left, so that the posterior "
-            "density grows without end as sigma goes to zero, and has no finite mass. Leave out columns or levels "
-            "until rows differ for other reasons than the model's, or give sigma a prior that is bounded below."
-        )
-    lam = factor.lam
-    parts = zip(stats.design.levels, stats.maps, stats.lambda_slices, strict=True)
-    raw = [np.linalg.solve(M, lam[span].reshape(level.r, level.r)) for level, M, span in parts]
-    return raw, sigma, criterion.psi(phi)
+        points = [_best(_Counted(criterion))[0], *(_relaxed_starts(criterion) if criterion.tied else [])]
+    out = []
+    for k, phi in enumerate(points):
+        factor = criterion.factor(phi)
+        rss = criterion.value(factor, phi)[1] if criterion.sane(factor) else np.nan
+        sigma = stats.scale * float(np.sqrt(rss / criterion.degrees))
+        if k == 0 and criterion.perfect(sigma):
+            raise DataError(
+                f"The model fits {stats.design.hierarchy.response} perfectly: no residual is left, so that the "
+                "posterior density grows without end as sigma goes to zero, and has no finite mass. Leave out columns "
+                "or levels until rows differ for other reasons than the model's, or give sigma a prior that is bounded "
+                "below."
+            )
+        lam = factor.lam
+        parts = zip(stats.design.levels, stats.maps, stats.lambda_slices, strict=True)
+        raw = [np.linalg.solve(M, lam[span].reshape(level.r, level.r)) for level, M, span in parts]
+        out.append((raw, sigma, criterion.psi(phi)))
+    return out
 
 
 def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -125,7 +132,7 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     for start in _other_starts(criterion, found[0]):
         if all(_behind_a_rise(criterion, start, phi) for phi in found):
             found.append(_search(evaluate, start))
-    values = np.array([evaluate(phi)[0] for phi in found])
+    values = np.array([evaluate(phi)[0] + rounding(criterion, phi) for phi in found])
     best = int(np.argmin(values + np.where(np.arange(len(values)) > 0, 1e-6, 0.0)))
     others: list[float] = []
     for k in np.argsort(values):
@@ -134,7 +141,8 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     far = criterion.endless()
     endless = criterion.values(far)
     lowest = int(np.argmin(endless))
-    return far[lowest] if endless[lowest] < values[best] - 1e-3 else found[best], tuple(others)
+    beyond = endless[lowest] < values[best] - 1e-3 and criterion.can_be_perfect
+    return far[lowest] if beyond else found[best], tuple(others)
 
 
 def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
@@ -180,8 +188,9 @@ def _relaxed_starts(criterion: Criterion) -> list[np.ndarray]:
             continue
         better = lam[span].reshape(r, r) / units(criterion.stats)[k]
         raw = np.linalg.solve(M, better)
-        at_zero[own] = np.sqrt(np.einsum("ij,ij->i", raw, raw)) * np.abs(np.diag(M))
-        within[own] = np.sqrt(np.einsum("ij,ij->i", better, better))
+        sizes = design.levels[k].structure.column_sizes(M)
+        at_zero[own] = np.sqrt(np.einsum("ij,ij->i", raw, raw)) * sizes
+        within[own] = np.sqrt(np.einsum("ij,ij->i", better, better)) * sizes / np.abs(np.diag(M))
     for out in (at_zero, within):
         out[criterion.n_theta :] = phi[relaxed.n_theta :]
     return [at_zero, within]
@@ -195,18 +204,18 @@ def _behind_a_rise(criterion: Criterion, start: np.ndarray, end: np.ndarray) -> 
 
 def _along_axes(criterion: Criterion, found: np.ndarray) -> list[np.ndarray]:
     """Local minima along the axes of single SDs through `found`, elsewhere than there, the lowest first."""
-    grid = np.array([0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 40.0])
     axes = np.flatnonzero(criterion.diagonal)
-    trials = np.tile(found, (axes.size, grid.size, 1))
+    size = 8 + 2 * int(np.log10(criterion.reach.max(initial=1.0)))
+    trials = np.tile(found, (axes.size, size, 1))
     for a, k in enumerate(axes):
-        trials[a, :, k] = grid * criterion.reach[k]
+        trials[a, 0, k], trials[a, 1:, k] = 0.0, np.geomspace(0.03, 40 * criterion.reach[k], size - 1)
     values = criterion.values(np.concatenate([trials.reshape(-1, found.size), found[None]]))
-    here, values = values[-1], values[:-1].reshape(axes.size, grid.size)
+    here, values = values[-1], values[:-1].reshape(axes.size, size)
     out = []
     for a, k in enumerate(axes):
         places, around = trials[a, :, k], np.concatenate([[np.inf], values[a], [np.inf]])
-        for i in range(grid.size):
-            near = places[max(i - 1, 0)] <= found[k] <= places[min(i + 1, grid.size - 1)]
+        for i in range(size):
+            near = places[max(i - 1, 0)] <= found[k] <= places[min(i + 1, size - 1)]
             if not near and around[i + 1] <= min(around[i], around[i + 2]) and values[a, i] < here + 20:
                 out.append((values[a, i], trials[a, i]))
     return [trial for _, trial in sorted(out, key=lambda pair: pair[0])]
@@ -284,7 +293,15 @@ def _least_curvature(H: np.ndarray, scaled: bool = False) -> float:
 
 
 def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
-    """Put what is next to a bound on it where that costs nothing: columns on zero, coordinates on their range's end."""
+    """Put what is next to a bound on it where that costs nothing: columns on zero, coordinates on their range's end.
+
+    SDs tied to a distant zero say nearly the same, along an arc too flat for Newton's steps: its ends are tried.
+    """
+    for i, j in permutations(np.flatnonzero(criterion.diagonal & (criterion.reach > 2)), 2):
+        trial = phi.copy()
+        trial[i], trial[j] = np.hypot(phi[i], phi[j]), 0.0
+        if phi[j] and criterion.at(trial) < criterion.at(phi):
+            phi = trial
     for k in np.flatnonzero(criterion.coordinate & (np.abs(phi) > NEAR_EDGE) & (np.abs(phi) < EDGE)):
         trial = phi.copy()
         trial[k] = np.sign(phi[k]) * EDGE
