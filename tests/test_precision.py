@@ -14,7 +14,7 @@ from odd_designs.checks import dense
 from odd_designs.designs import OddDesign
 
 import bayeslmm as blm
-from bayeslmm.factorisation.conditioning import in_span, make_basis
+from bayeslmm.factorisation.conditioning import PIECE, in_span, make_basis, orthonormalise, positive_qr
 from bayeslmm.likelihood.criterion import Criterion
 from bayeslmm.likelihood.least_squares import least_squares
 from bayeslmm.likelihood.leftover import leftover
@@ -160,6 +160,22 @@ def test_a_column_is_in_the_span_of_a_level_that_combines_otherwise_in_each_grou
     assert in_span(level, level.columns, candidates).tolist() == [True, True, True, False, True]
     assert in_span(level, level.columns[:, :1], candidates).tolist() == [True, False, False, False, False]
     assert lmm.statistics.winspan.tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e10])
+@pytest.mark.parametrize("p", [3, PIECE, 3 * PIECE + 5])
+def test_columns_are_made_orthonormal_piece_by_piece_as_at_once(p, condition):
+    """As by Householder's QR, whatever the condition; R's digits are those that the condition leaves."""
+    rng = np.random.default_rng(7)
+    columns = rng.normal(size=(4 * p + 10, p))
+    columns[:, -1] = columns[:, 0] + columns[:, -1] / condition
+    Q = np.asfortranarray(columns)
+    R = orthonormalise(Q)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(p), atol=1e-14 * p)
+    np.testing.assert_allclose(Q @ R, columns, atol=1e-14 * p)
+    np.testing.assert_allclose(R, positive_qr(columns)[1], atol=1e-13 * p)
+    assert (np.diag(R) > 0).all()
+    assert not np.tril(R, -1).any()
 
 
 @pytest.mark.parametrize("intercept_first", [True, False])

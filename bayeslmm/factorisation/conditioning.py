@@ -12,6 +12,8 @@ import numpy as np
 
 from bayeslmm.design.design import LevelDesign
 
+PIECE = 64  # columns, or rows, that are worked on at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
@@ -75,32 +77,69 @@ def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = (
     constants = [c for c in order if X[0, c] != 0 and np.ptp(X[:, c]) == 0]
     if constants:
         order = np.array([constants[0], *order[order != constants[0]]])
-    columns, shifts, start = X[:, order], np.zeros(p), 0.0
+    W = np.empty((n, p + 1), order="F")  # the one copy of X: all that follows happens in it
+    Q, residual = W[:, :p], W[:, p]
+    shifts, start = np.zeros(p), 0.0
     if constants:
-        shifts[1:], start = columns[:, 1:].mean(axis=0), float(y.mean())
-        columns, y = columns - shifts, y - start
-    Q, upper = _positive_qr(columns)
+        start = float(y.mean())
+        shifts[1:] = X.mean(axis=0)[order[1:]]
+    for j, c in enumerate(order):
+        np.subtract(X[:, c], shifts[j], out=Q[:, j])
+    residual[:] = y - start
+    constant = float(Q[0, 0]) if constants else 0.0
+    upper = orthonormalise(Q)
     gamma = np.zeros(p)
     if constants:  # stays exactly constant
-        Q[:, 0] = np.copysign(1.0 / np.sqrt(n), columns[0, 0])
+        Q[:, 0] = np.copysign(1.0 / np.sqrt(n), constant)
         upper[0] += shifts / Q[0, 0]
         gamma[0] = start / Q[0, 0]
     if not np.array_equal(order, wanted):
-        turn, upper = _positive_qr(upper[:, np.argsort(order)[wanted]])
-        Q, gamma, order = Q @ turn, turn.T @ gamma, wanted
+        turn, upper = positive_qr(upper[:, np.argsort(order)[wanted]])
+        for rows in pieces(n):
+            Q[rows] = Q[rows] @ turn
+        gamma, order = turn.T @ gamma, wanted
     back = np.empty((p, p))
     back[:, order] = upper
-    residual = y
     for _ in range(2):
         more = Q.T @ residual
-        gamma, residual = gamma + more, residual - Q @ more
+        gamma += more
+        residual -= Q @ more
     scale = float(np.sqrt(np.mean(residual**2)))
     if not scale > 0:
         scale = 1.0
-    return Basis(W=np.column_stack([Q, residual / scale]), upper=back, gamma=gamma, scale=scale)
+    residual /= scale
+    return Basis(W=W, upper=back, gamma=gamma, scale=scale)
 
 
-def _positive_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def orthonormalise(columns: np.ndarray) -> np.ndarray:
+    """Replace columns by an orthonormal basis of theirs, and return R: columns = basis R, its diagonal not negative.
+
+    Some columns at a time, each time twice, so that nothing as large as all of them is needed beside.
+
+    Source: Barlow & Smoktunowicz (2013), reorthogonalised block classical Gram-Schmidt.
+    """
+    p = columns.shape[1]
+    R = np.zeros((p, p))
+    for own in pieces(p):
+        before, panel = columns[:, : own.start], columns[:, own]
+        first = before.T @ panel
+        basis, R[own, own] = positive_qr(panel - before @ first)
+        R[: own.start, own] = first
+        if own.start:
+            again = before.T @ basis
+            basis, turn = positive_qr(basis - before @ again)
+            R[: own.start, own] += again @ R[own, own]
+            R[own, own] = turn @ R[own, own]
+        columns[:, own] = basis
+    return R
+
+
+def pieces(total: int) -> list[slice]:
+    """So many columns, or rows, in pieces small enough to be copied."""
+    return [slice(first, min(first + PIECE, total)) for first in range(0, total, PIECE)]
+
+
+def positive_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(Q, R) with R's diagonal not negative."""
     Q, R = np.linalg.qr(columns)
     sign = np.where(np.diag(R) < 0, -1.0, 1.0)
@@ -111,11 +150,12 @@ def in_span(level: LevelDesign, own: np.ndarray, candidates: np.ndarray) -> np.n
     """Which columns are, in every group of `level`, combinations of the level's own columns, another one in each."""
     bases = within_groups(level, own)
     out = np.zeros(candidates.shape[1], dtype=bool)
-    for c, column in enumerate(candidates.T):
-        rest = column
-        for basis in bases * 2:
-            rest = rest - basis * np.bincount(level.index, basis * rest, level.m)[level.index]
-        out[c] = np.linalg.norm(rest) <= 1e-12 * np.linalg.norm(column)
+    for some in pieces(candidates.shape[1]):
+        for c, column in enumerate(np.ascontiguousarray(candidates[:, some].T), start=some.start):
+            rest = column
+            for basis in bases * 2:
+                rest = rest - basis * np.bincount(level.index, basis * rest, level.m)[level.index]
+            out[c] = np.linalg.norm(rest) <= 1e-12 * np.linalg.norm(column)
     return out
 
 

@@ -26,6 +26,7 @@ SINGULAR = 1e-4  # lme4's tolerance for isSingular
 EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edge of what it can be
 PERFECT = 1e-6  # sigma over the least-squares residual's size, below which there is no residual left
 ENDLESS = 1e7  # a relative SD at which a likelihood that is still rising has no maximum
+TOGETHER = 500_000  # entries of T that are computed at a time
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
 
@@ -34,6 +35,11 @@ def units(stats: Statistics) -> list[float]:
     weight = float(np.exp(np.mean(np.log(stats.design.residual.root_weights))))
     spreads = [1.0 if lv.root is None else float(np.linalg.norm(lv.root)) / lv.m**0.5 for lv in stats.design.levels]
     return [1.0 / (weight * spread) for spread in spreads]
+
+
+def together(p: int) -> int:
+    """At how many points T of p + 1 columns is computed at a time."""
+    return max(1, TOGETHER // (p + 1) ** 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +190,10 @@ class Criterion:
 
     def values(self, phis: np.ndarray) -> np.ndarray:
         """The criterion at several points (B, k): what `at` gives for each, at a fraction of its time."""
+        step = together(self.stats.design.p)
+        return np.concatenate([self._values(phis[k : k + step]) for k in range(0, len(phis), step)] or [np.zeros(0)])
+
+    def _values(self, phis: np.ndarray) -> np.ndarray:
         design, p, d = self.stats.design, self.stats.design.p, self.degrees
         residual, psi = design.residual, design.residual.natural(phis[:, self.n_theta :])
         coefs = None if residual.fixed else residual.coefficients_at(psi)

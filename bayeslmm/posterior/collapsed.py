@@ -18,7 +18,7 @@ from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.parameters import Coordinates
 from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
-from bayeslmm.likelihood.criterion import EDGE
+from bayeslmm.likelihood.criterion import EDGE, together
 from bayeslmm.posterior.starts import first_point, starting_points, support
 from bayeslmm.priors.resolve import Prior, Priors
 
@@ -250,6 +250,11 @@ class CollapsedPosterior:
         logdet, T = evaluate_many(self.stats, at.lams, at.coefs)
         conditional = self.conditional(at.phi, _finite(T))
         return self._density(x, at, logdet, T, conditional), at.lams, conditional
+
+    def density(self, x: np.ndarray) -> np.ndarray:
+        """Log density (B,) alone at x (B, k), so many points at a time that their T don't add up."""
+        step = together(self.stats.design.p)
+        return np.concatenate([self.evaluate(x[k : k + step])[0] for k in range(0, len(x), step)])
 
     def evaluate_with_effects(
         self, x: np.ndarray, z: np.ndarray, z_u: np.ndarray

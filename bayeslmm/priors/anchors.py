@@ -65,6 +65,7 @@ class Anchor:
         """SDs (r,) of the coefficients as written, where those of the stated ones are `scales` and independent."""
         return np.sqrt(self.W**2 @ scales**2)
 
+    @cached_property
     def spreads(self) -> np.ndarray:
         """SD over the rows of what each column adds, (r,); 1 where it does not vary."""
         return np.array([spread_of(x) for x in self.columns.T])
@@ -98,16 +99,10 @@ def anchor(X: np.ndarray, terms: Sequence[Term], factors: Collection[int] = (), 
     if n == 0:
         return Anchor(W=W, columns=columns, constant=constant)
     means = X.mean(axis=0) if constant.any() else np.zeros(r)
-    centred = X - means
+    plain = [_two_valued(x) or j in coded.contrasts for j, x in enumerate(X.T)]
     for j in np.flatnonzero(constant == 0).tolist():
-        below = [
-            k
-            for k in range(r)
-            if k != j
-            and _contains(terms[j], terms[k], X[:, j], X[:, k], k < j)
-            and not (terms[j] == terms[k] and j in coded.contrasts)
-        ]
-        weights, rest = _cleared(centred[:, j], centred[:, below])
+        below = [k for k in range(r) if k != j and _contains(terms[j], terms[k], plain[j] or plain[k], k < j)]
+        weights, rest = _cleared(X[:, j] - means[j], X[:, below] - means[below])
         W[below, j] -= weights
         W[:, j] -= constant * (means[j] - weights @ means[below])
         columns[:, j] = rest
@@ -155,13 +150,16 @@ def constant_in(X: np.ndarray) -> np.ndarray:
     return none
 
 
-def _contains(one: Term, other: Term, x: np.ndarray, z: np.ndarray, earlier: bool) -> bool:
-    """Whether the column x of a term is to be cleared of the column z: of a term within it, or of a lower power."""
+def _contains(one: Term, other: Term, plain: bool, earlier: bool) -> bool:
+    """Whether a term's column is to be cleared of another: of a term within it, or of a lower power.
+
+    `plain` says that one of the two is no power: it has two values, or is a contrast of categories.
+    """
     (term, variables), (other_term, other_variables) = one, other
     if not other_variables or not other_variables <= variables:
         return False
     if term == other_term:
-        return earlier and len(variables) == 1 and not (_two_valued(x) or _two_valued(z))
+        return earlier and len(variables) == 1 and not plain
     return other_variables < variables or earlier
 
 

@@ -35,7 +35,7 @@ def coefficient_defaults(
     """
     wide, mean_y = 2.5 * sd_y, float(np.mean(y))
     constant = full.constant
-    scales = np.where(constant != 0, np.abs(constant) * wide, wide / full.spreads())
+    scales = np.where(constant != 0, np.abs(constant) * wide, wide / full.spreads)
     carried = full.carried(scales)
     defaults = []
     for j, name in enumerate(coef):
@@ -50,7 +50,7 @@ def coefficient_defaults(
             reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){said}"
         else:
             prior = Prior("Normal", mu=0, sigma=_short(scale))
-            spread = full.spreads()[j]
+            spread = full.spreads[j]
             adds = " beyond the terms in it" if np.count_nonzero(full.W[:, j][constant == 0]) > 1 else ""
             said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
             reason = (
