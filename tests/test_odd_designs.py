@@ -37,6 +37,18 @@ ODD = {
     "years, independent slopes": ({"x": "years", "terms": "slope, independent"}, "equal"),
     "x of the size of 1e6": ({"x": "far", "terms": "slope"}, "equal"),
     "x of the size of 1e6, independent slopes": ({"x": "far", "terms": "slope, independent"}, "equal"),
+    "a maximum beside the one on the edge": (
+        {
+            "rows": 7,
+            "fixed": "0",
+            "terms": "slope",
+            "grouping": "random",
+            "outcome": "integers",
+            "seed": 2854,
+            "w": "sparse",
+        },
+        "equal",
+    ),
     "slopes that are the same": ({"terms": "two slopes", "w": "of x", "grouping": "one large"}, "equal|refused"),
 }
 

@@ -129,8 +129,11 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     if criterion.diagonal.size == 0:
         return np.zeros(0), ()
     found = [_search(evaluate, criterion.start())]
-    for start in _other_starts(criterion, found[0]):
-        if all(_behind_a_rise(criterion, start, phi) for phi in found):
+    starts, spread = _other_starts(criterion, found[0])
+    # next to an edge the straight way says little: two searches are worth their time
+    trusted = 2 if criterion.at_edge(_snap(criterion, found[0])).any() else 0
+    for number, start in enumerate([*spread[:trusted], *starts, *spread[trusted:]]):
+        if number < trusted or all(_behind_a_rise(criterion, start, phi) for phi in found):
             found.append(_search(evaluate, start))
     values = np.array([evaluate(phi)[0] + rounding(criterion, phi) for phi in found])
     best = int(np.argmin(values + np.where(np.arange(len(values)) > 0, 1e-6, 0.0)))
@@ -152,15 +155,15 @@ def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
     return not len(free) or bool(np.linalg.eigvalsh(H)[0] > 0 and newton_gain(H, gradient) < 0.05)
 
 
-def _other_starts(criterion: Criterion, found: np.ndarray) -> list[np.ndarray]:
-    """Points from which the search may end elsewhere than at `found`, the lowest of those spread evenly."""
+def _other_starts(criterion: Criterion, found: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Points from which the search may end elsewhere than at `found`; the lowest of those spread evenly."""
     axes = _along_axes(criterion, found)
     if sum(level.q for level in criterion.stats.design.levels) > CHEAP and not criterion.tied:
-        return axes[:1]
+        return axes[:1], []
     spread = criterion.spread_starts()
     values = criterion.values(spread)
     lowest = [spread[k] for k in np.argsort(values)[:STARTS] if values[k] < HOPELESS]
-    return [*axes[:2], *_relaxed_starts(criterion), *lowest]
+    return [*axes[:2], *_relaxed_starts(criterion)], lowest
 
 
 def _relaxed_starts(criterion: Criterion) -> list[np.ndarray]:
