@@ -1,4 +1,4 @@
-"""Default priors don't depend on where a column has its zero, on its unit, or on how a factor of two is coded."""
+"""Default priors don't depend on where a column has its zero, on its unit, or on how a factor is coded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def made(seed: int = 1, groups: int = 12, rows: int = 8) -> pd.DataFrame:
     g = np.repeat(np.arange(groups), rows)
     x, z = rng.normal(3, 1.5, g.size), rng.normal(size=g.size)
     f = rng.choice(["a", "b"], g.size)
+    h = np.random.default_rng(seed).choice(list("pqqrrr"), g.size)
     u = rng.normal(size=(groups, 2)) * [1.0, 0.4]
     y = 5 + x + (f == "b") + u[g, 0] + u[g, 1] * (x - 3) + rng.normal(0, 0.7, g.size)
-    return pd.DataFrame({"y": y, "x": x, "z": z, "f": f, "g": [f"g{k}" for k in g]})
+    return pd.DataFrame({"y": y, "x": x, "z": z, "f": f, "h": h, "g": [f"g{k}" for k in g]})
 
 
 # The same model, written twice: a change of the data, and the two formulas
@@ -41,6 +42,11 @@ SAME = {
     "no constant, two arms": (lambda d: d.assign(x=d.x - 50), "y ~ 0 + f + x + (1 | g)"),
     "arms with slopes of their own": (lambda d: d.assign(x=d.x - 50), "y ~ 0 + f + f:x + (1 | g)"),
     "other base": (lambda d: d.assign(f=d.f.map({"a": "z", "b": "b"})), "y ~ x + f + (f | g)"),
+    "other base of three": (lambda d: d.assign(h=d.h.map({"p": "r", "q": "p", "r": "q"})), "y ~ x + (h | g)"),
+    "other base of three, with slopes": (
+        lambda d: d.assign(h=d.h.map({"p": "r", "q": "p", "r": "q"}), x=d.x + 50),
+        "y ~ x + (x * h | g)",
+    ),
 }
 
 
@@ -57,7 +63,9 @@ def test_the_default_posterior_is_the_same_wherever_zero_is(name):
     for level, other, (sd, _) in zip(one.design.levels, two.design.levels, a.coordinates.slices, strict=True):
         for k, place in enumerate(range(sd.start, sd.stop)):
             spreads = [
-                anchor(own.columns, lmm.design.level_terms(0)).columns[:, k].std()
+                anchor(own.columns, lmm.design.level_terms(0), lmm.design.level_factors(0), lmm.design.y)
+                .columns[:, k]
+                .std()
                 for own, lmm in ((level, one), (other, two))
             ]
             if k and min(spreads) > 0:
@@ -69,7 +77,35 @@ def test_the_default_posterior_is_the_same_wherever_zero_is(name):
     np.testing.assert_allclose(q - q[0], p - p[0], atol=0.03)  # priors are rounded to three digits
 
 
-@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x * f + (x + f | g)", "y ~ 0 + f + x + (1 | g)"])
+CODINGS = ["h", "C(h, contr.treatment('r'))", "C(h, contr.sum)", "C(h, contr.helmert)", "C(h, contr.poly)"]
+
+
+@pytest.mark.parametrize("coding", CODINGS[1:])
+def test_effects_of_a_factor_have_the_same_default_whatever_its_coding(coding):
+    """Three categories: the same contrasts are stated, so that the densities are equal at equal coordinates."""
+    x = np.random.default_rng(2).normal(0, 0.4, (10, 7))
+    densities = []
+    for one in (CODINGS[0], coding):
+        lmm = LMM(f"y ~ x + ({one} | g)", made())
+        densities.append(collapsed_posterior(lmm.statistics, lmm.priors).evaluate(x)[0])
+    np.testing.assert_allclose(densities[1], densities[0], atol=1e-6)
+
+
+def test_the_contrasts_of_a_factor_are_orthogonal_and_every_difference_varies_alike():
+    """With SDs of s of the intercept and of every contrast, unrelated, each difference of two categories has SD s."""
+    lmm = LMM("y ~ x + (h | g)", made())
+    W, columns = lmm.priors.effect_anchors[0].W, lmm.design.levels[0].columns
+    categories = np.unique(columns, axis=0) @ W
+    np.testing.assert_allclose(categories[:, 0], 1, atol=1e-12)
+    apart = [((a - b) ** 2).sum() for a in categories[:, 1:] for b in categories[:, 1:] if (a != b).any()]
+    np.testing.assert_allclose(apart, 1, atol=1e-12)
+    np.testing.assert_allclose((columns @ W).mean(axis=0)[1:], 0, atol=1e-12)
+    assert sum("contrast" in row.reason for row in lmm.priors.reasons) == 2
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (x | g)", "y ~ x * f + (x + f | g)", "y ~ h + (h | g)", "y ~ 0 + f + x + (1 | g)"]
+)
 def test_ml_and_reml_are_the_same_wherever_zero_is(formula):
     one, two = LMM(formula, made()), LMM(formula, made().assign(x=lambda d: 7 * (d.x + 2006)))
     p, q = one.ml(), two.ml()

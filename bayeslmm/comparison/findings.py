@@ -277,8 +277,7 @@ def _few_groups(c: Comparison) -> Iterator[str]:
             yield (
                 f"{level.label} has {m} groups, and {m} numbers say little about the SD they "
                 f"come from, "
-                f"so the prior of {name}, {prior}"
-                f"{' at the mean of its predictors' if c.model.priors.stated_elsewhere(k, e) else ''}, matters."
+                f"so the prior of {name}, {prior}{c.model.priors.place(k, e)}, matters."
             )
             if c.model.priors.stated_elsewhere(k, e):
                 continue

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+PIECE = 1_000_000  # entries of a matrix that are copied at a time
+
 
 def dependencies(matrix: np.ndarray, names: tuple[str, ...]) -> list[str]:
     """Return one equation for each column that is a combination of the columns before it.
@@ -65,32 +67,46 @@ def _independent(matrix: np.ndarray) -> list[int]:
     n, p = matrix.shape
     if p == 0:
         return []
-    largest = np.abs(matrix).max(axis=0)
-    scaled = matrix / np.where(largest > 0, largest, 1.0)
-    ones = np.flatnonzero((scaled[:, :1] == 1.0).all(axis=0))
-    if ones.size:
-        others = np.arange(p) != ones[0]
-        scaled = scaled - np.where(others, scaled.mean(axis=0), 0.0)
-    norms = np.sqrt(np.einsum("ij,ij->j", scaled, scaled) / n)
+    largest = np.maximum(matrix.max(axis=0), -matrix.min(axis=0))
+    largest = np.where(largest > 0, largest, 1.0)
+    means = np.zeros(p)
+    if (matrix[:, 0] == largest[0]).all():
+        means[1:] = sum((matrix[rows, 1:] / largest[1:]).sum(axis=0) for rows in _pieces(n, p)) / n
+
+    def scaled(rows: slice) -> np.ndarray:
+        """Some rows, each column over its largest entry, and without its mean beside a constant."""
+        return matrix[rows] / largest - means
+
+    norms = np.sqrt(sum(np.einsum("ij,ij->j", own, own) for own in map(scaled, _pieces(n, p))) / n)
     eps = np.finfo(float).eps
     flat = norms < 16 * eps
     if not flat.any():
-        unit = scaled / norms
-        if np.linalg.eigvalsh(unit.T @ unit / n)[0] > 1e-8:
+        gram = np.zeros((p, p))
+        for rows in _pieces(n, p):
+            unit = scaled(rows) / norms
+            gram += unit.T @ unit
+        if np.linalg.eigvalsh(gram / n)[0] > 1e-8:
             return list(range(p))
     # slow and sure: Gram-Schmidt, twice, so that the later column is the one named
     tolerance = np.maximum(1e-9, 100 * eps / np.where(flat, 1.0, norms))
-    basis = np.empty((n, 0))
+    basis = np.empty((n, p), order="F")
     kept: list[int] = []
     for j in range(p):
-        rest = scaled[:, j] / (np.sqrt(n) * (1.0 if flat[j] else norms[j]))
+        before = basis[:, : len(kept)]
+        rest = (matrix[:, j] / largest[j] - means[j]) / (np.sqrt(n) * (1.0 if flat[j] else norms[j]))
         for _ in range(2):
-            rest = rest - basis @ (basis.T @ rest)
+            rest = rest - before @ (before.T @ rest)
         size = np.linalg.norm(rest)
         if not flat[j] and size >= tolerance[j]:
-            basis = np.column_stack([basis, rest / size])
+            basis[:, len(kept)] = rest / size
             kept.append(j)
     return kept
+
+
+def _pieces(n: int, p: int) -> list[slice]:
+    """The rows in pieces small enough to be copied."""
+    step = max(1, PIECE // p)
+    return [slice(first, first + step) for first in range(0, n, step)]
 
 
 def _coefficients(matrix: np.ndarray, kept: list[int], j: int) -> np.ndarray:

@@ -290,6 +290,10 @@ class Design(_Rows):
         """The same for the effects of level k."""
         return self.encoders[1 + k].terms
 
+    def level_factors(self, k: int) -> frozenset[int]:
+        """Numbers of the terms of level k that are the categories of one column of the data."""
+        return self.encoders[1 + k].categorical
+
     @cached_property
     def net_y(self) -> np.ndarray:
         """The response without the offset: what X beta + Z u + e are made for."""

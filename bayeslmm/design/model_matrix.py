@@ -86,6 +86,23 @@ class Encoder:
             of |= dict.fromkeys((every[j] for j in columns), (number, frozenset(variables & set(self.kinds))))
         return tuple(of[name] for name in self.names)
 
+    @property
+    def categorical(self) -> frozenset[int]:
+        """Numbers of the terms that are the categories of one column, as `terms` counts them.
+
+        Examples
+        --------
+        >>> sorted(learn("1 + x + f", pd.DataFrame({"x": [1, 2, 3], "f": ["a", "b", "b"]}))[0].categorical)
+        [2]
+        """
+        if self.spec is None:
+            return frozenset()
+        kinds = {expression: str(kind.value) for expression, (kind, _) in self.spec.encoder_state.items()}
+        alone = (tuple(map(str, (factor.expr for factor in term.factors))) for term in self.spec.term_indices)
+        return frozenset(
+            number for number, of in enumerate(alone) if len(of) == 1 and kinds.get(of[0]) == "categorical"
+        )
+
     def matrix(self, frame: pd.DataFrame) -> np.ndarray:
         """Make the matrix for rows of data that are encoded as the first ones were.
 

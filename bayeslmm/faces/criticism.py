@@ -164,6 +164,10 @@ class Criticism(Model):
     def summary(self, tree: xr.DataTree, **options: Any) -> pd.DataFrame:
         """Summarise the parameters by ArviZ: correlations once, without the ones that ``arviz.summary`` warns of.
 
+        The tree keeps ``corr_u2`` as a matrix, as PyMC has it, with ones on its diagonal, and its Cholesky factor with
+        zeros above; ArviZ divides by the spread of each entry, that of a constant too, and only entries that are NaN
+        would keep it from it.
+
         Parameters
         ----------
         tree : xarray.DataTree

@@ -12,6 +12,8 @@ import numpy as np
 
 from bayeslmm.design.design import LevelDesign
 
+PIECE = 64  # columns, or rows, that are worked on at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
@@ -62,51 +64,117 @@ def better_columns(columns: np.ndarray, M: np.ndarray) -> np.ndarray:
 
 
 def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = ()) -> Basis:
-    """Orthonormal X, columns that are constant within more levels first, and y's scaled residual from it."""
+    """Orthonormal X, columns that are in the span of more levels first, and y's scaled residual from it.
+
+    Beside a constant the other columns and y lose their means before anything else: what a distant zero costs in digits
+    is not lost again in a product.
+    """
     n, p = X.shape
-    rank = [sum(bool(np.array_equal(x[_first_row(level)][level.index], x)) for level in levels) for x in X.T]
-    order = sorted(range(p), key=lambda c: -rank[c])
-    Q, upper = np.linalg.qr(X[:, order])
-    sign = np.where(np.diag(upper) < 0, -1.0, 1.0)
-    Q, upper = Q * sign, upper * sign[:, None]
-    for c in range(p):  # a constant column stays exactly constant
-        if np.ptp(X[:, order[c]]) == 0 and c == 0:
-            Q[:, 0] = 1.0 / np.sqrt(n)
+    rank = np.zeros(p, dtype=np.int64)
+    for level in levels:
+        rank += in_span(level, level.columns, X)
+    wanted = order = np.argsort(-rank, kind="stable")
+    constants = [c for c in order if X[0, c] != 0 and np.ptp(X[:, c]) == 0]
+    if constants:
+        order = np.array([constants[0], *order[order != constants[0]]])
+    W = np.empty((n, p + 1), order="F")  # the one copy of X: all that follows happens in it
+    Q, residual = W[:, :p], W[:, p]
+    shifts, start = np.zeros(p), 0.0
+    if constants:
+        start = float(y.mean())
+        shifts[1:] = X.mean(axis=0)[order[1:]]
+    for j, c in enumerate(order):
+        np.subtract(X[:, c], shifts[j], out=Q[:, j])
+    residual[:] = y - start
+    constant = float(Q[0, 0]) if constants else 0.0
+    upper = orthonormalise(Q)
+    gamma = np.zeros(p)
+    if constants:  # stays exactly constant
+        Q[:, 0] = np.copysign(1.0 / np.sqrt(n), constant)
+        upper[0] += shifts / Q[0, 0]
+        gamma[0] = start / Q[0, 0]
+    if not np.array_equal(order, wanted):
+        turn, upper = positive_qr(upper[:, np.argsort(order)[wanted]])
+        for rows in pieces(n):
+            Q[rows] = Q[rows] @ turn
+        gamma, order = turn.T @ gamma, wanted
     back = np.empty((p, p))
     back[:, order] = upper
-    gamma = Q.T @ y
-    residual = y - Q @ gamma
-    correction = Q.T @ residual
-    gamma = gamma + correction
-    residual = residual - Q @ correction
+    for _ in range(2):
+        more = Q.T @ residual
+        gamma += more
+        residual -= Q @ more
     scale = float(np.sqrt(np.mean(residual**2)))
     if not scale > 0:
         scale = 1.0
-    return Basis(W=np.column_stack([Q, residual / scale]), upper=back, gamma=gamma, scale=scale)
+    residual /= scale
+    return Basis(W=W, upper=back, gamma=gamma, scale=scale)
 
 
-def _first_row(level: LevelDesign) -> np.ndarray:
-    first = np.zeros(level.m, dtype=np.int64)  # a relative has no row
-    first[level.index[::-1]] = np.arange(level.index.size - 1, -1, -1)
-    return first
+def orthonormalise(columns: np.ndarray) -> np.ndarray:
+    """Replace columns by an orthonormal basis of theirs, and return R: columns = basis R, its diagonal not negative.
+
+    Some columns at a time, each time twice, so that nothing as large as all of them is needed beside.
+
+    Source: Barlow & Smoktunowicz (2013), reorthogonalised block classical Gram-Schmidt.
+    """
+    p = columns.shape[1]
+    R = np.zeros((p, p))
+    for own in pieces(p):
+        before, panel = columns[:, : own.start], columns[:, own]
+        first = before.T @ panel
+        basis, R[own, own] = positive_qr(panel - before @ first)
+        R[: own.start, own] = first
+        if own.start:
+            again = before.T @ basis
+            basis, turn = positive_qr(basis - before @ again)
+            R[: own.start, own] += again @ R[own, own]
+            R[own, own] = turn @ R[own, own]
+        columns[:, own] = basis
+    return R
+
+
+def pieces(total: int) -> list[slice]:
+    """So many columns, or rows, in pieces small enough to be copied."""
+    return [slice(first, min(first + PIECE, total)) for first in range(0, total, PIECE)]
+
+
+def positive_qr(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, R) with R's diagonal not negative."""
+    Q, R = np.linalg.qr(columns)
+    sign = np.where(np.diag(R) < 0, -1.0, 1.0)
+    return Q * sign, R * sign[:, None]
 
 
 def in_span(level: LevelDesign, own: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Which columns are, in every group of `level`, combinations of the level's own columns."""
-    if candidates.shape[1] == 0:
-        return np.zeros(0, dtype=bool)
-    norm = np.sqrt(np.einsum("ij,ij->j", candidates, candidates))
-    constant = np.ptp(own[:, 0]) == 0
-    rest = own
-    if constant:
-        counts = np.bincount(level.index, minlength=level.m)[:, None]
-        candidates = candidates - (group_sums(level.index, level.m, candidates) / counts)[level.index]
-        rest = (
-            own[:, 1:] - (group_sums(level.index, level.m, own[:, 1:]) / counts)[level.index]
-            if level.r > 1
-            else own[:, :0]
-        )
-    if rest.shape[1]:
-        coefficients = np.linalg.lstsq(rest, candidates, rcond=None)[0]
-        candidates = candidates - rest @ coefficients
-    return np.sqrt(np.einsum("ij,ij->j", candidates, candidates)) <= 1e-12 * norm
+    """Which columns are, in every group of `level`, combinations of the level's own columns, another one in each."""
+    bases = within_groups(level, own)
+    out = np.zeros(candidates.shape[1], dtype=bool)
+    for some in pieces(candidates.shape[1]):
+        for c, column in enumerate(np.ascontiguousarray(candidates[:, some].T), start=some.start):
+            rest = column
+            for basis in bases * 2:
+                rest = rest - basis * np.bincount(level.index, basis * rest, level.m)[level.index]
+            out[c] = np.linalg.norm(rest) <= 1e-12 * np.linalg.norm(column)
+    return out
+
+
+def within_groups(level: LevelDesign, own: np.ndarray) -> list[np.ndarray]:
+    """Per column of `own` a column (n,), orthonormal within each group to those before it; zero where it has no part.
+
+    Source: Gram and Schmidt's process, each step twice (Giraud, Langou & Rozložník, 2005).
+    """
+    bases: list[np.ndarray] = []
+    for column in own.T:
+        size, rest = _size(level, column), column
+        for basis in bases * 2:
+            rest = rest - basis * np.bincount(level.index, basis * rest, level.m)[level.index]
+        left = _size(level, rest)
+        scale = np.divide(1.0, left, out=np.zeros_like(left), where=left > 1e-13 * size)
+        bases.append(rest * scale[level.index])
+    return bases
+
+
+def _size(level: LevelDesign, column: np.ndarray) -> np.ndarray:
+    """Norms of a column's parts in the groups, (m,)."""
+    return np.sqrt(np.bincount(level.index, column**2, level.m))

@@ -11,7 +11,7 @@ from bayeslmm.errors import BayesLMMError, OutOfMemoryError
 from bayeslmm.factorisation.plan import plan_elimination
 from bayeslmm.support.memory_limit import gigabytes, ran_out
 
-COPIES_OF_X = 6  # X itself, its orthonormal basis, and what LAPACK and the products take at the peak
+COPIES_OF_X = 4  # X itself, its orthonormal basis, the columns that default priors are stated for, pieces in work
 COPIES_OF_TAIL = 8  # the Schur complement, its factor, and what value and gradient take; as in `explain`
 COPIES_OF_ROOT = 4
 LARGE = 1e9  # bytes at the peak from which they are worth a word
@@ -25,7 +25,7 @@ def needed(design: Design) -> dict[str, float]:
     >>> import bayeslmm as blm
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
     >>> needed(lmm.design)
-    {'X (6 x 1)': 288.0, 'the columns of the levels': 288.0}
+    {'the columns of the levels': 288.0, 'X (6 x 1)': 192.0}
     """
     rows = sum(level.m for level in design.levels)
     tail = plan_elimination(design).tail_columns

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.factorisation.conditioning import better_columns, effect_map, group_sums, in_span, make_basis
+from bayeslmm.factorisation.conditioning import better_columns, effect_map, group_sums, in_span, make_basis, pieces
 from bayeslmm.factorisation.layout import Apply, Blocks, Layout, lay_out, sparse_columns
 from bayeslmm.factorisation.plan import Plan, check_tail, plan_elimination
 
@@ -203,12 +203,18 @@ def _roots(design: Design, plan: Plan, better: tuple[np.ndarray, ...], apply: Ap
 
 
 def _with_W(blocks: Blocks, W: np.ndarray, apply: Apply) -> tuple[np.ndarray, np.ndarray]:
-    """(Z'P W, W'P W)."""
-    PW = apply(W)
-    parts = [np.zeros((0, W.shape[1]))]
-    for level, columns, B in zip(blocks.design.levels, blocks.better, blocks.roots, strict=True):
-        sums = np.stack([group_sums(level.index, level.m, columns[:, e : e + 1] * PW) for e in range(level.r)], axis=1)
-        if B is not None:
-            sums = np.einsum("mk,mrd->krd", B, sums, optimize=True)
-        parts.append(sums.reshape(-1, W.shape[1]))
-    return np.concatenate(parts), W.T @ PW
+    """(Z'P W, W'P W), some columns at a time."""
+    d = W.shape[1]
+    ZtW, WtW = np.empty((sum(level.q for level in blocks.design.levels), d)), np.empty((d, d))
+    for own in pieces(d):
+        PW, at = apply(W[:, own]), 0
+        WtW[:, own] = W.T @ PW
+        for level, columns, B in zip(blocks.design.levels, blocks.better, blocks.roots, strict=True):
+            sums = np.stack(
+                [group_sums(level.index, level.m, columns[:, e : e + 1] * PW) for e in range(level.r)], axis=1
+            )
+            if B is not None:
+                sums = np.einsum("mk,mrd->krd", B, sums, optimize=True)
+            ZtW[at : at + level.q, own] = sums.reshape(-1, PW.shape[1])
+            at += level.q
+    return ZtW, (WtW + WtW.T) / 2

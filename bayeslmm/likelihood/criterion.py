@@ -19,11 +19,14 @@ from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.factorisation.conditioning import group_sums
 from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
+from bayeslmm.likelihood.least_squares import least_squares
+from bayeslmm.likelihood.leftover import leftover
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
 EDGE = 12.0  # a residual parameter's coordinate from here on stands for the edge of what it can be
 PERFECT = 1e-6  # sigma over the least-squares residual's size, below which there is no residual left
 ENDLESS = 1e7  # a relative SD at which a likelihood that is still rising has no maximum
+TOGETHER = 500_000  # entries of T that are computed at a time
 HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any data
 
 
@@ -32,6 +35,11 @@ def units(stats: Statistics) -> list[float]:
     weight = float(np.exp(np.mean(np.log(stats.design.residual.root_weights))))
     spreads = [1.0 if lv.root is None else float(np.linalg.norm(lv.root)) / lv.m**0.5 for lv in stats.design.levels]
     return [1.0 / (weight * spread) for spread in spreads]
+
+
+def together(p: int) -> int:
+    """At how many points T of p + 1 columns is computed at a time."""
+    return max(1, TOGETHER // (p + 1) ** 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +190,10 @@ class Criterion:
 
     def values(self, phis: np.ndarray) -> np.ndarray:
         """The criterion at several points (B, k): what `at` gives for each, at a fraction of its time."""
+        step = together(self.stats.design.p)
+        return np.concatenate([self._values(phis[k : k + step]) for k in range(0, len(phis), step)] or [np.zeros(0)])
+
+    def _values(self, phis: np.ndarray) -> np.ndarray:
         design, p, d = self.stats.design, self.stats.design.p, self.degrees
         residual, psi = design.residual, design.residual.natural(phis[:, self.n_theta :])
         coefs = None if residual.fixed else residual.coefficients_at(psi)
@@ -239,18 +251,21 @@ class Criterion:
         """How large a relative SD may be for reasons of units: 1, and more where it is tied to a distant zero.
 
         A level whose slopes are independent of its intercept has to explain at x = 0, by the intercept's SD, what the
-        slopes make of the distance.
+        slopes make of the distance; and the slopes' own entries are in units of their columns' root mean square.
         """
         out = np.ones(self.diagonal.size)
-        levels = self.stats.design.levels
-        for level, own in zip(levels, self.places, strict=True):
-            if level.correlated or not level.n_sds:
+        loose = [lv for lv in self.stats.design.levels if not lv.correlated and lv.n_sds]
+        for level, own in zip(self.stats.design.levels, self.places, strict=True):
+            if level not in loose:
                 continue
-            for j in range(level.r):
-                if np.ptp(level.columns[:, j]) == 0:
-                    others = [lv.columns for lv in levels if lv.label == level.label and not lv.correlated]
-                    for x in np.concatenate(others, axis=1).T:
-                        out[own.start + j] += abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0
+            beside = np.concatenate([lv.columns for lv in loose if lv.label == level.label], axis=1)
+            distances = np.array([abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0 for x in beside.T])
+            tied = bool((np.ptp(beside, axis=0) == 0).any())
+            for j, x in enumerate(level.columns.T):
+                if np.ptp(x) == 0:
+                    out[own.start + j] += distances.sum()
+                elif tied:
+                    out[own.start + j] += abs(float(x.mean())) / float(x.std())
         return out
 
     @property
@@ -262,7 +277,14 @@ class Criterion:
         """Whether no residual is left at this sigma: none beside y, or none beside what least squares leaves."""
         y = self.stats.design.net_y
         sigma *= float(np.exp(-np.mean(np.log(self.stats.design.residual.root_weights))))  # of a row of usual weight
-        return bool(sigma < PERFECT * self.stats.scale or self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0))
+        if self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0):
+            return True
+        return bool(sigma < PERFECT * self.stats.scale) and self.can_be_perfect
+
+    @cached_property
+    def can_be_perfect(self) -> bool:
+        """Whether effects and fixed part reproduce y: else a sigma next to zero is rounding."""
+        return leftover(self.stats) < 2 * PERFECT
 
     def endless(self) -> np.ndarray:
         """Points far out, for each level and for all: lower there than anywhere, and no residual is needed at all."""
@@ -278,19 +300,23 @@ class Criterion:
     def spread_starts(self) -> np.ndarray:
         """Points spread over the relative factors, R's parameters as at first.
 
-        Diagonal entries reach from 0.05 to 20 times `reach`, on a scale of logarithms; what stands below them is at
-        most as large as its column's.
+        Diagonal entries reach from 0.05 to 20 times `reach`, on a scale of logarithms, and those of some points on to
+        2e4 times `reach`, where next to no residual is left; what stands below them is at most as large as its
+        column's. The last point is next to zero.
         """
         base, out = self.start(), []
         at, k = self.diagonal[: self.n_theta], self.n_theta
-        for point in spread_points(6 + 4 * k, k):
+        near, far = 6 + 4 * k, 2 + 2 * k
+        for number, point in enumerate(spread_points(near + far, k)):
             phi = base.copy()
-            phi[:k][at] = 0.05 * (400 * self.reach[:k][at]) ** point[at]
+            low, high = (0.05, 20.0) if number < near else (20.0, 2e4)
+            phi[:k][at] = low * (high / low * self.reach[:k][at]) ** point[at]
             below = ~at & ~self.coordinate[:k]
             phi[:k][below] = (2 * point[below] - 1) * phi[:k][at][self.column[below]]
             phi[:k][self.coordinate[:k]] = 4 * point[self.coordinate[:k]] - 2
             out.append(phi)
-        return np.array(out)
+        nothing = np.where(self.diagonal, 0.02 / self.reach.max(initial=1.0), np.where(self.coordinate, base, 0.0))
+        return np.array([*out, nothing])
 
     def psi(self, phi: np.ndarray) -> np.ndarray:
         """R's parameters."""
@@ -303,18 +329,14 @@ class Criterion:
 
     def value(self, factor: Factor, phi: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
         """(criterion, rss, coefficients of Q, P^-1), all on the scale of y_."""
-        p, d = self.stats.design.p, self.degrees
-        P, c, s = factor.T[:p, :p], factor.T[:p, p], factor.T[p, p]
-        Pinv = np.linalg.inv(P) if p else P
-        coefficients = Pinv @ c
-        rss = max(
-            float(s - c @ coefficients), np.finfo(float).eps * abs(float(s)), 1e-300
-        )  # of a perfect fit: rounding
+        d, solved = self.degrees, least_squares(factor.T)
+        # of a perfect fit: rounding
+        rss = max(solved.rss, np.finfo(float).eps * abs(float(factor.T[-1, -1])), 1e-300)
         value = factor.logdet + self.stats.design.residual.log_det(self.psi(phi))
         value += d * (np.log(2 * np.pi * rss / d) + 1 + 2 * np.log(self.stats.scale))
         if self.reml:
-            value += np.linalg.slogdet(P)[1] + self.log_det_RR
-        return float(value), rss, coefficients, Pinv
+            value += solved.logdet + self.log_det_RR
+        return float(value), rss, solved.coefficients, solved.inverse
 
     def value_and_gradient(self, phi: np.ndarray) -> tuple[float, np.ndarray]:
         """Criterion and its gradient with respect to the free entries."""
@@ -329,7 +351,8 @@ class Criterion:
             Tbar[:p, :p] += Pinv
         residual, z = self.stats.design.residual, phi[self.n_theta :]
         bar, slopes = pull_back(self.stats, factor, 1.0, Tbar, residual.natural(z))
-        return value, np.concatenate([self.pull(phi, bar), slopes * residual.slope(z)])
+        gradient = np.concatenate([self.pull(phi, bar), slopes * residual.slope(z)])
+        return (value, gradient) if np.isfinite(gradient).all() else (HOPELESS, np.zeros_like(phi))
 
 
 def spread_points(n: int, k: int) -> np.ndarray:

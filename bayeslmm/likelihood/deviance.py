@@ -21,6 +21,7 @@ from bayeslmm.design.parameters import Coordinates
 from bayeslmm.factorisation.factor import factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE
+from bayeslmm.likelihood.least_squares import least_squares
 
 if TYPE_CHECKING:
     from bayeslmm.likelihood.fit import LikelihoodFit
@@ -113,10 +114,8 @@ class Surface:
             for level, (sd, _), L in zip(stats.design.levels, self.slices, loadings, strict=True)
         ]
         factor = factorise_statistics(stats, stats.flatten(lambdas))
-        P, c = factor.T[:p, :p], factor.T[:p, p]
-        Pinv = np.linalg.inv(P) if p else P
-        a = Pinv @ c
-        rss = float(factor.T[p, p] - c @ a)
+        solved = least_squares(factor.T)
+        a, rss, Pinv = solved.coefficients, solved.rss, solved.inverse
         if beta is not None:
             row = self._Rinv[beta[0]]
             gap = (beta[1] - row @ stats.gamma) / stats.scale - row @ a
@@ -127,7 +126,7 @@ class Surface:
         v = np.append(-a, 1.0)
         Tbar = np.outer(v, v) / tau2
         if self.reml:
-            value += np.linalg.slogdet(P)[1] + 2 * np.linalg.slogdet(stats.upper)[1]
+            value += solved.logdet + 2 * np.linalg.slogdet(stats.upper)[1]
             Tbar[:p, :p] += Pinv
         gradient = np.zeros(self.size)
         gradient[0] = 2 * d - 2 * rss / tau2

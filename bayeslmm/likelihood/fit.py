@@ -18,10 +18,9 @@ from bayeslmm.factorisation.factor import effect_covariances
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, SINGULAR, Criterion, units
 from bayeslmm.likelihood.search import Optimum, minimise
+from bayeslmm.likelihood.status import Status, status_of
 from bayeslmm.support.arguments import check_flag
 from bayeslmm.support.threads import one_blas_thread
-
-RIVAL = 6.0  # how much lower another maximum may be and still deserve a word, in log-likelihood
 
 
 @dataclass(frozen=True)
@@ -48,27 +47,6 @@ class RandomEffects(Mapping):
     def __repr__(self) -> str:
         frames = (f"{name}, one per {self.labels[name]}\n{frame}" for name, frame in self.frames.items())
         return visible("\n\n".join(frames))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """How the search ended.
-
-    Attributes
-    ----------
-    name : {"converged", "singular", "flat", "perfect fit", "not converged"}
-    advice : str
-        What it means, and what to do about it.
-    """
-
-    name: str
-    advice: str
-    gradient: float
-    curvature: float
-    evaluations: int
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.advice}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +247,7 @@ class LikelihoodFit:
             self.design.levels, self.lambdas, self.stats.maps, units(self.stats), strict=True
         ):
             lam = raw / unit
-            size = level.structure.gather(np.sqrt(np.einsum("ij,ij->i", lam, lam)) * np.abs(np.diag(M)))
+            size = level.structure.gather(np.sqrt(np.einsum("ij,ij->i", lam, lam)) * level.structure.column_sizes(M))
             zero = [name for name, own in zip(level.sd_labels, size, strict=True) if own < SINGULAR]
             out += zero
             if level.correlated and not zero:
@@ -306,41 +284,8 @@ class LikelihoodFit:
 
     @property
     def status(self) -> Status:
-        """What the checks of gradient and curvature found, with advice."""
-        o = self.optimum
-        if self.perfect:
-            name = "perfect fit"
-            advice = (
-                f"no residual is left, sigma is zero up to rounding ({self.sigma:.1g}), and the likelihood has no "
-                "maximum: it grows without end. Standard errors, intervals and comparisons mean nothing here. Is the "
-                "response made from its predictors, or does each group have one value only?"
-            )
-        elif not o.converged:
-            name = "not converged"
-            advice = (
-                f"a step further would still gain {o.gain / 2:.2g} of log-likelihood, and the smallest curvature is "
-                f"{o.curvature:.2g}; "
-                "scale the columns, drop an effect that the data cannot tell apart, or look at the posterior instead"
-            )
-        elif o.flat:
-            name = "flat"
-            advice = (
-                "the likelihood doesn't change in some direction: parameters of this model can't be told apart by the "
-                "data, and their estimates are one point of many. Leave one of them out, or look at the posterior"
-            )
-        elif self.singular:
-            name = "singular"
-            own = {parameter.label for parameter in self.design.residual.parameters}
-            what = "its end" if own & set(self.boundary) else "no variation in that direction"
-            advice = (
-                f"the maximum lies on the boundary, {', '.join(self.boundary)}: the likelihood prefers {what}. It is a "
-                "point on an edge, not evidence that this is the value; look at the posterior, or simplify"
-            )
-        else:
-            name, advice = "converged", "gradient and curvature are those of a maximum"
-        if o.others and (lower := (o.others[0] - o.value) / 2) < RIVAL:
-            advice += f". The likelihood has another maximum, lower by {lower:.2g} only: look at the posterior"
-        return Status(name=name, advice=advice, gradient=o.gradient, curvature=o.curvature, evaluations=o.evaluations)
+        """What the checks of gradient, curvature and rounding found, with advice."""
+        return status_of(self)
 
     def confint(self, level: float = 0.95, method: str = "profile") -> pd.DataFrame:
         """Confidence limits of the fixed effects, SDs and correlations.

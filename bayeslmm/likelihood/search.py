@@ -8,13 +8,14 @@ what a further step would gain.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 
 from bayeslmm.errors import DataError
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, HOPELESS, Criterion, units
+from bayeslmm.likelihood.precision import rounding
 from bayeslmm.support.quasi_newton import Objective, least_point, newton_step, rough_hessian
 from bayeslmm.support.threads import one_blas_thread
 
@@ -42,6 +43,8 @@ class Optimum:
         Whether the criterion does not change in some direction: the data can't tell parameters apart.
     others : tuple of float
         Values of other local minima that were found, the least first.
+    rounding : float
+        How far rounding may move the criterion there; 0 where variance ratios are ordinary.
     """
 
     phi: np.ndarray
@@ -53,6 +56,7 @@ class Optimum:
     flat: bool = False
     gain: float = 0.0
     others: tuple[float, ...] = ()
+    rounding: float = 0.0
 
 
 class _Counted:
@@ -82,8 +86,11 @@ def hessian(evaluate: Objective, phi: np.ndarray, free: np.ndarray) -> np.ndarra
     return (H + H.T) / 2
 
 
-def estimates(stats: Statistics) -> tuple[list[np.ndarray], float, np.ndarray]:
+def estimates(stats: Statistics) -> list[tuple[list[np.ndarray], float, np.ndarray]]:
     """(F_k / sigma per level, sigma, psi) where REML is near its best: a first point for a posterior.
+
+    Where effects are tied to a distant zero, also what the fit with correlated effects makes of them: the posterior may
+    have another mode there.
 
     Raises
     ------
@@ -92,20 +99,24 @@ def estimates(stats: Statistics) -> tuple[list[np.ndarray], float, np.ndarray]:
     """
     criterion = Criterion(stats=stats, reml=True)
     with one_blas_thread():
-        phi = _best(_Counted(criterion))[0]
-    factor = criterion.factor(phi)
-    rss = criterion.value(factor, phi)[1] if criterion.sane(factor) else np.nan
-    sigma = stats.scale * float(np.sqrt(rss / criterion.degrees))
-    if criterion.perfect(sigma):
-        raise DataError(
-            f"The model fits {stats.design.hierarchy.response} perfectly: no residual is left, so that the posterior "
-            "density grows without end as sigma goes to zero, and has no finite mass. Leave out columns or levels "
-            "until rows differ for other reasons than the model's, or give sigma a prior that is bounded below."
-        )
-    lam = factor.lam
-    parts = zip(stats.design.levels, stats.maps, stats.lambda_slices, strict=True)
-    raw = [np.linalg.solve(M, lam[span].reshape(level.r, level.r)) for level, M, span in parts]
-    return raw, sigma, criterion.psi(phi)
+        points = [_best(_Counted(criterion))[0], *(_relaxed_starts(criterion) if criterion.tied else [])]
+    out = []
+    for k, phi in enumerate(points):
+        factor = criterion.factor(phi)
+        rss = criterion.value(factor, phi)[1] if criterion.sane(factor) else np.nan
+        sigma = stats.scale * float(np.sqrt(rss / criterion.degrees))
+        if k == 0 and criterion.perfect(sigma):
+            raise DataError(
+                f"The model fits {stats.design.hierarchy.response} perfectly: no residual is left, so that the "
+                "posterior density grows without end as sigma goes to zero, and has no finite mass. Leave out columns "
+                "or levels until rows differ for other reasons than the model's, or give sigma a prior that is bounded "
+                "below."
+            )
+        lam = factor.lam
+        parts = zip(stats.design.levels, stats.maps, stats.lambda_slices, strict=True)
+        raw = [np.linalg.solve(M, lam[span].reshape(level.r, level.r)) for level, M, span in parts]
+        out.append((raw, sigma, criterion.psi(phi)))
+    return out
 
 
 def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -118,10 +129,13 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     if criterion.diagonal.size == 0:
         return np.zeros(0), ()
     found = [_search(evaluate, criterion.start())]
-    for start in _other_starts(criterion, found[0]):
-        if all(_behind_a_rise(criterion, start, phi) for phi in found):
+    starts, spread = _other_starts(criterion, found[0])
+    # next to an edge the straight way says little: two searches are worth their time
+    trusted = 2 if criterion.at_edge(_snap(criterion, found[0])).any() else 0
+    for number, start in enumerate([*spread[:trusted], *starts, *spread[trusted:]]):
+        if number < trusted or all(_behind_a_rise(criterion, start, phi) for phi in found):
             found.append(_search(evaluate, start))
-    values = np.array([evaluate(phi)[0] for phi in found])
+    values = np.array([evaluate(phi)[0] + rounding(criterion, phi) for phi in found])
     best = int(np.argmin(values + np.where(np.arange(len(values)) > 0, 1e-6, 0.0)))
     others: list[float] = []
     for k in np.argsort(values):
@@ -130,7 +144,8 @@ def _best(evaluate: _Counted) -> tuple[np.ndarray, tuple[float, ...]]:
     far = criterion.endless()
     endless = criterion.values(far)
     lowest = int(np.argmin(endless))
-    return far[lowest] if endless[lowest] < values[best] - 1e-3 else found[best], tuple(others)
+    beyond = endless[lowest] < values[best] - 1e-3 and criterion.can_be_perfect
+    return far[lowest] if beyond else found[best], tuple(others)
 
 
 def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
@@ -140,15 +155,15 @@ def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
     return not len(free) or bool(np.linalg.eigvalsh(H)[0] > 0 and newton_gain(H, gradient) < 0.05)
 
 
-def _other_starts(criterion: Criterion, found: np.ndarray) -> list[np.ndarray]:
-    """Points from which the search may end elsewhere than at `found`, the lowest of those spread evenly."""
+def _other_starts(criterion: Criterion, found: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Points from which the search may end elsewhere than at `found`; the lowest of those spread evenly."""
     axes = _along_axes(criterion, found)
     if sum(level.q for level in criterion.stats.design.levels) > CHEAP and not criterion.tied:
-        return axes[:1]
+        return axes[:1], []
     spread = criterion.spread_starts()
     values = criterion.values(spread)
     lowest = [spread[k] for k in np.argsort(values)[:STARTS] if values[k] < HOPELESS]
-    return [*axes[:2], *_relaxed_starts(criterion), *lowest]
+    return [*axes[:2], *_relaxed_starts(criterion)], lowest
 
 
 def _relaxed_starts(criterion: Criterion) -> list[np.ndarray]:
@@ -176,8 +191,9 @@ def _relaxed_starts(criterion: Criterion) -> list[np.ndarray]:
             continue
         better = lam[span].reshape(r, r) / units(criterion.stats)[k]
         raw = np.linalg.solve(M, better)
-        at_zero[own] = np.sqrt(np.einsum("ij,ij->i", raw, raw)) * np.abs(np.diag(M))
-        within[own] = np.sqrt(np.einsum("ij,ij->i", better, better))
+        sizes = design.levels[k].structure.column_sizes(M)
+        at_zero[own] = np.sqrt(np.einsum("ij,ij->i", raw, raw)) * sizes
+        within[own] = np.sqrt(np.einsum("ij,ij->i", better, better)) * sizes / np.abs(np.diag(M))
     for out in (at_zero, within):
         out[criterion.n_theta :] = phi[relaxed.n_theta :]
     return [at_zero, within]
@@ -191,18 +207,18 @@ def _behind_a_rise(criterion: Criterion, start: np.ndarray, end: np.ndarray) -> 
 
 def _along_axes(criterion: Criterion, found: np.ndarray) -> list[np.ndarray]:
     """Local minima along the axes of single SDs through `found`, elsewhere than there, the lowest first."""
-    grid = np.array([0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 40.0])
     axes = np.flatnonzero(criterion.diagonal)
-    trials = np.tile(found, (axes.size, grid.size, 1))
+    size = 8 + 2 * int(np.log10(criterion.reach.max(initial=1.0)))
+    trials = np.tile(found, (axes.size, size, 1))
     for a, k in enumerate(axes):
-        trials[a, :, k] = grid * criterion.reach[k]
+        trials[a, 0, k], trials[a, 1:, k] = 0.0, np.geomspace(0.03, 40 * criterion.reach[k], size - 1)
     values = criterion.values(np.concatenate([trials.reshape(-1, found.size), found[None]]))
-    here, values = values[-1], values[:-1].reshape(axes.size, grid.size)
+    here, values = values[-1], values[:-1].reshape(axes.size, size)
     out = []
     for a, k in enumerate(axes):
         places, around = trials[a, :, k], np.concatenate([[np.inf], values[a], [np.inf]])
-        for i in range(grid.size):
-            near = places[max(i - 1, 0)] <= found[k] <= places[min(i + 1, grid.size - 1)]
+        for i in range(size):
+            near = places[max(i - 1, 0)] <= found[k] <= places[min(i + 1, size - 1)]
             if not near and around[i + 1] <= min(around[i], around[i + 2]) and values[a, i] < here + 20:
                 out.append((values[a, i], trials[a, i]))
     return [trial for _, trial in sorted(out, key=lambda pair: pair[0])]
@@ -265,6 +281,7 @@ def _minimise(criterion: Criterion) -> Optimum:
         phi=phi, value=value, gradient=float(np.abs(gradient[free]).max(initial=0.0)), curvature=curvature,
         evaluations=evaluate.calls, converged=bool(gain < enough and (curvature > 0 or flat) and escape is None),
         flat=flat, gain=gain, others=tuple(other for other in others if other > value + 0.01),
+        rounding=rounding(criterion, phi),
     )  # fmt: skip
 
 
@@ -279,7 +296,15 @@ def _least_curvature(H: np.ndarray, scaled: bool = False) -> float:
 
 
 def _snap(criterion: Criterion, phi: np.ndarray) -> np.ndarray:
-    """Put what is next to a bound on it where that costs nothing: columns on zero, coordinates on their range's end."""
+    """Put what is next to a bound on it where that costs nothing: columns on zero, coordinates on their range's end.
+
+    SDs tied to a distant zero say nearly the same, along an arc too flat for Newton's steps: its ends are tried.
+    """
+    for i, j in permutations(np.flatnonzero(criterion.diagonal & (criterion.reach > 2)), 2):
+        trial = phi.copy()
+        trial[i], trial[j] = np.hypot(phi[i], phi[j]), 0.0
+        if phi[j] and criterion.at(trial) < criterion.at(phi):
+            phi = trial
     for k in np.flatnonzero(criterion.coordinate & (np.abs(phi) > NEAR_EDGE) & (np.abs(phi) < EDGE)):
         trial = phi.copy()
         trial[k] = np.sign(phi[k]) * EDGE

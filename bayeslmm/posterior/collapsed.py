@@ -18,12 +18,11 @@ from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.parameters import Coordinates
 from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
-from bayeslmm.likelihood.criterion import EDGE, spread_points
-from bayeslmm.likelihood.search import estimates
+from bayeslmm.likelihood.criterion import EDGE, together
+from bayeslmm.posterior.starts import first_point, starting_points, support
 from bayeslmm.priors.resolve import Prior, Priors
 
 LOG_2PI = float(np.log(2 * np.pi))
-SPREAD = 24  # points at which the density is looked at before the modes are looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +168,7 @@ class CollapsedPosterior:
                 high = np.log(upper) - 1e-6
             bounds[k] = (low, high)
         for k, parameter, prior in self.residual_priors:
-            low, high = self._support(parameter, prior)
+            low, high = support(parameter, prior)
             bounds[k] = (max(low, -EDGE), min(high, EDGE))
         return bounds
 
@@ -179,15 +178,6 @@ class CollapsedPosterior:
         first = self.coordinates.residual.start
         pairs = zip(self.stats.design.residual.parameters, self.priors.residual, strict=True)
         return tuple((first + k, parameter, prior) for k, (parameter, prior) in enumerate(pairs))
-
-    def _support(self, parameter: ResidualParameter, prior: Prior) -> tuple[float, float]:
-        """Where a residual parameter's coordinate may be."""
-        with np.errstate(divide="ignore"):
-            low = float(parameter.free(np.maximum(prior.lower, parameter.lower)))
-            high = np.inf
-            if np.isfinite(parameter.upper) or np.isfinite(prior.upper):
-                high = float(parameter.free(np.minimum(prior.upper, parameter.upper)))
-        return low, high
 
     def kernel_lambdas(self, phi: np.ndarray) -> np.ndarray:
         """The kernels' lambda vectors (B, n_lambda)."""
@@ -260,6 +250,11 @@ class CollapsedPosterior:
         logdet, T = evaluate_many(self.stats, at.lams, at.coefs)
         conditional = self.conditional(at.phi, _finite(T))
         return self._density(x, at, logdet, T, conditional), at.lams, conditional
+
+    def density(self, x: np.ndarray) -> np.ndarray:
+        """Log density (B,) alone at x (B, k), so many points at a time that their T don't add up."""
+        step = together(self.stats.design.p)
+        return np.concatenate([self.evaluate(x[k : k + step])[0] for k in range(0, len(x), step)])
 
     def evaluate_with_effects(
         self, x: np.ndarray, z: np.ndarray, z_u: np.ndarray
@@ -347,59 +342,13 @@ class CollapsedPosterior:
         gradient[tail] += slopes * residual.slope(here[tail])
         return float(values[0]), gradient + chain @ bar
 
-    def starts(self) -> list[np.ndarray]:
-        """First points, in logs, from which the modes are looked for: more than one may be a mode's.
-
-        A sensible one; REML's estimates; the same with other correlations of the residuals; and points spread over
-        what SDs and correlations may be, always the same ones.
-        """
-        start = self.start()
-        own = range(1, self.coordinates.residual.start)
-        out = [start, *self._estimates()]
-        for k, parameter, prior in self.residual_priors:
-            low, high = self._support(parameter, prior)
-            for value in (x for x in parameter.starts if x > parameter.neutral):
-                moved = start.copy()
-                moved[k] = np.clip(parameter.free(value), low + 0.1, high - 0.1)
-                out.append(moved)
-        for point in spread_points(SPREAD, 1 + len(own)):
-            moved = start.copy()
-            moved[0] += point[0] - 0.5
-            for k, place in zip(own, point[1:], strict=True):
-                moved[k] = moved[k] + 9 * place - 5.5 if k in self.sd_positions else 3 * place - 1.5
-            moved[self.sd_positions] = np.log(self.priors.sds.inside(np.exp(moved[self.sd_positions])))
-            out.append(moved)
-        return out
-
-    def _estimates(self) -> list[np.ndarray]:
-        """REML's estimates in logs, SDs that are zero a little above it."""
-        factors, sigma, psi = estimates(self.stats)
-        if not (np.isfinite(sigma) and sigma > 0):
-            return []
-        phi = self.coordinates.from_relative(float(np.log(sigma)), factors)
-        sds = self.sd_positions
-        phi[sds] = np.maximum(phi[sds], self.start()[sds] + np.log(1e-2))
-        phi[sds] = np.log(self.priors.sds.inside(np.exp(phi[sds])))
-        phi[self.coordinates.residual] = np.clip(self.stats.design.residual.free(psi), -EDGE + 1, EDGE - 1)
-        return [phi]
-
     def start(self) -> np.ndarray:
-        """A sensible first point, in logs: the residual variance of least squares split evenly over the terms."""
-        phi = np.zeros(self.coordinates.size)
-        share = self.stats.scale / np.sqrt(1 + len(self.stats.design.levels))
-        phi[0] = np.log(share)
-        for level, (sd, corr), M in zip(
-            self.stats.design.levels, self.coordinates.slices, self.stats.maps, strict=True
-        ):
-            phi[sd] = np.log(level.structure.gather(share / np.abs(np.diag(M))))
-            phi[corr] = level.structure.coordinates(np.eye(level.r))
-        phi[self.sd_positions] = np.log(self.priors.sds.inside(np.exp(phi[self.sd_positions])))
-        phi[self.coordinates.residual] = self.stats.design.residual.free(self.stats.design.residual.neutral)
-        for k, parameter, prior in self.residual_priors:
-            low, high = self._support(parameter, prior)
-            if not low < phi[k] < high:
-                phi[k] = parameter.free(prior.quantile(0.5))
-        return phi
+        """A sensible first point, in logs."""
+        return first_point(self)
+
+    def starts(self) -> list[np.ndarray]:
+        """First points, in logs, from which the modes are looked for: more than one may be a mode's."""
+        return starting_points(self)
 
 
 def collapsed_posterior(stats: Statistics, priors: Priors) -> CollapsedPosterior:

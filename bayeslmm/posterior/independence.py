@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.errors import SamplingError
+from bayeslmm.likelihood.criterion import together
 from bayeslmm.posterior.collapsed import CollapsedPosterior, log_prior_beta
 from bayeslmm.posterior.proposal import Mixture, proposal_at
 from bayeslmm.support.progress import Progress
@@ -112,7 +113,7 @@ def find_modes(posterior: CollapsedPosterior) -> list[Mode]:
         return -value, -gradient
 
     starts = np.array(posterior.starts())
-    values = posterior.evaluate(starts)[0]
+    values = posterior.density(starts)
     if not np.isfinite(values).any():
         raise SamplingError(
             "The posterior density is zero at every starting point: the priors and the data exclude each other. "
@@ -150,14 +151,14 @@ def _behind_a_fall(posterior: CollapsedPosterior, start: np.ndarray, modes: list
     """Whether the density falls anywhere on the straight way from a start to every mode: else they are one hill."""
     t = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])[:, None]
     ways = np.concatenate([start + t * (mode.phi - start) for mode in modes])
-    values = posterior.evaluate(ways)[0].reshape(len(modes), -1)
+    values = posterior.density(ways).reshape(len(modes), -1)
     return bool((np.diff(values, axis=1) < -1e-6).any(axis=1).all())
 
 
 def _apart(posterior: CollapsedPosterior, one: Mode, other: Mode) -> bool:
     """Whether the density falls between two modes, on the straight line at least."""
     t = np.linspace(0, 1, 11)[1:-1, None]
-    between = posterior.evaluate((1 - t) * one.phi + t * other.phi)[0]
+    between = posterior.density((1 - t) * one.phi + t * other.phi)
     return bool(between.min() < min(one.log_density, other.log_density) - 0.5)
 
 
@@ -201,9 +202,10 @@ def weigh(
 
 
 def _piece(posterior: CollapsedPosterior) -> int:
-    """Draws between two reports of progress: many where an evaluation is cheap."""
+    """Draws between two reports of progress: many where an evaluation is cheap, few where T is large."""
     structure = posterior.stats.layout
-    return max(64, 20_000_000 // (structure.zz.size + structure.zt.size + structure.zz_tail.size + 1000))
+    size = structure.zz.size + structure.zt.size + structure.zz_tail.size + 1000
+    return min(max(64, 20_000_000 // size), together(posterior.stats.design.p))
 
 
 def pool(proposals: Sequence[Mixture], batches: Sequence[Batch]) -> Batch:

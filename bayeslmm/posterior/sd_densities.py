@@ -101,7 +101,7 @@ def _sd_curves(model: Model) -> dict[str, Curve]:
             return {}
         positions = posterior.sd_positions
         x = proposal.draw(rng, _points(posterior, len(positions)))
-        lp = posterior.evaluate(x)[0]
+        lp = posterior.density(x)
         log_weights = lp - proposal.logpdf(x)
         if x.shape[0] > 25 and pareto_k(log_weights) >= 0.7:
             return {}
@@ -145,7 +145,7 @@ def _curve(posterior: CollapsedPosterior, k: int, x: np.ndarray, weights: np.nda
     grid = np.linspace(low, x[:, k].max() + 1.0 * sd, GRID)
     points = np.repeat(x, GRID, axis=0)
     points[:, k] = np.tile(grid, len(x))
-    lp = posterior.evaluate(points)[0].reshape(len(x), GRID)
+    lp = posterior.density(points).reshape(len(x), GRID)
     lp -= lp.max(axis=1, keepdims=True)
     slices = np.exp(lp)
     slices /= np.trapezoid(slices, grid, axis=1)[:, None]

@@ -6,22 +6,21 @@ the constant at the mean of the others, and an interaction or a power for what i
 
     X beta = (X W) (W^-1 beta),    priors on W^-1 beta,
 
-with W triangular in the order of the terms, ones on its diagonal. Shifting or scaling a column then changes neither
-the fitted values nor what is thought of them.
+with W triangular in the order of the terms, ones on its diagonal, but for contrasts of factors (`contrasts`). Shifting
+or scaling a column then changes neither the fitted values nor what is thought of them.
 
 Source: Gelman, Jakulin, Pittau & Su (2008) for centred predictors under default priors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-Term = tuple[int, frozenset[str]]
-"""Which term of the formula a column belongs to, and the columns of the data in that term."""
+from bayeslmm.priors.contrasts import Term, is_constant, recoding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,11 +34,14 @@ class Anchor:
         X W, computed without cancellation.
     constant : (r,) array
         Coefficients with X constant = 1, zeros where the columns don't span it.
+    contrasts : mapping of int to (int, int)
+        Which coefficients are stated as a contrast of a factor's categories: which one of how many.
     """
 
     W: np.ndarray
     columns: np.ndarray
     constant: np.ndarray
+    contrasts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @cached_property
     def inverse(self) -> np.ndarray:
@@ -63,12 +65,13 @@ class Anchor:
         """SDs (r,) of the coefficients as written, where those of the stated ones are `scales` and independent."""
         return np.sqrt(self.W**2 @ scales**2)
 
+    @cached_property
     def spreads(self) -> np.ndarray:
         """SD over the rows of what each column adds, (r,); 1 where it does not vary."""
         return np.array([spread_of(x) for x in self.columns.T])
 
 
-def anchor(X: np.ndarray, terms: Sequence[Term]) -> Anchor:
+def anchor(X: np.ndarray, terms: Sequence[Term], factors: Collection[int] = (), y: np.ndarray | None = None) -> Anchor:
     """Find W: columns are centred, where the columns span a constant, and cleared of the terms that they contain.
 
     Parameters
@@ -76,6 +79,10 @@ def anchor(X: np.ndarray, terms: Sequence[Term]) -> Anchor:
     X : (n, r) array
     terms : sequence of (int, frozenset of str)
         Of each column.
+    factors : collection of int
+        Numbers of the terms whose coefficients are stated as contrasts of a factor's categories (`contrasts`).
+    y : (n,) array
+        What the categories are ordered by; needed where there are `factors`.
 
     Examples
     --------
@@ -84,19 +91,22 @@ def anchor(X: np.ndarray, terms: Sequence[Term]) -> Anchor:
     [[1.0, -2006.0], [0.0, 1.0]]
     """
     n, r = X.shape
+    coded = recoding(X, terms, factors, np.zeros(n) if y is None else y)
+    if coded.contrasts:
+        X = X @ coded.T
     constant = constant_in(X)
     W, columns = np.eye(r), np.array(X, dtype=float)
     if n == 0:
         return Anchor(W=W, columns=columns, constant=constant)
     means = X.mean(axis=0) if constant.any() else np.zeros(r)
-    centred = X - means
+    plain = [_two_valued(x) or j in coded.contrasts for j, x in enumerate(X.T)]
     for j in np.flatnonzero(constant == 0).tolist():
-        below = [k for k in range(r) if k != j and _contains(terms[j], terms[k], X[:, j], X[:, k], k < j)]
-        weights, rest = _cleared(centred[:, j], centred[:, below])
+        below = [k for k in range(r) if k != j and _contains(terms[j], terms[k], plain[j] or plain[k], k < j)]
+        weights, rest = _cleared(X[:, j] - means[j], X[:, below] - means[below])
         W[below, j] -= weights
         W[:, j] -= constant * (means[j] - weights @ means[below])
         columns[:, j] = rest
-    return Anchor(W=W, columns=columns, constant=constant)
+    return Anchor(W=coded.T @ W, columns=columns, constant=coded.T @ constant, contrasts=coded.contrasts)
 
 
 def as_written(X: np.ndarray) -> Anchor:
@@ -108,11 +118,6 @@ def spread_of(x: np.ndarray) -> float:
     """Standard deviation, or 1 where there is none to speak of."""
     sd = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
     return sd if sd > 0 and np.isfinite(sd) else 1.0
-
-
-def is_constant(x: np.ndarray) -> bool:
-    """Whether a column is one number, and not zero."""
-    return bool(x[0] != 0 and np.ptp(x) == 0)
 
 
 def is_indicator(x: np.ndarray) -> bool:
@@ -145,13 +150,16 @@ def constant_in(X: np.ndarray) -> np.ndarray:
     return none
 
 
-def _contains(one: Term, other: Term, x: np.ndarray, z: np.ndarray, earlier: bool) -> bool:
-    """Whether the column x of a term is to be cleared of the column z: of a term within it, or of a lower power."""
+def _contains(one: Term, other: Term, plain: bool, earlier: bool) -> bool:
+    """Whether a term's column is to be cleared of another: of a term within it, or of a lower power.
+
+    `plain` says that one of the two is no power: it has two values, or is a contrast of categories.
+    """
     (term, variables), (other_term, other_variables) = one, other
     if not other_variables or not other_variables <= variables:
         return False
     if term == other_term:
-        return earlier and len(variables) == 1 and not (_two_valued(x) or _two_valued(z))
+        return earlier and len(variables) == 1 and not plain
     return other_variables < variables or earlier
 
 

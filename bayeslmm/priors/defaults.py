@@ -11,7 +11,8 @@ from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.design import LevelDesign
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.distributions.prior import Prior
-from bayeslmm.priors.anchors import Anchor, is_constant, spread_of
+from bayeslmm.priors.anchors import Anchor, spread_of
+from bayeslmm.priors.contrasts import is_constant
 
 
 def _short(value: float, like: float | None = None) -> float:
@@ -34,7 +35,7 @@ def coefficient_defaults(
     """
     wide, mean_y = 2.5 * sd_y, float(np.mean(y))
     constant = full.constant
-    scales = np.where(constant != 0, np.abs(constant) * wide, wide / full.spreads())
+    scales = np.where(constant != 0, np.abs(constant) * wide, wide / full.spreads)
     carried = full.carried(scales)
     defaults = []
     for j, name in enumerate(coef):
@@ -49,7 +50,7 @@ def coefficient_defaults(
             reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){said}"
         else:
             prior = Prior("Normal", mu=0, sigma=_short(scale))
-            spread = full.spreads()[j]
+            spread = full.spreads[j]
             adds = " beyond the terms in it" if np.count_nonzero(full.W[:, j][constant == 0]) > 1 else ""
             said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
             reason = (
@@ -124,7 +125,15 @@ def effect_deviations(
         if moved:
             where = _where(names, full, j) + ("" if here else ", carried to where they are 0")
         scale = float(carried[j]) if moved and not here else sd_y / size
-        if full.constant[j] != 0 and is_constant(level.columns[:, j]):
+        if j in full.contrasts and (here or not moved):
+            number, of = full.contrasts[j]
+            factor = effect.split("[")[0]
+            what = (
+                f"contrast {number} of {of} of the categories of {factor} {groups}, orthogonal ones, ordered by how "
+                "far their means of y lie from the mean, so that none is the base"
+            )
+            how = "the SD of y,"
+        elif full.constant[j] != 0 and is_constant(level.columns[:, j]):
             what, how = f"the {effect} {groups}{where}", "the SD of y,"
         elif abs(size - 1) < 1e-12:
             what, how = f"the effect of {effect} {groups}{where}", "the SD of y,"
@@ -171,6 +180,8 @@ def _inside(lower: float) -> float:
 def _size(full: Anchor, j: int) -> float:
     """What an effect's column stands for: its value, the distance of its two values, or its SD over the rows."""
     x = full.columns[:, j]
+    if j in full.contrasts:
+        return 1.0
     if full.constant[j] != 0 and is_constant(x):
         return abs(float(x[0]))
     if full.constant[j] != 0:

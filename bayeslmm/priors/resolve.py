@@ -91,9 +91,15 @@ class Priors:
         return tuple(None if one is None else one.W for one in self.effect_anchors) or (None,) * len(self.corr)
 
     def stated_elsewhere(self, k: int, effect: int) -> bool:
-        """Whether the prior of an effect's SD, of level k, is that of another one: at the mean of its predictors."""
+        """Whether the prior of an effect's SD, of level k, is that of another one: at the mean, or of a contrast."""
+        return bool(self.place(k, effect))
+
+    def place(self, k: int, effect: int) -> str:
+        """Of which other SD the prior of an effect's SD, of level k, is: " at the mean of its predictors", or ""."""
         one = self.effect_anchors[k] if self.effect_anchors else None
-        return one is not None and one.moved(effect)
+        if one is None or not one.moved(effect):
+            return ""
+        return " of a contrast of its categories" if effect in one.contrasts else " at the mean of its predictors"
 
     @cached_property
     def sds(self) -> IndependentSDs | VarianceShares:
@@ -156,10 +162,11 @@ def resolve_priors(design: Design, given: Mapping[str, Any] | None = None) -> Pr
         ``LKJ(2)`` for correlations, ``Uniform`` on rho, ``LogNormal(0, 1)`` on ratios of SDs. They are rounded to
         three digits, so that the prior printed is the prior used. Like the intercept, effects of groups are stated at
         the mean of their predictors, and interactions and powers for what they add (`anchors`), so that nothing
-        depends on where a column has its zero. A prior that is given is one of the parameter as it is written; where
-        it is for a parameter that a default would state elsewhere, all priors of these coefficients, or of this
-        level, are stated as written, defaults wide enough for the same. So it is where the effects of a group are
-        independent, (x || g): independent is what they are where x is 0.
+        depends on where a column has its zero; those of a factor of three or more categories for orthogonal contrasts
+        (`contrasts`), so that nothing depends on its base. A prior that is given is one of the parameter as it is
+        written; where it is for a parameter that a default would state elsewhere, all priors of these coefficients, or
+        of this level, are stated as written, defaults wide enough for the same. So it is where the effects of a group
+        are independent, (x || g): independent is what they are where x is 0.
 
     Raises
     ------
@@ -236,7 +243,7 @@ def _level_anchors(
                 names.append(effect)
                 columns.append(other.columns[:, j])
                 terms.append((design.level_terms(i)[j][0] + 1000 * (i + 1), design.level_terms(i)[j][1]))
-    whole = anchor(np.column_stack(columns), terms)
+    whole = anchor(np.column_stack(columns), terms, design.level_factors(k), design.net_y)
     own = as_written(level.columns)
     given = [name in wanted for name in sd_names(level).values()]
     tied = any(there and whole.moved(j) for j, there in enumerate(given)) or correlation_key(level) in wanted

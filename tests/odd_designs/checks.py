@@ -112,18 +112,21 @@ def check_fit(fit: LikelihoodFit, oracle: Oracle, reml: bool) -> str:
     best = max(oracle.likelihood(oracle.factors(theta), reml).loglik for theta in oracle.search(reml))
     if oracle.unbounded:
         return f"perfect fit, called {fit.status.name}"
-    # ten digits are promised for variance ratios up to 1e8; beyond, a few must be left, as where X is nearly dependent
+    # ten digits for variance ratios up to 1e7; beyond, six decimals; fewer where the fit says how few
     ratio = oracle.largest_ratio(fit.lambdas)
-    digits = max(1e-9 if ratio < 1e8 else 1e-5, 1e-15 * oracle.condition)
-    close = digits * (oracle.y.size + abs(at.loglik))
+    close = 1e-9 * (oracle.y.size + abs(at.loglik)) + (2e-6 if ratio > 1e7 else 0.0)
+    if "is right to about" in fit.status.advice:
+        close += 3 * fit.optimum.rounding
     said = f"{fit.method} ({fit.status.name}, variance ratio {ratio:.1g})"
+    if fit.status.name == "perfect fit":
+        return "next to a perfect fit, and called one"
     assert abs(fit.loglik - at.loglik) <= close, f"{said} says {fit.loglik!r}, the density is {at.loglik!r}"
-    assert abs(fit.sigma / at.sigma - 1) < 10 * digits, f"{said}: sigma {fit.sigma!r}, not {at.sigma!r}"
+    assert abs(fit.sigma / at.sigma - 1) < 10 * close, f"{said}: sigma {fit.sigma!r}, not {at.sigma!r}"
     reached = fit.loglik >= best - 1e-6 * (1 + abs(best)) - close
     if fit.status.name == "not converged":
         return "equal, but called not converged" if reached else "not the maximum, and called not converged"
     assert reached, f"{said} reaches {fit.loglik!r}, the maximum is {best!r}"
-    return "equal"
+    return "equal" if close < 1e-5 else "equal, but called imprecise"
 
 
 def check_collapsed(lmm: blm.LMM, oracle: Oracle, points: int = 3) -> None:

@@ -50,12 +50,16 @@ class Diagonal(EffectStructure):
         """Identities (draws, r, r)."""
         return np.broadcast_to(np.eye(r), (draws, r, r))
 
+    def column_sizes(self, M: np.ndarray) -> np.ndarray:
+        """Root mean squares of the columns as written, however far from zero: nothing else carries their mean."""
+        return np.linalg.norm(M, axis=0)
+
     def chart(self, M: np.ndarray, unit: float) -> Chart:
-        """The diagonal, each entry of a usual size on the kernels' basis."""
+        """The diagonal, each entry the size of what it makes on the kernels' basis, its part in other columns too."""
         r = len(M)
         matrix = np.zeros((r * r, r))
-        for j in range(r):
+        for j, size in enumerate(self.column_sizes(M)):
             entry = np.zeros((r, r))
-            entry[:, j] = M[:, j] / M[j, j]
+            entry[:, j] = M[:, j] / size
             matrix[:, j] = unit * entry.ravel()
         return LinearChart(matrix, np.zeros(r * r), np.ones(r, dtype=bool), np.arange(r))

@@ -138,6 +138,10 @@ class EffectStructure(ABC):
 
     # the search of ML and REML ---------------------------------------------------------------------------------
 
+    def column_sizes(self, M: np.ndarray) -> np.ndarray:
+        """How large each column is beside those that carry its mean; `M` (r, r) leads to the kernels' basis."""
+        return np.abs(np.diag(M))
+
     @abstractmethod
     def chart(self, M: np.ndarray, unit: float) -> Chart:
         """The entries that the search moves; `M` (r, r) leads to the kernels' basis, `unit` is a usual size."""

@@ -1,0 +1,56 @@
+"""Generalised least squares from T = [P c; c' s]: the coefficients of Q, what they leave of y_, and P's inverse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares:
+    """What T says of the regression of y_ on Q.
+
+    Attributes
+    ----------
+    coefficients : (p,) array
+        P^-1 c.
+    rss : float
+        s - c' P^-1 c, before rounding is taken for zero.
+    inverse : (p, p) array
+        P^-1.
+    logdet : float
+        log|P|.
+    """
+
+    coefficients: np.ndarray
+    rss: float
+    inverse: np.ndarray
+    logdet: float
+
+
+def least_squares(T: np.ndarray) -> LeastSquares:
+    """Solve by a Cholesky factor of P with its diagonal scaled to one.
+
+    Where y_ is nearly a combination of Q and of what the effects explain, rss is a small difference of large numbers:
+    the factor leaves in it the rounding of T alone, while the explicit inverse multiplies that by the condition of P.
+
+    Source: Higham (2002, sections 10.1 and 14.1).
+
+    Examples
+    --------
+    >>> least_squares(np.array([[4.0, 2.0], [2.0, 3.0]])).rss
+    2.0
+    """
+    p = len(T) - 1
+    size = np.sqrt(T.diagonal()[:p])
+    scaled = T[:p] / size[:, None]
+    L = np.linalg.cholesky(scaled[:, :p] / size)
+    solved = np.linalg.solve(L, np.column_stack([np.diag(1 / size), scaled[:, p]]))
+    root, half = solved[:, :p], solved[:, p]
+    return LeastSquares(
+        coefficients=root.T @ half,
+        rss=float(T[p, p] - half @ half),
+        inverse=root.T @ root,
+        logdet=float(2 * np.log(L.diagonal() * size).sum()),
+    )
