@@ -16,7 +16,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 
 # Bottom to top: a folder, or a file at the top, imports only what stands before it in this list, type hints included.
 ORDER = [
-    *("errors", "support", "distributions", "data", "covariances", "formula", "description", "design", "priors"),
+    *("errors", "support", "distributions", "data", "covariances", "families", "formula", "description", "design", "priors"),
     *("factorisation", "likelihood", "model", "pymc_models", "posterior", "tables"),
     "predictions",
     "criticism",

@@ -1,0 +1,1 @@
+"""Multilevel models whose outcome isn't Gaussian, as users meet them."""
