@@ -85,9 +85,10 @@ def find_mode(
     b = rows.times(lam, v)
     spread = rows.spread(b)
     density = _density(family, outcome, fixed + spread, psi, v)
-    if not np.isfinite(density):
+    at_zero = _density(family, outcome, fixed, psi, np.zeros_like(v))
+    if not density >= at_zero:  # effects of other parameters, far from where they are now
         s, v, b, spread = np.zeros_like(s), np.zeros_like(v), np.zeros_like(b), np.zeros_like(spread)
-        density = _density(family, outcome, fixed, psi, v)
+        density = at_zero
     found = False
     for _ in range(STEPS):
         jet = family.jet(outcome, fixed + spread, psi)
@@ -116,7 +117,7 @@ def find_mode(
         s, b = s + share * (new_s - s), b + share * (new_b - b)
         v, spread, density = trial_v, trial_spread, trial
         if slope < EXACT * (1 + abs(density)) and share == 1.0:
-            found = True
+            found = slope > -1e3 * EXACT * (1 + abs(density))
             break
     return Mode(s=s, b=b, eta=fixed + spread, density=density, found=found)
 

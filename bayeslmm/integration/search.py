@@ -9,9 +9,11 @@ import numpy as np
 from bayeslmm.integration.laplace import laplace
 from bayeslmm.integration.objective import EDGE, HOPELESS, Approximation, Objective, Problem
 from bayeslmm.support.quasi_newton import least_point, newton_step
+from bayeslmm.support.threads import one_blas_thread
 
 STARTS = (0.7, 2.5, 0.15)  # SDs from which a search is begun, in units of the link's scale
 ZERO = 1e-4  # an SD below this, in the same units, is zero
+SETTLED = 0.05  # derivatives at the end of a search that has arrived, not given up
 GAIN = 1e-7  # what may be left to gain at a maximum
 
 
@@ -91,6 +93,11 @@ def starts(problem: Problem, objective: Objective) -> list[np.ndarray]:
 
 def maximise(problem: Problem, approximation: Approximation = laplace, start: np.ndarray | None = None) -> Peak:
     """Find the maximum, from several points unless one is given."""
+    with one_blas_thread():
+        return _maximise(problem, approximation, start)
+
+
+def _maximise(problem: Problem, approximation: Approximation, start: np.ndarray | None) -> Peak:
     objective = Objective(problem, approximation)
     begin = [start] if start is not None else starts(problem, objective)
     lower, upper = problem.bounds
@@ -102,7 +109,11 @@ def maximise(problem: Problem, approximation: Approximation = laplace, start: np
         found.append((objective(end)[0], end))
     best = min(range(len(found)), key=lambda k: found[k][0])
     value, x = found[best]
-    others = tuple(float(v - value) for k, (v, _) in enumerate(found) if k != best and v > value + 1e-3)
+    others = tuple(
+        float(v - value)
+        for k, (v, end) in enumerate(found)
+        if k != best and value + 1e-3 < v < HOPELESS and np.abs(objective(end)[1]).max() < SETTLED
+    )
     peak = _polish(objective, _turned(problem, x))
     return Peak(**{**peak.__dict__, "others": others, "evaluations": objective.calls})
 
