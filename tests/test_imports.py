@@ -17,11 +17,11 @@ PACKAGE = Path(bayeslmm.__file__).parent
 # Bottom to top: a folder, or a file at the top, imports only what stands before it in this list, type hints included.
 ORDER = [
     *("errors", "support", "distributions", "data", "covariances", "families", "formula", "description", "design", "priors"),
-    *("factorisation", "likelihood", "model", "pymc_models", "posterior", "tables"),
+    *("factorisation", "likelihood", "integration", "model", "link_model", "pymc_models", "posterior", "tables"),
     "predictions",
     "criticism",
     *("comparison", "theory"),
-    *("faces", "lmm", "gallery", "cli", "__main__"),
+    *("faces", "lmm", "glmm", "gallery", "cli", "__main__"),
 ]
 
 PYMC = {"pymc_models"}

@@ -17,7 +17,7 @@ from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DataError
 from bayeslmm.factorisation.conditioning import better_columns, effect_map, group_sums
-from bayeslmm.factorisation.factor import Factor, ProductAdjoint, factorise
+from bayeslmm.factorisation.factor import COLUMNS, Factor, ProductAdjoint, factorise
 from bayeslmm.factorisation.layout import Blocks, Layout, lay_out
 from bayeslmm.factorisation.plan import Plan, check_tail, plan_elimination
 
@@ -108,6 +108,34 @@ class Rows:
     def by_row(self, bar: ProductAdjoint) -> np.ndarray:
         """What the cotangents of the products are for the weights (n,)."""
         return self.S_transposed @ np.concatenate([bar.zz, bar.zt, bar.zz_tail.ravel()])
+
+    def covariances(self, factor: Factor, variances: np.ndarray) -> list[np.ndarray]:
+        """Per level the blocks (m, r, r) of Lambda H^-1 Lambda' for the effects as written."""
+        out, at = [], 0
+        for k, (level, M) in enumerate(zip(self.design.levels, self.maps, strict=True)):
+            C = variances[at : at + level.m * level.r**2].reshape(level.m, level.r, level.r)
+            at += C.size
+            C = C if level.root is None else self._related(factor, k)
+            back = np.linalg.inv(M)
+            out.append(back @ C @ back.T)
+        return out
+
+    def _related(self, factor: Factor, k: int) -> np.ndarray:
+        """The same (m, r, r) on the kernels' basis, for a level whose groups' effects are L times independent ones."""
+        level, (at, _) = self.design.levels[k], self.slices[k]
+        L, m, r = np.asarray(level.root), level.m, level.r
+        out = np.empty((m, r, r))
+        for first in range(0, m, COLUMNS):
+            groups = np.arange(first, min(first + COLUMNS, m))
+            right = np.zeros((self.layout.q, groups.size * r))
+            for e in range(r):
+                right[at.start + e : at.stop : r, e::r] = L[groups].T
+            d = right.shape[1]
+            blind = np.zeros((len(self.plan.chain), d), dtype=np.bool_)
+            solved = factorise(factor.layout, factor.lam, right, np.zeros((d, d)), blind)
+            b = solved.adjoint(0.0, np.zeros((d, d))).b[at].reshape(m, r, groups.size, r)
+            out[groups] = np.einsum("gm,mage->gae", L[groups], b)
+        return out
 
     def effects(self, b: np.ndarray) -> dict[str, np.ndarray]:
         """Effects (m, r) by level name, as written, of the kernels' b (q,)."""
