@@ -16,7 +16,7 @@ from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.formula.cbind import write_cbind
 from bayeslmm.integration.existence import words_before
-from bayeslmm.integration.fit import GLMMFit, fit_glmm
+from bayeslmm.integration.fit import APPROXIMATIONS, GLMMFit, fit_glmm
 from bayeslmm.integration.objective import Problem
 from bayeslmm.integration.rows import build_rows
 from bayeslmm.integration.search import Peak, maximise
@@ -72,7 +72,8 @@ class LinkModel:
     def problem(self) -> Problem:
         """The likelihood as a function of one vector."""
         with enough_memory(self.design), one_blas_thread():
-            return Problem(rows=build_rows(self.design), family=self.family, outcome=self.outcome)
+            rows = build_rows(self.design, centred=not self.family.has_intercept)
+            return Problem(rows=rows, family=self.family, outcome=self.outcome)
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ class LinkModel:
             with enough_memory(self.design):
                 self._fits[key] = fit_glmm(
                     self.problem, approximation, nodes, before=self.doubts, formula=self.formula,
-                    laplace_peak=self._laplace if approximation in ("auto", "laplace", "quadrature") else None,
+                    laplace_peak=self._laplace if approximation in APPROXIMATIONS else None,
                 )  # fmt: skip
         return self._fits[key]
 

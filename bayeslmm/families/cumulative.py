@@ -147,7 +147,10 @@ class Cumulative(Family):
         """Each around the link of its cumulative share."""
         at = self.dispersion_labels(outcome).index(label)
         cut = float(self.dispersion_values(self.dispersion_start(outcome))[at])
-        reason = f"{self.link} of the share below it, give or take 2.5 units of its scale; thresholds stay in order"
+        reason = (
+            f"{self.link} of the share below it, give or take 2.5 units of its scale, at the mean of the predictors; "
+            "thresholds stay in order"
+        )
         return Prior("Normal", mu=round(cut, 2), sigma=round(2.5 * self.F.unit, 2)), reason
 
     def center(self, outcome: Outcome) -> tuple[float, str]:

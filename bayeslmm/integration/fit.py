@@ -125,18 +125,15 @@ class GLMMFit:
     @property
     def dispersion(self) -> pd.Series:
         """The family's own parameters: alpha, nu, thresholds; empty where it has none."""
-        values = self.family.dispersion_values(self.problem.psi(self.peak.x)) if self.problem.labels else []
+        values = self.problem.dispersion(self.peak.x)
         return pd.Series(values, index=list(self.problem.labels), name="dispersion", dtype=float)
 
     @property
     def dispersion_se(self) -> pd.Series:
         """Their standard errors."""
-        at = self.problem.entries.stop
-        values = np.zeros(0)
-        if self.problem.labels:
-            J = self.family.dispersion_slopes(self.problem.psi(self.peak.x))
-            with np.errstate(invalid="ignore"):
-                values = np.sqrt(np.diag(J @ self._covariance[at:, at:] @ J.T))
+        J = self.problem.dispersion_slopes(self.peak.x)
+        with np.errstate(invalid="ignore"):
+            values = np.sqrt(np.diag(J @ self._covariance @ J.T))
         return pd.Series(values, index=list(self.problem.labels), name="se", dtype=float)
 
     @cached_property
@@ -192,8 +189,7 @@ class GLMMFit:
                 corr = np.where(np.outer(sd, sd) > 0, lam @ lam.T / np.outer(sd, sd), np.nan)
             own = level.structure.correlation_values(corr).tolist()
             out |= dict(zip(level.correlation_labels, own, strict=True))
-        if self.problem.labels:
-            out |= dict(zip(self.problem.labels, self.family.dispersion_values(self.problem.psi(x)), strict=True))
+        out |= dict(zip(self.problem.labels, self.problem.dispersion(x), strict=True))
         return pd.Series(out, name="ML", dtype=float)
 
     @property

@@ -97,6 +97,20 @@ class Problem:
         """Coordinates of the dispersion."""
         return x[self.entries.stop :]
 
+    def dispersion(self, x: np.ndarray) -> np.ndarray:
+        """The family's own parameters as written: thresholds are those where the predictors are zero."""
+        if not self.labels:
+            return np.zeros(0)
+        return self.family.dispersion_values(self.psi(x)) + self.rows.means @ self.beta(x)
+
+    def dispersion_slopes(self, x: np.ndarray) -> np.ndarray:
+        """Derivatives (k, size) of them by x."""
+        out = np.zeros((len(self.labels), self.size))
+        if self.labels:
+            out[:, : self.rows.design.p] = self.rows.means @ self.rows.back * self.unit
+            out[:, self.entries.stop :] = self.family.dispersion_slopes(self.psi(x))
+        return out
+
     def lambdas(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
         """Per level, the factor (r, r) of its effects as written, columns' signs such that the diagonal is positive."""
         lam, out = self.lam(x), []

@@ -35,6 +35,9 @@ class Rows:
     S : sparse (products, n) array
     X : (n, p) array
         Orthogonal columns of mean square one; beta = back gamma.
+    means : (p,) array
+        What was taken off the columns first: zero but where thresholds stand for the constant, which are then those at
+        the mean of the predictors.
     """
 
     design: Design
@@ -46,6 +49,7 @@ class Rows:
     S: Any
     X: np.ndarray
     back: np.ndarray
+    means: np.ndarray
 
     @cached_property
     def offset(self) -> np.ndarray:
@@ -153,8 +157,8 @@ class Rows:
         return tuple(level.structure.chart(M, unit / spread) for level, M, spread in parts)
 
 
-def build_rows(design: Design) -> Rows:
-    """Lay the design's rows out.
+def build_rows(design: Design, centred: bool = False) -> Rows:
+    """Lay the design's rows out, the columns of X centred where thresholds stand for the constant.
 
     Raises
     ------
@@ -174,12 +178,14 @@ def build_rows(design: Design) -> Rows:
         zz=np.zeros(a), zt=np.zeros(b), zz_tail=np.zeros((width, width)), **(indices | {"inspan": blocks.inspan})
     )
     assert c == width**2
-    Q, R = np.linalg.qr(design.X)
+    means = design.X.mean(axis=0) if centred else np.zeros(design.p)
+    Q, R = np.linalg.qr(design.X - means)
     size = np.sqrt(design.n)
     back = np.linalg.inv(R) * size if design.p else np.zeros((0, 0))
     return Rows(
-        design=design, plan=plan, blocks=blocks, layout=layout, better=better, maps=maps, S=S, X=Q * size, back=back
-    )
+        design=design, plan=plan, blocks=blocks, layout=layout, better=better, maps=maps, S=S, X=Q * size, back=back,
+        means=means,
+    )  # fmt: skip
 
 
 def _products(blocks: Blocks) -> tuple[Any, tuple[int, int, int]]:

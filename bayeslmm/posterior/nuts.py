@@ -42,12 +42,12 @@ class Nuts:
         nuts_seed, effect_seed = settings.seed.spawn(2)
         compiled = self._compile(model, lambda free: beginning(density, modes[0], free) if modes else None)
         compiling = time.perf_counter() - began - (seconds_compiling() - ready)
-        trace, note = _draw(compiled, settings, int(nuts_seed.generate_state(1)[0]))
+        trace, note = draw_twice(compiled, settings, int(nuts_seed.generate_state(1)[0]))
         posterior = trace["posterior"]
         raw = {str(name): posterior[name].to_numpy() for name in posterior.data_vars}
         if len(model.priors.beta) == 0:
             raw["beta"] = np.zeros((*raw["sigma"].shape, 0))
-        whole, clean = _clean_draws(raw, settings.draws)
+        whole, clean = clean_draws(raw, settings.draws)
         kept = {name: x[whole, :clean] for name, x in raw.items()}
         stats = {
             str(name): trace["sample_stats"][name].to_numpy()[whole, :clean]
@@ -91,7 +91,7 @@ class Nuts:
             return nutpie.compile_pymc_model(freeze_dims_and_data(built), initial_points=points)
 
 
-def _draw(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:
+def draw_twice(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:
     """Draw, and once more carefully where more than a few draws diverged; (the better run, a note of it)."""
     import nutpie
 
@@ -118,7 +118,7 @@ def _draw(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:
     return trace, f"{note} without fewer: the first run was kept."
 
 
-def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, int]:
+def clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, int]:
     """Which chains to keep, and how many leading draws, finite in every variable: as many draws in all as there are.
 
     Chains wait for a free core: of an interrupted run some may be whole and others not begun.
