@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NOT_YET = {
     "reml": "REML is a Gaussian outcome's; a GLMM has ml()",
-    "marginal": "the marginal model of a GLMM is an integral without a closed form; ml() approximates it, joint() is exact",
+    "marginal": "a GLMM's marginal is an integral without a closed form; ml() approximates it, joint() is exact",
     "predictions": "a GLMM has ml().fitted and ml().linear_predictor so far",
     "comparisons": "a GLMM has ml().fixef so far",
     "slopes": "a GLMM has ml().fixef so far",
@@ -186,8 +186,8 @@ def _check(hierarchy: Hierarchy, reader: ResponseReader) -> None:
     """Refuse parts of a description that only a Gaussian outcome has."""
     if not hierarchy.residual.plain:
         raise DescriptionError(
-            f"The residual is {hierarchy.residual}, but a {reader.family.name} outcome has no residual. Leave it out; for "
-            "the trials of a binomial write weights='column'; for rows that are correlated, a level with their groups."
+            f"The residual is {hierarchy.residual}, but a {reader.family.name} outcome has no residual. Leave it out; "
+            "for the trials of a binomial write weights='column'; for correlated rows, a level with their groups."
         )
     for level in hierarchy.levels:
         if level.known:

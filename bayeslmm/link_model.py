@@ -115,7 +115,7 @@ class LinkModel:
         >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
         >>> glmm = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson")
         >>> round(glmm.ml("laplace").loglik, 3), round(glmm.ml().loglik, 3)
-        (-17.682, -17.664)
+        (-16.762, -16.754)
         """
         key = (approximation, nodes)
         if key not in self._fits:

@@ -70,8 +70,8 @@ class ResponseReader:
         wrong = (counts < 0) | (counts != np.round(counts))
         if wrong.any():
             raise DataError(
-                f"The column {other!r} has {counts[wrong][0]:g} ({say_rows(frame.index, wrong)}); expected whole numbers "
-                f"of {'failures' if self.failures else 'trials'}, from 0 on."
+                f"The column {other!r} has {counts[wrong][0]:g} ({say_rows(frame.index, wrong)}); expected whole "
+                f"numbers of {'failures' if self.failures else 'trials'}, from 0 on."
             )
         y = outcome.y
         if self.failures:

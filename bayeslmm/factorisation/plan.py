@@ -45,7 +45,8 @@ def nested_in(a: np.ndarray, b: np.ndarray) -> bool:
 def plan_elimination(design: Design, weights_vary: bool = False) -> Plan:
     """Choose what leaves the smallest dense tail: a nested chain, or one level with a known covariance, rotated.
 
-    Nothing is rotated where the rows' weights will change (`weights_vary`). Rows that are correlated through R have to lie in one group of every level of the chain.
+    Nothing is rotated where the rows' weights will change (`weights_vary`). Rows that are correlated through R have to
+    lie in one group of every level of the chain.
     """
     levels, residual = design.levels, design.residual
     columns = sum(level.q for level in levels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -76,7 +77,12 @@ class Cumulative(Family):
         bend = a * ra - b * rb
         second = -bend - first**2
         third = -first - (a**2 * ra - b**2 * rb) + first * bend - 2 * first * second
-        return Jet(value, first, second, third)
+        lowest, highest = outcome.y == 0, outcome.y == len(psi)
+        one, other = self.F.log_yes(a), self.F.log_no(b)  # categories with one end have no differences
+        flipped = Jet(one.value, -one.first, one.second, -one.third)
+        opposite = Jet(other.value, -other.first, other.second, -other.third)
+        parts = zip(Jet(value, first, second, third), flipped, opposite, strict=True)
+        return Jet(*(np.where(lowest, x, np.where(highest, z, middle)) for middle, x, z in parts))
 
     def dispersion(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Dispersion:
         """By the first threshold and the log steps."""
@@ -99,9 +105,8 @@ class Cumulative(Family):
             upper = (qa + more, pa * qa, -pa * qa * (qa - pa))
             lower = (-pb - more, pb * qb, -pb * qb * (qb - pb))
             return upper, lower
-        value, ra, rb, a, b = _normal_parts(a, b)
-        first, bend = rb - ra, a * ra - b * rb
-        second = -bend - first**2
+        _, ra, rb, a, b = _normal_parts(a, b)
+        first = rb - ra
         # d ra / da = -a ra - ra^2, d rb / da = -ra rb, and the like by b with the other sign
         ra_a, rb_a = -a * ra - ra**2, -ra * rb
         ra_b, rb_b = ra * rb, -b * rb + rb**2
@@ -125,7 +130,7 @@ class Cumulative(Family):
     def dispersion_labels(self, outcome: Outcome) -> tuple[str, ...]:
         """threshold[low|high]."""
         names = outcome.categories
-        return tuple(f"threshold[{low}|{high}]" for low, high in zip(names, names[1:], strict=False))
+        return tuple(f"threshold[{low}|{high}]" for low, high in pairwise(names))
 
     def dispersion_start(self, outcome: Outcome) -> np.ndarray:
         """The link of the cumulative shares."""
@@ -174,16 +179,17 @@ class Cumulative(Family):
 
 def _normal_parts(a: np.ndarray, b: np.ndarray):
     """log(Phi(a) - Phi(b)), phi(a) and phi(b) over it, and a and b with zero for what is infinite."""
-    from scipy.special import log_ndtr
-
-    turned = np.where(a + b > 0, True, False)
+    probit = LINKS["probit"]
+    finite_a, finite_b = np.isfinite(a), np.isfinite(b)
+    turned = a + b > 0
     high, low = np.where(turned, -b, a), np.where(turned, -a, b)
-    top = log_ndtr(high)
-    with np.errstate(invalid="ignore"):
-        gap = np.where(np.isneginf(low), np.inf, top - log_ndtr(low))
-    value = top + log1m_exp(np.maximum(gap, 1e-300))
-    constant = 0.5 * np.log(2 * np.pi)
+    upper = probit.log_yes(np.where(np.isposinf(high), 40.0, high))
+    lower = probit.log_yes(np.where(np.isneginf(low), 0.0, low))
+    gap = np.where(np.isneginf(low), np.inf, upper.value - lower.value)
+    gap = np.maximum(gap, 1e-300)
+    value = upper.value + log1m_exp(gap)
     with np.errstate(over="ignore"):
-        ra = np.where(np.isfinite(a), np.exp(-0.5 * a**2 - constant - value), 0.0)
-        rb = np.where(np.isfinite(b), np.exp(-0.5 * b**2 - constant - value), 0.0)
-    return value, ra, rb, np.where(np.isfinite(a), a, 0.0), np.where(np.isfinite(b), b, 0.0)
+        at_high, at_low = upper.first / -np.expm1(-gap), lower.first / np.expm1(gap)
+    ra = np.where(finite_a, np.where(turned, at_low, at_high), 0.0)
+    rb = np.where(finite_b, np.where(turned, at_high, at_low), 0.0)
+    return value, ra, rb, np.where(finite_a, a, 0.0), np.where(finite_b, b, 0.0)

@@ -48,7 +48,7 @@ class Outcome:
     def refuse(self, wrong: np.ndarray, expected: str, instead: str) -> None:
         """Raise a DataError where any row is wrong, with the first values that are."""
         if wrong.any():
-            values = ", ".join(f"{x:g}" for x in dict.fromkeys(self.y[wrong][:50].tolist()[:50]).keys())
+            values = ", ".join(f"{x:g}" for x in dict.fromkeys(self.y[wrong][:50].tolist()))
             shown = values if len(values) < 60 else values[:60] + "..."
             raise DataError(
                 f"The response {self.name!r} has {shown} in {int(wrong.sum())} of {len(self.y)} rows "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayeslmm.families.stable import sigmoid, softplus
+from bayeslmm.families.stable import log1m_exp, sigmoid, softplus
 
 
 class Jet(NamedTuple):
@@ -143,7 +143,7 @@ class Cloglog(ProbabilityLink):
         mu = np.exp(eta)
         near = np.minimum(mu, 700.0)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            value = np.where(mu < 1e-300, eta, np.log(-np.expm1(-mu)))
+            value = np.where(mu < 1e-300, eta, log1m_exp(mu))
             g = np.where(mu < 1e-300, 1.0, near / np.expm1(near)) * (mu <= 700)
         s = 1 - mu - g
         small = mu < 0.2

@@ -38,7 +38,7 @@ class NegativeBinomial(Family):
         check_counts(outcome, "negative binomial")
 
     def jet(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Jet:
-        """Gamma mixture of Poissons; with p = mu / (mu + alpha), log density y eta - (y + alpha) log(1 + mu / alpha)."""
+        """A gamma mixture of Poissons: y eta - (y + alpha) log(1 + mu / alpha) and constants; p = mu / (mu + alpha)."""
         from scipy.special import gammaln
 
         y, alpha, x = outcome.y, float(np.exp(psi[0])), eta - psi[0]

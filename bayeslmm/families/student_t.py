@@ -10,6 +10,7 @@ import numpy as np
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.families.family import Dispersion, Family, Outcome
 from bayeslmm.families.links import Jet
+from bayeslmm.families.stable import log1p_minus, rising, rising_slope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class StudentT(Family):
             2 * nu * (nu + 1) / sigma**2 * w**3 * (nu - 3 * z**2),
         )
         by_nu = (
-            nu * (_constant_slope(nu) - 0.5 * np.log1p(z**2 / nu)) + 0.5 * (nu + 1) * s,
+            rising_slope(nu / 2, np.asarray(0.5)) + 0.5 * (s - nu * (log1p_minus(z**2 / nu) + z**2 / nu * s)),
             nu * z * w**2 * (z**2 - 1) / sigma,
             -nu / sigma**2 * w**2 * ((nu - z**2) * (1 - 2 * (nu + 1) * w) + nu + 1),
         )
@@ -110,13 +111,4 @@ class StudentT(Family):
 
 def _constant(nu: float) -> float:
     """log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(pi nu) / 2."""
-    from scipy.special import betaln
-
-    return float(-betaln(nu / 2, 0.5) - 0.5 * np.log(nu))
-
-
-def _constant_slope(nu: float) -> float:
-    """Its derivative by nu."""
-    from scipy.special import digamma
-
-    return float(0.5 * (digamma((nu + 1) / 2) - digamma(nu / 2) - 1 / nu))
+    return float(rising(nu / 2, np.asarray(0.5)) - 0.5 * np.log(2 * np.pi))

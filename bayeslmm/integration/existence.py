@@ -1,4 +1,4 @@
-"""Where estimates can't exist, or hang on the normal distribution of the effects alone: seen before anything is fitted."""
+"""Where estimates can't exist, or hang on the effects' normal distribution alone: seen before anything is fitted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def separation(design: Design, family: Family, outcome: Outcome) -> tuple[str, .
     """Columns of X along which the likelihood rises for ever, by a linear program; () where there are none.
 
     A direction d exists if no row gets less likely along it, and some get more likely: x'd >= 0 where all trials are
-    successes, x'd <= 0 where none is, x'd = 0 elsewhere. For counts, x'd <= 0 where y is zero, x'd = 0 elsewhere. Effects
-    of groups change nothing about it, as it holds at every value of theirs.
+    successes, x'd <= 0 where none is, x'd = 0 elsewhere. For counts, x'd <= 0 where y is zero, x'd = 0 elsewhere.
+    Effects of groups change nothing about it, as it holds at every value of theirs.
 
     Source: Albert & Anderson (1984); Konis (2007) for the program; Correia, Guimaraes & Zylkin (2019) for counts.
 
@@ -42,8 +42,8 @@ def separation(design: Design, family: Family, outcome: Outcome) -> tuple[str, .
         return ()
     equal = {"A_eq": X[inside], "b_eq": np.zeros(int(inside.sum()))} if inside.any() else {}
     found = linprog(
-        -wanted.sum(axis=0), A_ub=-wanted, b_ub=np.zeros(len(wanted)), bounds=[(-1, 1)] * design.p, method="highs", **equal
-    )
+        -wanted.sum(axis=0), A_ub=-wanted, b_ub=np.zeros(len(wanted)), bounds=[(-1, 1)] * design.p, **equal,
+    )  # fmt: skip
     if found.status != 0 or -found.fun < 1e-6:
         return ()
     d = np.asarray(found.x)

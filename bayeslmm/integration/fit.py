@@ -55,7 +55,7 @@ class GLMMFit:
     >>> data = {"y": [0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1], "x": [1, 2, 3, 4, 5, 6] * 2, "g": list("aaabbbcccddd")}
     >>> fit = blm.GLMM("y ~ x + (1 | g)", data, family="binomial").ml()
     >>> round(fit.loglik, 4), fit.approximation
-    (-7.7173, 'quadrature')
+    (-8.2605, 'quadrature')
     """
 
     approximation: str
@@ -295,9 +295,9 @@ class GLMMFit:
             for name, sd in zip(level.sd_labels, sds, strict=False):
                 if self.family.name in ("binomial", "cumulative") and sd > CERTAIN * self.problem.unit:
                     out.append(
-                        f"{name} is {sd:.3g} on the {self.family.link} scale: nearly every group is all or nothing, and "
-                        "the likelihood hardly changes as it grows further. Its value says 'large', no more; a prior "
-                        "is needed to say how large."
+                        f"{name} is {sd:.3g} on the {self.family.link} scale: nearly every group is all or nothing, "
+                        "and the likelihood hardly changes as it grows further. Its value says 'large', no more; how "
+                        "large, a prior must say."
                     )
         if self.laplace_peak.others or self.peak.others:
             lower = min((*self.laplace_peak.others, *self.peak.others))
@@ -324,9 +324,7 @@ class GLMMFit:
         >>> blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").ml().compared().columns.tolist()
         ['laplace', 'quadrature', 'difference_in_se']
         """
-        frame = pd.DataFrame(
-            {"laplace": self.estimates_at(self.laplace_peak.x), self.approximation: self.estimates()}
-        )
+        frame = pd.DataFrame({"laplace": self.estimates_at(self.laplace_peak.x), self.approximation: self.estimates()})
         se = pd.Series(np.nan, index=frame.index)
         se.iloc[: self.design.p] = self.fixef_se.to_numpy()
         frame["difference_in_se"] = (frame["laplace"] - frame[self.approximation]) / se

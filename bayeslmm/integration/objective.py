@@ -116,9 +116,7 @@ class Problem:
         lam, out = self.lam(x), []
         for level, M, (_, span) in zip(self.rows.design.levels, self.rows.maps, self.rows.slices, strict=True):
             F = np.linalg.solve(M, lam[span].reshape(level.r, level.r))
-            # effects that aren't triangular on the kernels' basis are made so
-            Q, R = np.linalg.qr(F.T)
-            L = R.T
+            L = np.linalg.qr(F.T, mode="r").T  # what is triangular on the kernels' basis need not be here
             out.append(L * np.where(np.diag(L) < 0, -1.0, 1.0))
         return tuple(out)
 

@@ -22,7 +22,7 @@ def fit_text(fit: GLMMFit) -> str:
     >>> import bayeslmm as blm
     >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
     >>> print(fit_text(blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").ml()))
-    Generalized linear mixed model fit by maximum likelihood (adaptive quadrature, ... nodes)
+    Generalized linear mixed model fit by maximum likelihood (adaptive quadrature, ... nodes at each level)
     Family: poisson(link = log)
     Formula: y ~ 1 + (1 | g)
     ...

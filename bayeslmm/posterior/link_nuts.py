@@ -37,7 +37,7 @@ def sample_link(
     """Sample the posterior, as `GLMM.sample` says."""
     if variant != "joint":
         raise DescriptionError(
-            f"variant={variant!r}; the posterior of a GLMM is sampled from its joint model so far: write sample('joint')."
+            f"variant={variant!r}; a GLMM's posterior is sampled from its joint model so far: write sample('joint')."
         )
     if not isinstance(target_accept, int | float | np.floating) or not 0 < target_accept < 1:
         raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
@@ -48,8 +48,9 @@ def sample_link(
     check_centered(centered, [level.name for level in model.design.levels])
     seed = np.random.SeedSequence(random_seed)
     settings = Settings(
-        draws=draws, tune=tune, chains=chains, seed=seed, target_accept=target_accept, residuals=False, progress=progress
-    )
+        draws=draws, tune=tune, chains=chains, seed=seed, target_accept=target_accept, residuals=False,
+        progress=progress,
+    )  # fmt: skip
     began = time.perf_counter()
     with enough_memory(model.design, "Sampling"):
         compiled = _compile(model, centered)

@@ -21,9 +21,7 @@ def _short(value: float, like: float | None = None) -> float:
     return round(value, 2 - floor(log10(size))) if size > 0 else 0.0
 
 
-def coefficient_defaults(
-    coef: Sequence[str], stated: Anchor, full: Anchor, like: Yardstick
-) -> list[tuple[Prior, str]]:
+def coefficient_defaults(coef: Sequence[str], stated: Anchor, full: Anchor, like: Yardstick) -> list[tuple[Prior, str]]:
     """Default and reason per column of X.
 
     Parameters
@@ -48,7 +46,8 @@ def coefficient_defaults(
             prior = Prior("Normal", mu=_short(constant[j] * like.center, like=sigma), sigma=sigma)
             said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
             reason = (
-                f"{like.what} {like.center:.4g}, give or take 2.5 {like.many} (2.5 x {like.spread:.3g} = {wide:.3g}){said}"
+                f"{like.what} {like.center:.4g}, give or take 2.5 {like.many} "
+                f"(2.5 x {like.spread:.3g} = {wide:.3g}){said}"
             )
         else:
             prior = Prior("Normal", mu=0, sigma=_short(scale))
@@ -56,8 +55,8 @@ def coefficient_defaults(
             adds = " beyond the terms in it" if np.count_nonzero(full.W[:, j][constant == 0]) > 1 else ""
             said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
             reason = (
-                f"2.5 {like.many} per SD of {name}{adds}: 2.5 x {like.spread:.3g} / {spread:.3g} = {wide / spread:.3g}, "
-                f"in either direction{said}"
+                f"2.5 {like.many} per SD of {name}{adds}: "
+                f"2.5 x {like.spread:.3g} / {spread:.3g} = {wide / spread:.3g}, in either direction{said}"
             )
         defaults.append((prior, reason))
     return defaults

@@ -184,7 +184,8 @@ def resolve_priors(design: Design, given: Mapping[str, Any] | None = None) -> Pr
     3         sigma_u2  HalfStudentT(nu=3, sigma=1.83)  default
     """
     wanted = read_given(design, given or {})
-    like, rows = gaussian(design), []
+    rows: list[PriorRow] = []
+    like = gaussian(design)
     settle = settling(wanted, rows)
     beta, where = settle_coefficients(design, wanted, like, settle)
     shares = _settle_shares(design, wanted, settle) if {"sigma_total", "shares"} & set(wanted) else None
@@ -225,7 +226,7 @@ def settle_coefficients(
 def settle_levels(
     design: Design, wanted: Mapping[str, Any], like: Yardstick, settle: Callable[..., Prior], as_given: bool
 ) -> tuple[tuple[tuple[Prior, ...], ...], tuple[Prior | None, ...], tuple[Anchor | None, ...]]:
-    """Per level the priors of its SDs (none where they are in shares), of its correlations, and where they are stated."""
+    """Per level the priors of its SDs (none where they have shares), of its correlations; where they are stated."""
     sd, corr, anchors = [], [], []
     for k, level in enumerate(design.levels):
         labels = {} if as_given else sd_names(level)

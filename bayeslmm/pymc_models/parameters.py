@@ -169,6 +169,7 @@ def _root_of_inverse_gamma(alpha, beta, size):
 
 
 def declare_variable(name: str, prior: Prior):
+    """Create the random variable of one parameter."""
     family, params = prior.pymc()
     if prior.on_variance:
         return pm.CustomDist(
