@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import bayeslmm as blm
 from bayeslmm.errors import DataError, DescriptionError, PriorError
 from bayeslmm.integration.objective import Objective
 from bayeslmm.integration.quadrature import Quadrature, serves
-from bayeslmm.integration.search import maximise
+from bayeslmm.integration.search import climb
 from tests.registry import BY_NAME, CASES
 
 MODELS, OWN = Path(__file__).parents[1] / "models" / "data", Path(__file__).parent / "data"
@@ -228,8 +229,8 @@ def test_with_one_level_the_gradient_is_that_of_the_rule_whatever_its_nodes(fami
 def test_up_a_chain_the_gradient_is_that_of_the_integral(name):
     model = made_up(BY_NAME[name], "poisson")
     x = somewhere(model)
-    objective = Objective(model.problem, Quadrature(nodes=15))
-    assert objective(x)[1] == pytest.approx(differences(objective, x), abs=1e-5)
+    objective = Objective(model.problem, Quadrature(nodes=25 if name == "nested" else 15))
+    assert objective(x)[1] == pytest.approx(differences(objective, x), abs=5e-5)
 
 
 def at_estimates(model: blm.GLMM, beta, sds) -> np.ndarray:
@@ -254,6 +255,13 @@ def test_nested_quadrature_equals_the_reference_where_laplace_is_far_off():
     at = Objective(model.problem, Quadrature(nodes=15)).point(x)
     assert at.value == pytest.approx(-1338.9290, abs=2e-3)  # at glmer's estimates, which are Laplace's to 1e-4
     assert serves(model.problem.rows) == ""
+    # from there to the likelihood's own maximum, where R's SDs of 1.13 and 0.72 are 2.317 and 1.025; the way to it
+    # with 9 nodes, its height with 25
+    there = climb(model.problem, Quadrature(nodes=9), model._laplace)
+    height = Objective(model.problem, Quadrature(nodes=25)).point(there.x).value
+    assert height == pytest.approx(-1323.9524, abs=5e-3)
+    sds = [lam[0, 0] for lam in model.problem.lambdas(there.x)]
+    assert sds == pytest.approx([2.317, 1.025], rel=0.02)
 
 
 # R's fits -----------------------------------------------------------------------------------------------------------
@@ -320,7 +328,9 @@ def test_ml_by_quadrature_equals_Rs_with_many_nodes(formula, data, family, logli
     assert fit.approximation_error.quadrature == pytest.approx(fit.loglik, abs=1e-6)
 
 
-@pytest.mark.parametrize(("nodes", "loglik", "sd"), [(5, -630.018634639, 3.691285825), (15, -625.210621623, 4.05674844)])
+@pytest.mark.parametrize(
+    ("nodes", "loglik", "sd"), [(5, -630.018634639, 3.691285825), (15, -625.210621623, 4.05674844)]
+)
 def test_ml_with_a_given_number_of_nodes_equals_glmers(nodes, loglik, sd):
     """lme4 1.1.31, nAGQ = 5 and 15, which stops at a tolerance of its own: 1e-6."""
     fit = glmm(TOENAIL, "toenail", "binomial").ml("quadrature", nodes=nodes)
@@ -329,7 +339,7 @@ def test_ml_with_a_given_number_of_nodes_equals_glmers(nodes, loglik, sd):
 
 def test_thresholds_and_their_errors_are_those_where_predictors_are_zero():
     """clmm of ordinal 2022.11.16, nAGQ = 25; predictors shifted far away move thresholds, and nothing else."""
-    data = table("wine").assign(warm=lambda d: (d["temp"] == "warm") * 1.0, year=lambda d: 2000.0 + (d["temp"] == "warm"))
+    data = table("wine").assign(warm=lambda d: (d["temp"] == "warm") * 1.0, year=lambda d: 2000.0 + d["warm"])
     fit = blm.GLMM("rating ~ warm + contact + (1 | judge)", data, family="ordinal").ml()
     far = blm.GLMM("rating ~ year + contact + (1 | judge)", data, family="ordinal").ml()
     assert fit.dispersion.to_numpy() == pytest.approx([-1.623487, 1.512796, 4.227053, 6.086152], abs=2e-5)
@@ -380,15 +390,6 @@ def test_proportions_with_weights_are_the_same_model():
     assert one.loglik == pytest.approx(-92.026281864762, abs=1e-8)
 
 
-def test_no_random_effects_is_a_generalized_linear_model():
-    """Counts with one rate: the rate is the mean, its log's standard error 1 / sqrt(sum)."""
-    y = [0, 3, 1, 0, 5, 9, 2, 2]
-    fit = blm.GLMM("y ~ 1", {"y": y}, family="poisson").ml()
-    assert fit.fixef["Intercept"] == pytest.approx(np.log(np.mean(y)), abs=1e-8)
-    assert fit.fixef_se["Intercept"] == pytest.approx(1 / np.sqrt(np.sum(y)), rel=1e-5)
-    assert "Generalized linear model" in repr(fit)
-
-
 def test_no_fixed_effects():
     fit = blm.GLMM("y ~ 0 + (1 | g)", {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}, family="poisson").ml()
     assert fit.fixef.empty
@@ -400,7 +401,10 @@ def test_a_variance_that_is_zero_is_said():
     fit = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").ml()
     assert fit.sds[0][0] == 0
     assert fit.boundary == ("sigma_u2",)
-    assert fit.loglik == pytest.approx(blm.GLMM("y ~ 1", data, family="poisson").ml().loglik, abs=1e-9)
+    # one rate for all: its log's standard error is 1 / sqrt(sum of counts)
+    assert fit.loglik == pytest.approx(stats.poisson(1.5).logpmf(data["y"]).sum(), abs=1e-9)
+    assert fit.fixef["Intercept"] == pytest.approx(np.log(1.5), abs=1e-7)
+    assert fit.fixef_se["Intercept"] == pytest.approx(1 / np.sqrt(18), rel=1e-4)
     assert "on the boundary, sigma_u2" in " ".join(repr(fit).split())
 
 
@@ -494,7 +498,7 @@ def test_verbs_that_are_not_there_say_so():
 def test_rows_of_single_groups_are_allowed_where_rows_can_tell():
     data = table("cbpp")
     model = blm.GLMM("cbind(incidence, healthy) ~ period + (1 | herd) + (1 | obs)", data, family="binomial")
-    fit = model.ml()
+    fit = model.ml("laplace")
     assert fit.loglik == pytest.approx(-87.319163573508, abs=4e-4)  # glmer, whose value lags a step
     assert np.concatenate(fit.sds) == pytest.approx([0.183961, 0.891068], abs=2e-3)
 

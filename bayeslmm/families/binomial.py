@@ -62,18 +62,36 @@ class Binomial(Family):
     def jet(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Jet:
         """y log F + (N - y) log(1 - F) + log choose(N, y)."""
         y, N = outcome.y, _trials(outcome)
+        if self.link == "logit":
+            value, first, p, q = self._logistic(outcome, eta)
+            bend = N * p * q
+            return Jet(value, first, -bend, -bend * (q - p))
         yes, no = self.F.log_yes(eta), self.F.log_no(eta)
         value, *rest = (y * a + (N - y) * b for a, b in zip(yes, no, strict=True))
         return Jet(value + _log_choose(outcome), *rest)
+
+    def slope(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The log density and its first derivative."""
+        return self._logistic(outcome, eta)[:2] if self.link == "logit" else super().slope(outcome, eta, psi)
+
+    def _logistic(self, outcome: Outcome, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(log density, its slope, p, 1 - p) of the logit from one exponential: y eta - N log(1 + e^eta)."""
+        y, N = outcome.y, _trials(outcome)
+        small = np.exp(-np.abs(eta))
+        large = 1 / (1 + small)
+        other = small * large
+        up = eta > 0
+        p, q = np.where(up, large, other), np.where(up, other, large)
+        # the larger part first, so that nothing cancels
+        value = np.where(up, y - N, y) * eta - N * np.log1p(small) + _log_choose(outcome)
+        return value, y * q - (N - y) * p, p, q
 
     def logpdf(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """The log density (..., n)."""
         if self.link != "logit":
             return self.jet(outcome, eta, psi).value
         y, N = outcome.y, _trials(outcome)
-        # y eta - N log(1 + e^eta), the larger part first so that nothing cancels
-        tail = np.log1p(np.exp(-np.abs(eta)))
-        return np.where(eta > 0, (y - N) * eta, y * eta) - N * tail + _log_choose(outcome)
+        return np.where(eta > 0, y - N, y) * eta - N * np.log1p(np.exp(-np.abs(eta))) + _log_choose(outcome)
 
     def draw(self, rng: np.random.Generator, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """Successes."""

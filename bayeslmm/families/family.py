@@ -119,6 +119,11 @@ class Family(ABC):
         """The log density (..., n)."""
         return self.jet(outcome, eta, psi).value
 
+    def slope(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The log density and its first derivative alone: what is asked for most often."""
+        jet = self.jet(outcome, eta, psi)
+        return jet.value, jet.first
+
     def dispersion(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Dispersion:
         """Derivatives by the dispersion coordinates."""
         none = np.zeros((0, *eta.shape))

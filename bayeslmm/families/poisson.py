@@ -67,6 +67,12 @@ class Poisson(Family):
         with np.errstate(over="ignore"):
             return self._value(outcome, eta, np.exp(eta))
 
+    def slope(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The log density and its first derivative."""
+        with np.errstate(over="ignore"):
+            mu = np.exp(eta)
+        return self._value(outcome, eta, mu), outcome.y - mu
+
     def _value(self, outcome: Outcome, eta: np.ndarray, mu: np.ndarray) -> np.ndarray:
         from scipy.special import gammaln
 

@@ -71,10 +71,8 @@ def measure(problem: Problem, x: np.ndarray, s: np.ndarray, laplace_value: float
     rows = problem.rows
     nothing = pd.DataFrame(columns=["laplace", "quadrature", "difference"], dtype=float)
     if why := serves(rows):
-        exact = not rows.design.levels
-        value = laplace_value if exact else np.nan
         return ApproximationError(
-            laplace=laplace_value, quadrature=value, nodes=0, left=0.0, groups=nothing, why_not=why
+            laplace=laplace_value, quadrature=np.nan, nodes=0, left=0.0, groups=nothing, why_not=why
         )
     given = (rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s)
     found: dict[int, np.ndarray] = {}

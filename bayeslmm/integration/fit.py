@@ -19,11 +19,13 @@ from bayeslmm.integration.existence import CERTAIN
 from bayeslmm.integration.laplace import Point
 from bayeslmm.integration.objective import Objective, Problem
 from bayeslmm.integration.quadrature import Quadrature, converged_nodes, serves
-from bayeslmm.integration.search import ZERO, Peak, maximise
+from bayeslmm.integration.search import ZERO, Peak, climb, maximise
 from bayeslmm.likelihood.fit import RandomEffects, theta_labels
 from bayeslmm.support.arguments import check_whole
 from bayeslmm.support.threads import one_blas_thread
 
+COARSE = 9  # nodes at each level of a chain for the way to about where the maximum is
+BENDING = 21  # nodes at each level of a chain that are enough for second derivatives
 APPROXIMATIONS = ("auto", "laplace", "quadrature")
 
 
@@ -374,16 +376,18 @@ def fit_glmm(
 
 def _by_quadrature(problem: Problem, first: Peak, nodes: int | None) -> tuple[Peak, int]:
     """The maximum of the quadrature's likelihood, with as many nodes as it takes unless their number is given."""
-    chain = problem.rows.plan.chain
     if nodes is not None:
-        return maximise(problem, Quadrature(nodes=nodes), start=first.x), nodes
+        return maximise(problem, Quadrature(nodes=nodes), near=first), nodes
+    chain = problem.rows.plan.chain
     most = most_nodes(chain)
+    near = climb(problem, Quadrature(nodes=COARSE), first) if len(chain) > 1 else first
     with one_blas_thread():
-        used = _enough(problem, first.x, most)
-        peak = maximise(problem, Quadrature(nodes=used), start=first.x)
+        used = _enough(problem, near.x, most)
+        bending = Quadrature(nodes=min(used, BENDING)) if len(chain) > 1 else None
+        peak = maximise(problem, Quadrature(nodes=used), near, bending)
         while (more := _enough(problem, peak.x, most)) > used:
             used = more
-            peak = maximise(problem, Quadrature(nodes=used), start=peak.x)
+            peak = maximise(problem, Quadrature(nodes=used), peak, bending)
     return peak, used
 
 
@@ -392,4 +396,5 @@ def _enough(problem: Problem, x: np.ndarray, most: int) -> int:
     objective = Objective(problem)
     s = objective.point(x).mode.s
     given = (problem.rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s)
-    return converged_nodes(lambda nodes: float(Quadrature(nodes=nodes).groups(*given).sum()), most=most)[0]
+    tolerance = 1e-7 if len(problem.rows.plan.chain) == 1 else 1e-6
+    return converged_nodes(lambda nodes: float(Quadrature(nodes=nodes).groups(*given).sum()), tolerance, most)[0]

@@ -30,27 +30,21 @@ def fit_text(fit: GLMMFit) -> str:
     parts = [f"{_title(fit)}\nFamily: {fit.family}\nFormula: {fit.formula}"]
     values = [f"{x:.2f}" for x in (fit.loglik, -2 * fit.loglik, fit.aic, fit.bic)]
     parts.append("\n".join(aligned([["logLik", "deviance", "AIC", "BIC"], values], ">>>>")))
-    counts = f"Number of obs: {fit.design.n}"
-    if fit.design.levels:
-        lines = _random(fit)
-        table = "\n".join(" " + line for line in aligned(lines, "<<>>" + ">" * (len(lines[0]) - 4)))
-        groups = "; ".join(dict.fromkeys(f"{lv.label}, {lv.m - lv.relatives}" for lv in fit.design.levels))
-        parts.append(f"Random effects, on the {fit.family.link} scale:\n{table}\n{counts}, groups: {groups}")
-    else:
-        parts.append(counts)
+    lines = _random(fit)
+    table = "\n".join(" " + line for line in aligned(lines, "<<>>" + ">" * (len(lines[0]) - 4)))
+    groups = "; ".join(dict.fromkeys(f"{lv.label}, {lv.m - lv.relatives}" for lv in fit.design.levels))
+    counts = f"Number of obs: {fit.design.n}, groups: {groups}"
+    parts.append(f"Random effects, on the {fit.family.link} scale:\n{table}\n{counts}")
     if fit.design.p:
         parts.append("Fixed effects:\n" + "\n".join(aligned(_coefficients(fit.fixef, fit.fixef_se), "<>>>")))
     if len(fit.dispersion):
         lines = [line[:3] for line in _coefficients(fit.dispersion, fit.dispersion_se)]
         parts.append("The family's own parameters:\n" + "\n".join(aligned(lines, "<>>")))
-    said = [fit.approximation_error.text] if fit.design.levels else []
-    parts += ["\n".join(wrap(one, 100)) for one in (*said, *fit.doubts)]
+    parts += ["\n".join(wrap(one, 100)) for one in (fit.approximation_error.text, *fit.doubts)]
     return visible("\n\n".join(parts))
 
 
 def _title(fit: GLMMFit) -> str:
-    if not fit.design.levels:
-        return "Generalized linear model fit by maximum likelihood"
     how = "Laplace's approximation"
     if fit.approximation == "quadrature":
         how = f"adaptive quadrature, {fit.nodes} node{'s' if fit.nodes > 1 else ''} at each level"

@@ -45,8 +45,6 @@ def rule(nodes: int) -> tuple[np.ndarray, np.ndarray]:
 def serves(rows: Rows) -> str:
     """Why quadrature can't integrate this model's effects; "" where it can."""
     levels = rows.design.levels
-    if not levels:
-        return "the model has no random effects: nothing is to be integrated"
     for level in levels:
         if level.root is not None:
             return f"the groups of {level.label} have a known covariance, so that they are integrated together"
@@ -249,9 +247,9 @@ class _Work:
         u = center + x / np.sqrt(A)
         moved = eta + self.scales[c] * self.piece.z[c] * u[..., self.piece.owner[c]]
         if c == 0:
-            jet = self.family.jet(self.piece.outcome, moved, self.psi)
-            inside = self._sum(0, jet.value)
-            score, moments = jet.first, []
+            value, score = self.family.slope(self.piece.outcome, moved, self.psi)
+            inside = self._sum(0, value)
+            moments = []
             by_psi = self.family.dispersion(self.piece.outcome, moved, self.psi).value
         else:
             below = self.integral(c - 1, moved, nodes)
@@ -299,11 +297,11 @@ class _Work:
         x, log_w = x[:, None], log_w[:, None]
         center, A = self.leaf_modes(piece.eta)
         u = center + x / np.sqrt(A)
-        jet = family.jet(piece.outcome, piece.eta + a * u[..., owner], self.psi)
-        terms = log_w - 0.5 * u**2 + self._sum(0, jet.value)
+        value, score = family.slope(piece.outcome, piece.eta + a * u[..., owner], self.psi)
+        terms = log_w - 0.5 * u**2 + self._sum(0, value)
         p = np.exp(terms - terms.max(axis=0))
         p /= p.sum(axis=0)
-        slopes = self._sum(0, a * jet.first) - u
+        slopes = self._sum(0, a * score) - u
         by_center = (p * slopes).sum(axis=0)
         by_A = -0.5 * A**-1.5 * (p * slopes * x).sum(axis=0) - 0.5 / A
         mid = family.jet(piece.outcome, piece.eta + a * center[owner], self.psi)

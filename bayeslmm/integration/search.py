@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,21 +91,50 @@ def starts(problem: Problem, objective: Objective) -> list[np.ndarray]:
     return [points[k] for k in np.argsort(values) if values[k] < HOPELESS] or [base]
 
 
-def maximise(problem: Problem, approximation: Approximation = laplace, start: np.ndarray | None = None) -> Peak:
-    """Find the maximum, from several points unless one is given."""
+def maximise(
+    problem: Problem,
+    approximation: Approximation = laplace,
+    near: Peak | None = None,
+    bending: Approximation | None = None,
+) -> Peak:
+    """Find the maximum, from several points unless another approximation's is known.
+
+    Parameters
+    ----------
+    near : Peak, optional
+        Of another approximation: where to begin.
+    bending : callable, optional
+        A cheaper approximation, good enough for second derivatives.
+    """
     with one_blas_thread():
-        return _maximise(problem, approximation, start)
+        return _maximise(problem, approximation, near, bending or approximation)
 
 
-def _maximise(problem: Problem, approximation: Approximation, start: np.ndarray | None) -> Peak:
+def climb(problem: Problem, approximation: Approximation, near: Peak) -> Peak:
+    """Go from another approximation's maximum to about where this one has its own, without the last steps."""
     objective = Objective(problem, approximation)
-    begin = [start] if start is not None else starts(problem, objective)
+    with one_blas_thread():
+        x = least_point(objective, near.x, *problem.bounds, gtol=1e-2, ftol=1e-7, hessian=whole_hessian(problem, near))
+        return replace(near, x=x, value=-objective(x)[0])
+
+
+def whole_hessian(problem: Problem, peak: Peak) -> np.ndarray:
+    """A peak's Hessian by all of x: one for entries that were held."""
+    H = np.eye(problem.size)
+    H[np.ix_(peak.free, peak.free)] = peak.hessian
+    return H
+
+
+def _maximise(problem: Problem, approximation: Approximation, near: Peak | None, bending: Approximation) -> Peak:
+    objective = Objective(problem, approximation)
+    begin = starts(problem, objective) if near is None else [near.x]
+    known = None if near is None else whole_hessian(problem, near)
     lower, upper = problem.bounds
     found: list[tuple[float, np.ndarray]] = []
     for x in begin:
         if found and not _rises(objective, x, found[0][1]):
             continue
-        end = least_point(objective, x, lower, upper, gtol=1e-3, ftol=1e-9)
+        end = least_point(objective, x, lower, upper, gtol=1e-3, ftol=1e-9, hessian=known)
         found.append((objective(end)[0], end))
     best = min(range(len(found)), key=lambda k: found[k][0])
     value, x = found[best]
@@ -114,8 +143,9 @@ def _maximise(problem: Problem, approximation: Approximation, start: np.ndarray 
         for k, (v, end) in enumerate(found)
         if k != best and value + 1e-3 < v < HOPELESS and np.abs(objective(end)[1]).max() < SETTLED
     )
-    peak = _polish(objective, _turned(problem, x))
-    return Peak(**{**peak.__dict__, "others": others, "evaluations": objective.calls})
+    bent = objective if bending is approximation else Objective(problem, bending)
+    peak = _polish(objective, bent, _turned(problem, x))
+    return replace(peak, others=others, evaluations=objective.calls)
 
 
 def _rises(objective: Objective, start: np.ndarray, end: np.ndarray) -> bool:
@@ -162,8 +192,8 @@ def difference_hessian(objective: Objective, x: np.ndarray, free: np.ndarray) ->
     return (H + H.T) / 2
 
 
-def _polish(objective: Objective, x: np.ndarray) -> Peak:
-    """Newton's steps on what is free, with a Hessian that is renewed while it matters."""
+def _polish(objective: Objective, bent: Objective, x: np.ndarray) -> Peak:
+    """Newton's steps on what is free, with a Hessian, that of `bent`, that is renewed while it matters."""
     problem = objective.problem
     lower, upper = problem.bounds
     zero = held(problem, x)
@@ -177,7 +207,7 @@ def _polish(objective: Objective, x: np.ndarray) -> Peak:
         gradient = objective(x)[1]
         if not free.size:
             break
-        H = difference_hessian(objective, x, free)
+        H = difference_hessian(bent, x, free)
         step = newton_step(H, gradient[free])
         gain = float(-0.5 * step @ gradient[free])
         if gain < 1e-3 * GAIN:
