@@ -173,6 +173,15 @@ class GLMM(LinkModel):
         xarray.DataTree
             Groups ``posterior`` (beta, sigma_u2, corr_u2, u2, ..., the family's parameters), ``sample_stats`` and
             ``observed_data``; its attribute ``doubts`` says what speaks against the draws.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> glmm = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson")
+        >>> tree = glmm.sample(draws=20, tune=100, chains=2, random_seed=1, progress=False)
+        >>> dict(tree["posterior"]["u2"].sizes)
+        {'chain': 2, 'draw': 20, 'g': 4}
         """
         from bayeslmm.posterior.link_nuts import sample_link
 
