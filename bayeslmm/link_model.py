@@ -127,6 +127,13 @@ class LinkModel:
                     self.problem, approximation, nodes, before=self.doubts, formula=self.formula,
                     laplace_peak=self._laplace if approximation in APPROXIMATIONS else None,
                 )  # fmt: skip
+            if endless := self._fits[key].endless:
+                warnings.warn(
+                    f"{' and '.join(endless)} ran away: nearly all groups are all or nothing, and the likelihood can't "
+                    "say how large it is. A prior can: glmm.sample('joint').",
+                    UserWarning,
+                    stacklevel=2,
+                )
         return self._fits[key]
 
     def describe(self) -> str:

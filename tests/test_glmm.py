@@ -404,6 +404,43 @@ def test_a_variance_that_is_zero_is_said():
     assert "on the boundary, sigma_u2" in " ".join(repr(fit).split())
 
 
+def test_families_that_become_another_one_say_so():
+    """Counts without overdispersion are Poisson's, a t with many degrees of freedom is the linear mixed model's."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(40), 5)
+    u = 0.5 * rng.normal(size=40)[g]
+    counts = {"g": g, "y": np.round(np.exp(2 + u)).astype(int)}  # less than Poisson's spread
+    fit = blm.GLMM("y ~ 1 + (1 | g)", counts, family="negative_binomial").ml("laplace")
+    assert fit.boundary == ("alpha",)
+    poisson = blm.GLMM("y ~ 1 + (1 | g)", counts, family="poisson").ml("laplace")
+    assert fit.loglik == pytest.approx(poisson.loglik, abs=1e-3)
+    normal = {"g": g, "y": u + rng.uniform(-1, 1, 200)}  # lighter tails than any t
+    fit = blm.GLMM("y ~ 1 + (1 | g)", normal, family="student_t").ml("laplace")
+    assert fit.boundary == ("nu",)
+    assert fit.loglik == pytest.approx(blm.LMM("y ~ 1 + (1 | g)", normal).ml().loglik, abs=0.02)
+
+
+def test_large_counts_lose_no_digits():
+    """A Poisson with effects is, for large counts, a lognormal one; the search ends where its gradient is zero."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(60), 4)
+    y = rng.poisson(np.exp(14 + 0.3 * rng.normal(size=60)[g]))
+    fit = blm.GLMM("y ~ 1 + (1 | g)", {"g": g, "y": y}, family="poisson").ml()
+    means = np.log(np.bincount(g, weights=y) / 4)
+    assert fit.peak.converged
+    assert fit.fixef["Intercept"] == pytest.approx(means.mean(), abs=1e-5)
+    assert fit.sds[0][0] == pytest.approx(means.std(), rel=1e-4)
+
+
+def test_a_variance_that_runs_away_is_a_warning():
+    data = {"g": np.repeat(np.arange(30), 5), "y": np.repeat([0, 1, 1] * 10, 5)}
+    model = blm.GLMM("y ~ 1 + (1 | g)", data, family="binomial")
+    assert "30 of 30 groups of g have rows of one kind only" in model.doubts[0]
+    with pytest.warns(UserWarning, match="sigma_u2 ran away"):
+        fit = model.ml("laplace")
+    assert "Its value says 'large', no more" in " ".join(repr(fit).split())
+
+
 @pytest.mark.parametrize("unit", [1e-9, 1e9])
 def test_units_of_y_change_the_scale_and_nothing_else(unit):
     data = table("sleepstudy")

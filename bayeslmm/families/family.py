@@ -147,6 +147,11 @@ class Family(ABC):
         """Coordinates to begin a search at."""
         return np.zeros(len(self.dispersion_labels(outcome)))
 
+    def dispersion_bounds(self, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest coordinates that a search may try; beyond them the family is another one."""
+        k = len(self.dispersion_labels(outcome))
+        return np.full(k, -np.inf), np.full(k, np.inf)
+
     def dispersion_values(self, psi: np.ndarray) -> np.ndarray:
         """The parameters (..., k) at their coordinates."""
         return np.exp(psi)

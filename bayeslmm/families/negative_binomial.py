@@ -11,7 +11,7 @@ from bayeslmm.distributions.prior import Prior
 from bayeslmm.families.family import Dispersion, Family, Outcome
 from bayeslmm.families.links import Jet
 from bayeslmm.families.poisson import check_counts
-from bayeslmm.families.stable import log1p_minus, rising, rising_slope, sigmoid, softplus
+from bayeslmm.families.stable import log1p_minus, rising, rising_slope, saturated, sigmoid, softplus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,14 @@ class NegativeBinomial(Family):
 
     def jet(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Jet:
         """A gamma mixture of Poissons: y eta - (y + alpha) log(1 + mu / alpha) and constants; p = mu / (mu + alpha)."""
-        from scipy.special import gammaln
-
         y, alpha, x = outcome.y, float(np.exp(psi[0])), eta - psi[0]
         p, q = sigmoid(x), sigmoid(-x)
-        value = rising(alpha, y) - gammaln(y + 1) + y * eta - (y + alpha) * softplus(x)
+        # by d = eta - log y, the distance from where y is most likely: large counts would leave few digits otherwise
+        d = eta - np.log(np.maximum(y, 1.0))
+        with np.errstate(over="ignore"):
+            off = y * d - (y + alpha) * np.log1p(y / (y + alpha) * np.expm1(d))
+        most = rising(alpha, y) + saturated(y) - alpha * log1p_minus(y / alpha) - y * np.log1p(y / alpha)
+        value = np.where(y > 0, most + off, -alpha * softplus(x))
         bend = (y + alpha) * p * q
         return Jet(value, y * q - alpha * p, -bend, -bend * (q - p))
 
@@ -74,6 +77,10 @@ class NegativeBinomial(Family):
         """By moments."""
         mean, variance = outcome.y.mean(), outcome.y.var()
         return np.array([np.clip(np.log(mean**2 / max(variance - mean, 1e-2 * mean)), -3.0, 5.0)])
+
+    def dispersion_bounds(self, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+        """Up to where it is a Poisson."""
+        return np.array([-12.0]), np.array([16.0 + np.log(max(1.0, outcome.y.max()))])
 
     def dispersion_prior(self, label: str, outcome: Outcome) -> tuple[Prior, str]:
         """Most mass where counts are overdispersed and not all zero."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.families.links import Jet
+from bayeslmm.families.stable import saturated
 
 
 def check_counts(outcome: Outcome, what: str) -> None:
@@ -74,9 +75,11 @@ class Poisson(Family):
         return self._value(outcome, eta, mu), outcome.y - mu
 
     def _value(self, outcome: Outcome, eta: np.ndarray, mu: np.ndarray) -> np.ndarray:
-        from scipy.special import gammaln
-
-        return outcome.y * eta - mu - gammaln(outcome.y + 1)
+        # by d = eta - log y, the distance from where y is most likely: large counts would leave few digits otherwise
+        y = outcome.y
+        d = eta - np.log(np.maximum(y, 1.0))
+        with np.errstate(over="ignore"):
+            return np.where(y > 0, saturated(y) + y * (d - np.expm1(d)), -mu)
 
     def draw(self, rng: np.random.Generator, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """Counts."""

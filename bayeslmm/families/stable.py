@@ -86,6 +86,21 @@ def stirling_slope(x: np.ndarray) -> np.ndarray:
     return s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s / 132))))
 
 
+def saturated(y: np.ndarray) -> np.ndarray:
+    """Log density of a Poisson count y at its own mean, y log y - y - log y!; zero for y = 0.
+
+    Examples
+    --------
+    >>> saturated(np.array([0.0, 1.0, 1e9])).round(6).tolist()
+    [0.0, -1.0, -11.280571]
+    """
+    from scipy.special import gammaln, xlogy
+
+    large = np.maximum(y, LARGE)
+    far = -0.5 * np.log(2 * np.pi * large) - stirling(large)
+    return np.where(y < LARGE, xlogy(y, y) - y - gammaln(y + 1), far)
+
+
 def rising(k: float, y: np.ndarray) -> np.ndarray:
     """log Gamma(k + y) - log Gamma(k) - y log k: zero as k grows.
 

@@ -83,6 +83,10 @@ class StudentT(Family):
         """Half the SD of y; 6 degrees of freedom."""
         return np.array([np.log(0.5 * outcome.y.std()), np.log(6.0)])
 
+    def dispersion_bounds(self, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+        """Degrees of freedom from 0.1 to where it is a normal."""
+        return np.array([-np.inf, np.log(0.1)]), np.array([np.inf, np.log(1e4)])
+
     def dispersion_prior(self, label: str, outcome: Outcome) -> tuple[Prior, str]:
         """A scale like the SD of y; few or many degrees of freedom."""
         if label == "nu":

@@ -19,11 +19,12 @@ from bayeslmm.integration.existence import CERTAIN
 from bayeslmm.integration.laplace import Point
 from bayeslmm.integration.objective import Objective, Problem
 from bayeslmm.integration.quadrature import Quadrature, converged_nodes, serves
-from bayeslmm.integration.search import ZERO, Peak, climb, maximise
+from bayeslmm.integration.search import ZERO, Peak, climb, held, maximise
 from bayeslmm.likelihood.fit import RandomEffects, theta_labels
 from bayeslmm.support.arguments import check_whole
 from bayeslmm.support.threads import one_blas_thread
 
+ENDLESS = 30.0  # an SD from here on, in units of a probability's link, has run away
 COARSE = 9  # nodes at each level of a chain for the way to about where the maximum is
 BENDING = 21  # nodes at each level of a chain that are enough for second derivatives
 APPROXIMATIONS = ("auto", "laplace", "quadrature")
@@ -261,7 +262,7 @@ class GLMMFit:
 
     @property
     def boundary(self) -> tuple[str, ...]:
-        """SDs that are zero, and levels whose covariance is singular."""
+        """SDs that are zero, levels whose covariance is singular, the family's parameters at the end of their range."""
         out = []
         for level, lam in zip(self.design.levels, self.lambdas, strict=True):
             size = level.structure.gather(np.sqrt(np.einsum("ij,ij->i", lam, lam)) / self.problem.unit)
@@ -272,12 +273,24 @@ class GLMMFit:
                 if np.linalg.svd(lam / sd[:, None])[1][-1] < 1e-4:
                     names = level_names(level)
                     out.append(names.corr if level.structure.paired else names.rho)
-        return tuple(out)
+        at_end = held(self.problem, self.peak.x)[self.problem.entries.stop :]
+        return (*out, *(label for label, end in zip(self.problem.labels, at_end, strict=True) if end))
 
     @property
     def singular(self) -> bool:
-        """Whether an SD is zero or a level's covariance is singular."""
+        """Whether anything lies on the boundary."""
         return bool(self.boundary)
+
+    @property
+    def endless(self) -> tuple[str, ...]:
+        """SDs that have run away: so large that a likelihood can't tell them from larger ones."""
+        if self.family.name not in ("binomial", "cumulative"):
+            return ()
+        out: list[str] = []
+        for level, sds in zip(self.design.levels, self.sds, strict=True):
+            named = zip(level.sd_labels, level.structure.gather(sds), strict=True)
+            out += [name for name, sd in named if sd > ENDLESS * self.problem.unit]
+        return tuple(out)
 
     @property
     def doubts(self) -> tuple[str, ...]:

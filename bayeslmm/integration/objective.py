@@ -78,6 +78,7 @@ class Problem:
         for chart, at in zip(self.charts, self.places, strict=True):
             lower[at] = np.where(chart.coordinates, -EDGE, -np.inf if chart.even else np.where(chart.sds, 0.0, -np.inf))
             upper[at] = np.where(chart.coordinates, EDGE, np.inf)
+        lower[self.entries.stop :], upper[self.entries.stop :] = self.family.dispersion_bounds(self.outcome)
         return lower, upper
 
     def fixed(self, x: np.ndarray) -> np.ndarray:

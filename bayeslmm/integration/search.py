@@ -177,6 +177,9 @@ def held(problem: Problem, x: np.ndarray) -> np.ndarray:
                 fixed |= column
         fixed |= chart.idle(np.where(fixed, 0.0, own)) | (chart.coordinates & (np.abs(own) >= EDGE - 1e-6))
         out[at] = fixed
+    lower, upper = problem.bounds
+    last = problem.entries.stop
+    out[last:] = (x[last:] <= lower[last:] + 1e-6) | (x[last:] >= upper[last:] - 1e-6)
     return out
 
 
