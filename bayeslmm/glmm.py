@@ -45,7 +45,7 @@ class GLMM(LinkModel):
     family : Family or str
         "binomial", "poisson", "negative_binomial", "gamma", "cumulative", "student_t"; "binomial(link = probit)".
     priors : mapping, optional
-        By name: a column of X or "beta", "sigma_u2", "corr_u2", "alpha", ...; the rest get defaults (`glmm.priors`).
+        By name: a column of X or "beta", "sigma_u2", "corr_u2", "alpha", ...; the rest get defaults (``glmm.priors``).
     weights : str, optional
         Of a binomial whose response is a proportion: the column of trials.
     missing : {"error", "drop"}

@@ -29,7 +29,7 @@ from bayeslmm.support.threads import one_blas_thread
 class LinkModel:
     """A description, its design, the outcome's family and priors: what there is before anything is fitted.
 
-    `GLMM` is its face.
+    ``GLMM`` is its face.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class LinkModel:
         Returns
         -------
         GLMMFit
-            With `approximation_error`: Laplace's log-likelihood minus quadrature's at the estimates.
+            With ``approximation_error``: Laplace's log-likelihood minus quadrature's at the estimates.
 
         Raises
         ------
