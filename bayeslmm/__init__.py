@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.distributions.prior import Prior
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError, SavedError
+    from bayeslmm.families.binomial import Binomial
+    from bayeslmm.families.cumulative import Cumulative
+    from bayeslmm.families.gamma import Gamma
+    from bayeslmm.families.negative_binomial import NegativeBinomial
+    from bayeslmm.families.poisson import Poisson
+    from bayeslmm.families.student_t import StudentT
     from bayeslmm.gallery import example, example_data
+    from bayeslmm.glmm import GLMM
     from bayeslmm.lmm import LMM
     from bayeslmm.loading import Saved, load
     from bayeslmm.model import Model
@@ -31,9 +38,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BayesLMMError": "errors",
+    "Binomial": "families.binomial",
     "Comparison": "comparison.comparison",
+    "Cumulative": "families.cumulative",
     "DataError": "errors",
     "DescriptionError": "errors",
+    "GLMM": "glmm",
+    "Gamma": "families.gamma",
     "Hierarchy": "description.hierarchy",
     "KnownMatrix": "data.known_matrix",
     "LMM": "lmm",
@@ -42,6 +53,8 @@ _HOME = {
     "MixedNormal": "pymc_models.mixed_normal",
     "Model": "model",
     "ModelComparison": "comparison.models",
+    "NegativeBinomial": "families.negative_binomial",
+    "Poisson": "families.poisson",
     "Prior": "distributions.prior",
     "PriorError": "errors",
     "Residual": "description.levels",
@@ -49,6 +62,7 @@ _HOME = {
     "SamplingError": "errors",
     "Saved": "loading",
     "SavedError": "errors",
+    "StudentT": "families.student_t",
     "add_log_densities": "criticism.sensitivity",
     "compare": "comparison.comparison",
     "compare_models": "comparison.models",
@@ -60,10 +74,11 @@ _HOME = {
 }
 
 __all__ = [
-    "LMM", "BayesLMMError", "Comparison", "DataError", "DescriptionError", "Hierarchy", "KnownMatrix", "Level",
-    "MixedModelEquations", "MixedNormal", "Model", "ModelComparison", "Prior", "PriorError", "Residual",
-    "SameMarginal", "SamplingError", "Saved", "SavedError", "add_log_densities", "compare", "compare_models",
-    "density", "example", "example_data", "load", "mixed_model_equations", "same_marginal",
+    "GLMM", "LMM", "BayesLMMError", "Binomial", "Comparison", "Cumulative", "DataError", "DescriptionError", "Gamma",
+    "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
+    "NegativeBinomial", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError", "Saved",
+    "SavedError", "StudentT", "add_log_densities", "compare", "compare_models", "density", "example", "example_data",
+    "load", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

@@ -183,9 +183,9 @@ def test_clean_draws_counts_up_to_the_first_bad_one():
     good = np.zeros((2, 5, 3))
     bad = good.copy()
     bad[1, 3, 0] = np.inf
-    assert nuts._clean_draws({"a": good}, 5)[1] == 5
-    assert nuts._clean_draws({"a": good, "b": bad}, 5)[1] == 3
-    assert nuts._clean_draws({"a": good[:, :4]}, 5)[1] == 4
+    assert nuts.clean_draws({"a": good}, 5)[1] == 5
+    assert nuts.clean_draws({"a": good, "b": bad}, 5)[1] == 3
+    assert nuts.clean_draws({"a": good[:, :4]}, 5)[1] == 4
 
 
 def ragged(*lengths):
@@ -207,5 +207,5 @@ def ragged(*lengths):
     ],
 )
 def test_of_an_interrupted_run_what_is_finished_is_kept(lengths, chains, draws):
-    whole, clean = nuts._clean_draws(ragged(*lengths), 5)
+    whole, clean = nuts.clean_draws(ragged(*lengths), 5)
     assert (whole.tolist(), clean) == (chains, draws)

@@ -24,11 +24,14 @@ from bayeslmm.design.identifiability import (
     settle_effects,
     settle_fixed,
     unknown_groups,
+    without_constant,
 )
 from bayeslmm.design.model_matrix import INTERCEPT, Encoder, learn, names_in, number_of, text_hints
+from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.errors import DataError, visible
+from bayeslmm.families.family import Outcome
 from bayeslmm.formula.parse import columns_of
 from bayeslmm.support.text import listed
 
@@ -259,6 +262,8 @@ class Design(_Rows):
         A sentence for each column of X or Z that was left out, because it depends on others.
     hints : tuple of str
         What is allowed but deserves a second look.
+    outcome : Outcome or None
+        Of another family than the Gaussian: the response with its trials or categories.
     """
 
     hierarchy: Hierarchy
@@ -275,6 +280,7 @@ class Design(_Rows):
     encoders: tuple[Encoder, ...] = field(default=(), repr=False)
     offset_encoder: Encoder | None = field(default=None, repr=False)
     text_hints: tuple[str, ...] = field(default=(), repr=False)
+    outcome: Outcome | None = None
 
     def __repr__(self) -> str:
         parts = [f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels]
@@ -392,7 +398,9 @@ class Design(_Rows):
         )
 
 
-def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Design:
+def build_design(
+    hierarchy: Hierarchy, data: Any, missing: str = "error", reader: ResponseReader | None = None
+) -> Design:
     """Join a description and data; what doesn't fit is an error that says what came and what to write.
 
     Parameters
@@ -402,6 +410,8 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         A pandas, polars or pyarrow table, or a dict of columns.
     missing : {"error", "drop"}
         What to do with rows in which a column that the model uses has no value.
+    reader : ResponseReader, optional
+        Of a response that isn't Gaussian.
 
     Returns
     -------
@@ -420,12 +430,18 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
             f"The model uses a column called {INTERCEPT!r}, which is the name of the constant column; "
             "rename it in the data and in the formula."
         )
-    frame, dropped = take(data, used_columns(hierarchy), missing)
-    y = read_response(hierarchy.response, frame)
-    offset_encoder, offset = read_offset(hierarchy.offset, frame, hierarchy.response, y)
+    frame, dropped = take(data, (*used_columns(hierarchy), *(reader.columns if reader else ())), missing)
+    outcome = reader.read(frame) if reader else None
+    y = read_response(hierarchy.response, frame) if outcome is None else outcome.y
+    offset_encoder, offset = read_offset(hierarchy.offset, frame, hierarchy.response, y if reader is None else None)
     fixed, X = learn(hierarchy.fixed, frame)
     fixed, X, left_out = settle_fixed(X, fixed)
+    if reader is not None and not reader.family.has_intercept:
+        fixed, X = without_constant(fixed, X)
     residual = build_residual(hierarchy.residual, frame)
+    apart, rest = residual.tells_rows_apart, "the residual"
+    if reader is not None and outcome is not None:
+        apart, rest = reader.family.splits_rows(outcome), f"the spread of a {reader.family.words} itself"
     encoders = [fixed]
     levels: list[LevelDesign] = []
     for name, level in zip(hierarchy.names, hierarchy.levels, strict=True):
@@ -433,7 +449,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         encoder, columns, said = settle_effects(level, columns, encoder)
         left_out += said
         found = find_groups([frame[column] for column in level.group])
-        check_level(level, found.labels, found.index, columns, encoder, residual.tells_rows_apart)
+        check_level(level, found.labels, found.index, columns, encoder, apart, rest)
         groups, keys, root = _with_relatives(level, found, len(encoder.names))
         levels.append(
             LevelDesign(
@@ -471,6 +487,7 @@ def build_design(hierarchy: Hierarchy, data: Any, missing: str = "error") -> Des
         left_out=left_out,
         encoders=tuple(encoders),
         text_hints=tuple(hint for encoder in encoders for hint in text_hints(encoder, frame)),
+        outcome=outcome,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from bayeslmm.data.groups import Groups
 from bayeslmm.data.table import check_size, say_rows
 from bayeslmm.description.hierarchy import Level
 from bayeslmm.design.collinear import combinations, equation, proportional
-from bayeslmm.design.model_matrix import Encoder, learn_number
+from bayeslmm.design.model_matrix import INTERCEPT, Encoder, learn_number
 from bayeslmm.errors import DataError
 from bayeslmm.support.text import listed
 
@@ -35,9 +36,11 @@ def read_response(text: str, frame: pd.DataFrame) -> np.ndarray:
 
 
 def read_offset(
-    text: str, frame: pd.DataFrame, response: str, y: np.ndarray
+    text: str, frame: pd.DataFrame, response: str, y: np.ndarray | None
 ) -> tuple[Encoder | None, np.ndarray | None]:
     """Return the offset of each row and how it is made, None where the model has none; y minus it has to vary.
+
+    `y` is None where the offset is on another scale than y: that of a link.
 
     Examples
     --------
@@ -48,6 +51,8 @@ def read_offset(
         return None, None
     encoder, offset = learn_number(f"I({text})", frame, "the offset")
     check_size(f"the offset {text!r}", offset)
+    if y is None:
+        return encoder, offset
     rest = y - offset
     if len(y) > 1 and np.ptp(rest) <= 1e-14 * max(np.abs(y).max(), np.abs(offset).max()):
         raise DataError(
@@ -55,6 +60,22 @@ def read_offset(
             "that vary, because there is nothing left to explain."
         )
     return encoder, offset
+
+
+def without_constant(encoder: Encoder, X: np.ndarray) -> tuple[Encoder, np.ndarray]:
+    """Leave the constant out, for a model whose thresholds stand for it; factors keep their coding.
+
+    Examples
+    --------
+    >>> from bayeslmm.design.model_matrix import learn
+    >>> encoder, X = learn("1 + x", pd.DataFrame({"x": [2.0, 3.0]}))
+    >>> without_constant(encoder, X)[0].names
+    ('x',)
+    """
+    kept = [j for j, name in enumerate(encoder.names) if name != INTERCEPT]
+    names = tuple(encoder.names[j] for j in kept)
+    fewer = replace(encoder, names=names, written=encoder.written or encoder.names, left_out={})
+    return fewer, np.ascontiguousarray(X[:, kept])
 
 
 def settle_fixed(X: np.ndarray, encoder: Encoder) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
@@ -130,11 +151,12 @@ def check_level(
     columns: np.ndarray,
     encoder: Encoder,
     tells_rows_apart: bool = False,
+    rest: str = "the residual",
 ) -> None:
     """Refuse a level whose variances the data cannot tell from anything else.
 
     Effects of single rows are told from the residual by a known covariance between them, or by the residual's own
-    structure (`tells_rows_apart`).
+    structure (`tells_rows_apart`); `rest` is what they can't be told from.
 
     Examples
     --------
@@ -166,13 +188,13 @@ def check_level(
     if like_e and m >= n:
         raise DataError(
             f"Every group of {label} has exactly one row ({m} groups in {n} rows), so the effects in {term} "
-            "can't be told from the residual; expected several rows in some groups. Leave the term out, or "
+            f"can't be told from {rest}; expected several rows in some groups. Leave the term out, or "
             "group by less."
         )
     if like_e and level.effect_structure.paired and m * r >= n:
         raise DataError(
             f"The term {term} has {m} groups x {r} effects = {m * r} effects for {n} rows, so they are "
-            "confounded with the residual: together they could fit every row. Expected fewer effects than "
+            f"confounded with {rest}: together they could fit every row. Expected fewer effects than "
             f"rows. Take effects out of it, such as by writing (1 | {label})."
         )
     if like_e and not level.correlated and np.count_nonzero(columns, axis=1).max() == 1:
@@ -180,7 +202,7 @@ def check_level(
         if cells.max() + 1 == n:
             raise DataError(
                 f"Every effect of the term ({level.effects} || {label}) occurs in exactly one row, so the "
-                "effects can't be told from the residual; expected several rows for some. Write (1 | "
+                f"effects can't be told from {rest}; expected several rows for some. Write (1 | "
                 f"{label})."
             )
 

@@ -129,7 +129,7 @@ class Encoder:
             whole = _plain_matrix(every, frame)
         else:
             whole = _check(_materialise(self.spec, self.text, frame, self.kinds, self.aliases), every, frame)
-        return self._kept(whole, frame) if self.left_out else whole
+        return self._kept(whole, frame) if self.written else whole
 
     def _kept(self, whole: np.ndarray, frame: pd.DataFrame) -> np.ndarray:
         place = {name: j for j, name in enumerate(self.written)}

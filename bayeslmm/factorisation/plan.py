@@ -42,10 +42,11 @@ def nested_in(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(mother[a], b))
 
 
-def plan_elimination(design: Design) -> Plan:
+def plan_elimination(design: Design, weights_vary: bool = False) -> Plan:
     """Choose what leaves the smallest dense tail: a nested chain, or one level with a known covariance, rotated.
 
-    Rows that are correlated through R have to lie in one group of every level of the chain.
+    Nothing is rotated where the rows' weights will change (`weights_vary`). Rows that are correlated through R have to
+    lie in one group of every level of the chain.
     """
     levels, residual = design.levels, design.residual
     columns = sum(level.q for level in levels)
@@ -54,7 +55,7 @@ def plan_elimination(design: Design) -> Plan:
         able = [k for k in able if nested_in(residual.block, levels[k].index)]
     chain = _longest_chain(levels, able)
     plan = _plan(levels, chain)
-    if residual.fixed:
+    if residual.fixed and not weights_vary:
         for k, level in enumerate(levels):
             if level.root is not None and level.r == 1 and columns - level.q < plan.tail_columns:
                 plan = _plan(levels, (k,), rotated=True)

@@ -46,11 +46,11 @@ class Nuts:
         nuts_seed, effect_seed = settings.seed.spawn(2)
         compiled = self._compile(model, lambda free: beginning(density, modes[0], free) if modes else None)
         compiling = time.perf_counter() - began - (seconds_compiling() - ready)
-        trace, note = _draw(compiled, settings, int(nuts_seed.generate_state(1)[0]))
+        trace, note = draw_twice(compiled, settings, int(nuts_seed.generate_state(1)[0]))
         raw = _arrays(trace)
         if len(model.priors.beta) == 0:
             raw["beta"] = np.zeros((*raw["sigma"].shape, 0))
-        whole, clean = _clean_draws(raw, settings.draws)
+        whole, clean = clean_draws(raw, settings.draws)
         kept = {name: x[whole, :clean] for name, x in raw.items()}
         stats = {
             str(name): trace["sample_stats"][name].to_numpy()[whole, :clean]
@@ -107,7 +107,7 @@ class Nuts:
                 ) from error
 
 
-def _draw(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:
+def draw_twice(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:
     """Draw, and once more carefully where more than a few draws diverged; (the better run, a note of it)."""
     import nutpie
 
@@ -125,7 +125,7 @@ def _draw(compiled: Any, settings: Settings, seed: int) -> tuple[Any, str]:
         return trace, ""
     again = run(CAREFUL)
     left = divergent(again)
-    whole, clean = _clean_draws(_arrays(again), settings.draws)
+    whole, clean = clean_draws(_arrays(again), settings.draws)
     note = (
         f"{bad.sum()} of {bad.size} draws diverged at target_accept={settings.target_accept}; NUTS ran again at "
         f"{CAREFUL}"
@@ -141,7 +141,7 @@ def _arrays(trace: Any) -> dict[str, np.ndarray]:
     return {str(name): x.to_numpy() for name, x in trace["posterior"].data_vars.items()}
 
 
-def _clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, int]:
+def clean_draws(raw: dict[str, np.ndarray], draws: int) -> tuple[np.ndarray, int]:
     """Which chains to keep, and how many leading draws, finite in every variable: as many draws in all as there are.
 
     Chains wait for a free core: of an interrupted run some may be whole and others not begun.

@@ -25,7 +25,7 @@ PARETO_LIMIT = 0.7
 DIVERGENT = 0.001  # share of the draws
 FEWEST = 1000  # draws of all chains below which R-hat and ESS are noise
 
-_PARAMETER = re.compile(r"beta|sigma|rho|sigma_ratio|sigma_u\d+|corr_u\d+")
+_PARAMETER = re.compile(r"beta|sigma|rho|sigma_ratio|sigma_u\d+|corr_u\d+|alpha|nu|threshold")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.anchors import Anchor, spread_of
 from bayeslmm.priors.contrasts import is_constant
+from bayeslmm.priors.yardstick import Yardstick
 
 
 def _short(value: float, like: float | None = None) -> float:
@@ -21,9 +22,7 @@ def _short(value: float, like: float | None = None) -> float:
     return round(value, 2 - floor(log10(size))) if size > 0 else 0.0
 
 
-def coefficient_defaults(
-    coef: Sequence[str], stated: Anchor, full: Anchor, y: np.ndarray, sd_y: float
-) -> list[tuple[Prior, str]]:
+def coefficient_defaults(coef: Sequence[str], stated: Anchor, full: Anchor, like: Yardstick) -> list[tuple[Prior, str]]:
     """Default and reason per column of X.
 
     Parameters
@@ -33,7 +32,7 @@ def coefficient_defaults(
     full : Anchor
         Where they would be, were no prior given: it says how wide a coefficient is where it is stated as written.
     """
-    wide, mean_y = 2.5 * sd_y, float(np.mean(y))
+    wide = 2.5 * like.spread
     constant = full.constant
     scales = np.where(constant != 0, np.abs(constant) * wide, wide / full.spreads)
     carried = full.carried(scales)
@@ -45,17 +44,20 @@ def coefficient_defaults(
         where = _where(coef, full, j) if moved else ""
         if constant[j] != 0:
             sigma = _short(scale)
-            prior = Prior("Normal", mu=_short(constant[j] * mean_y, like=sigma), sigma=sigma)
+            prior = Prior("Normal", mu=_short(constant[j] * like.center, like=sigma), sigma=sigma)
             said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
-            reason = f"mean of y {mean_y:.4g}, give or take 2.5 SDs of y (2.5 x {sd_y:.3g} = {wide:.3g}){said}"
+            reason = (
+                f"{like.what} {like.center:.4g}, give or take 2.5 {like.many} "
+                f"(2.5 x {like.spread:.3g} = {wide:.3g}){said}"
+            )
         else:
             prior = Prior("Normal", mu=0, sigma=_short(scale))
             spread = full.spreads[j]
             adds = " beyond the terms in it" if np.count_nonzero(full.W[:, j][constant == 0]) > 1 else ""
             said = f"{where}" if here else f"{where}, carried to where they are 0" if moved else ""
             reason = (
-                f"2.5 SDs of y per SD of {name}{adds}: 2.5 x {sd_y:.3g} / {spread:.3g} = {wide / spread:.3g}, "
-                f"in either direction{said}"
+                f"2.5 {like.many} per SD of {name}{adds}: "
+                f"2.5 x {like.spread:.3g} / {spread:.3g} = {wide / spread:.3g}, in either direction{said}"
             )
         defaults.append((prior, reason))
     return defaults
@@ -98,7 +100,7 @@ def total_deviation(sd_y: float) -> tuple[Prior, str]:
 
 
 def effect_deviations(
-    level: LevelDesign, stated: Anchor, full: Anchor, names: Sequence[str], sd_y: float
+    level: LevelDesign, stated: Anchor, full: Anchor, names: Sequence[str], like: Yardstick
 ) -> list[tuple[Prior, str]]:
     """Default and reason for the SD of each effect of a level.
 
@@ -109,7 +111,7 @@ def effect_deviations(
     full : Anchor
         Where they would be stated if the model were not tied to zero, of the columns `names`, the level's own first.
     """
-    groups = f"between the groups of {level.label}"
+    groups, unit, sd_y = f"between the groups of {level.label}", like.one, like.spread
     if level.root is not None:  # an SD of sigma_u2 sqrt(K_jj): the prior is for that of an average group
         own = float(np.sqrt(np.mean(np.einsum("ij,ij->i", level.root, level.root)[: level.m - level.relatives])))
         if not np.isclose(own, 1.0, rtol=0.05):
@@ -130,26 +132,26 @@ def effect_deviations(
             factor = effect.split("[")[0]
             what = (
                 f"contrast {number} of {of} of the categories of {factor} {groups}, orthogonal ones, ordered by how "
-                "far their means of y lie from the mean, so that none is the base"
+                f"far their means of y lie from the mean, so that none is the base"
             )
-            how = "the SD of y,"
+            how = f"{unit},"
         elif full.constant[j] != 0 and is_constant(level.columns[:, j]):
-            what, how = f"the {effect} {groups}{where}", "the SD of y,"
+            what, how = f"the {effect} {groups}{where}", f"{unit},"
         elif abs(size - 1) < 1e-12:
-            what, how = f"the effect of {effect} {groups}{where}", "the SD of y,"
+            what, how = f"the effect of {effect} {groups}{where}", f"{unit},"
         else:
             what = f"the slope on {effect} {groups}{where}"
-            how = f"the SD of y per SD of {effect}, {sd_y:.3g} / {size:.3g} ="
+            how = f"{unit} per SD of {effect}, {sd_y:.3g} / {size:.3g} ="
         if moved and not here:
-            how = "what that makes of the SD of y,"
+            how = f"what that makes of {unit},"
         out.append(_deviation(scale, what, how))
     return out
 
 
-def shared_deviation(level: LevelDesign, each: list[tuple[Prior, str]]) -> tuple[Prior, str]:
+def shared_deviation(level: LevelDesign, each: list[tuple[Prior, str]], like: Yardstick) -> tuple[Prior, str]:
     """Default and reason for the one SD of all effects: the middle of what each would have."""
     scale = float(np.median([prior.params["sigma"] for prior, _ in each]))
-    return _deviation(scale, f"each of the {level.r} effects between the groups of {level.label}")
+    return _deviation(scale, f"each of the {level.r} effects between the groups of {level.label}", f"{like.one},")
 
 
 def correlation_key(level: LevelDesign) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
@@ -25,6 +25,7 @@ from bayeslmm.priors.defaults import (
     total_deviation,
 )
 from bayeslmm.priors.sd_priors import IndependentSDs, VarianceShares, mean_square, sd_names, tied_mean_square
+from bayeslmm.priors.yardstick import Yardstick, gaussian
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +69,8 @@ class Priors:
         they are written.
     effect_anchors : tuple of (Anchor or None)
         The same per level: ``sd`` and ``corr`` are priors of the SDs and correlations of W^-1 u.
+    dispersion : tuple of Prior
+        One per parameter of the outcome's family, where that is not Gaussian.
     """
 
     beta: tuple[Prior, ...]
@@ -79,6 +82,7 @@ class Priors:
     reasons: tuple[PriorRow, ...] = ()
     beta_anchor: Anchor | None = field(default=None, repr=False, compare=False)
     effect_anchors: tuple[Anchor | None, ...] = field(default=(), repr=False, compare=False)
+    dispersion: tuple[Prior, ...] = ()
 
     @property
     def beta_map(self) -> np.ndarray:
@@ -186,9 +190,23 @@ def resolve_priors(design: Design, given: Mapping[str, Any] | None = None) -> Pr
     2            sigma              Exponential(lam=1)    given
     3         sigma_u2  HalfStudentT(nu=3, sigma=1.83)  default
     """
-    wanted = _read(design, given or {})
-    sd_y = spread_of(design.net_y)
+    wanted = read_given(design, given or {})
     rows: list[PriorRow] = []
+    like = gaussian(design)
+    settle = settling(wanted, rows)
+    beta, where = settle_coefficients(design, wanted, like, settle)
+    shares = _settle_shares(design, wanted, settle) if {"sigma_total", "shares"} & set(wanted) else None
+    sigma = None if shares else settle("sigma", *residual_deviation(design.residual, like.spread))
+    sd, corr, anchors = settle_levels(design, wanted, like, settle, as_given=shares is not None)
+    residual = tuple(settle(one.label, *residual_default(one)) for one in design.residual.parameters)
+    return Priors(
+        beta=beta, sigma=sigma, sd=sd, corr=corr, residual=residual, shares=shares, reasons=tuple(rows),
+        beta_anchor=where, effect_anchors=anchors,
+    )  # fmt: skip
+
+
+def settling(wanted: Mapping[str, tuple[Prior, str]], rows: list[PriorRow]) -> Callable[..., Prior]:
+    """From a parameter and its default to the prior that it has; each is noted in `rows`."""
 
     def settle(parameter: str, default: Prior, reason: str, given: str = "yours") -> Prior:
         prior, key = wanted.get(parameter, (default, None))
@@ -197,32 +215,36 @@ def resolve_priors(design: Design, given: Mapping[str, Any] | None = None) -> Pr
         rows.append(PriorRow(parameter=parameter, prior=prior, source="given" if key else "default", reason=reason))
         return prior
 
+    return settle
+
+
+def settle_coefficients(
+    design: Design, wanted: Mapping[str, Any], like: Yardstick, settle: Callable[..., Prior]
+) -> tuple[tuple[Prior, ...], Anchor | None]:
+    """Priors of the columns of X, and where they are stated; None as they are written."""
     full = anchor(np.asarray(design.X), design.terms)
     plain = full.plain or any(full.moved(j) and f"beta[{name}]" in wanted for j, name in enumerate(design.coef))
     stated = as_written(np.asarray(design.X)) if plain else full
-    beta = tuple(
-        settle(f"beta[{name}]", *default)
-        for name, default in zip(
-            design.coef, coefficient_defaults(design.coef, stated, full, design.net_y, sd_y), strict=True
-        )
-    )
-    shares = _settle_shares(design, wanted, settle) if {"sigma_total", "shares"} & set(wanted) else None
-    sigma = None if shares else settle("sigma", *residual_deviation(design.residual, sd_y))
+    defaults = coefficient_defaults(design.coef, stated, full, like)
+    beta = (settle(f"beta[{name}]", *default) for name, default in zip(design.coef, defaults, strict=True))
+    return tuple(beta), None if plain else full
+
+
+def settle_levels(
+    design: Design, wanted: Mapping[str, Any], like: Yardstick, settle: Callable[..., Prior], as_given: bool
+) -> tuple[tuple[tuple[Prior, ...], ...], tuple[Prior | None, ...], tuple[Anchor | None, ...]]:
+    """Per level the priors of its SDs (none where they have shares), of its correlations; where they are stated."""
     sd, corr, anchors = [], [], []
     for k, level in enumerate(design.levels):
-        labels = {} if shares else sd_names(level)
-        at, whole, names = _level_anchors(design, k, wanted, as_given=shares is not None)
+        labels = {} if as_given else sd_names(level)
+        at, whole, names = _level_anchors(design, k, wanted, as_given)
         anchors.append(None if at.plain else at)
-        defaults = effect_deviations(level, at, whole, names, sd_y) if labels else []
+        defaults = effect_deviations(level, at, whole, names, like) if labels else []
         if len(labels) == 1 < level.r:
-            defaults = [shared_deviation(level, defaults)]
+            defaults = [shared_deviation(level, defaults, like)]
         sd.append(tuple(settle(label, *default) for label, default in zip(labels.values(), defaults, strict=True)))
         corr.append(settle(correlation_key(level), *correlation_default(level, at)) if level.correlated else None)
-    residual = tuple(settle(one.label, *residual_default(one)) for one in design.residual.parameters)
-    return Priors(
-        beta=beta, sigma=sigma, sd=tuple(sd), corr=tuple(corr), residual=residual, shares=shares, reasons=tuple(rows),
-        beta_anchor=None if plain else full, effect_anchors=tuple(anchors),
-    )  # fmt: skip
+    return tuple(sd), tuple(corr), tuple(anchors)
 
 
 def _level_anchors(
@@ -305,7 +327,7 @@ def as_priors(design: Design, given: Mapping[str, Any]) -> dict[str, Prior | dic
     >>> as_priors(design, {"sigma": "HalfNormal(sigma=2)"})
     {'sigma': Prior("HalfNormal", sigma=2)}
     """
-    _read(design, given)  # they are sound
+    read_given(design, given)  # they are sound
     return {key: _as_given(key, value, design) for key, value in given.items()}
 
 
@@ -317,8 +339,13 @@ def _as_given(key: str, value: Any, design: Design) -> Prior | dict[str, Prior]:
     return _fit(key, value, design)
 
 
-def _read(design: Design, given: Mapping[str, Any]) -> dict[str, tuple[Prior, str]]:
-    """From parameter to the prior given for it and the key under which it was given."""
+def read_given(
+    design: Design, given: Mapping[str, Any], own: Sequence[str] = ("sigma", "sigma_total", "shares")
+) -> dict[str, tuple[Prior, str]]:
+    """From parameter to the prior given for it and the key under which it was given.
+
+    `own` are the parameters that the outcome's family has beside those of the mean and the effects.
+    """
     if not isinstance(given, Mapping):
         raise PriorError(
             f"Priors come as a mapping from parameter to prior, but {type(given).__name__} came. "
@@ -335,7 +362,7 @@ def _read(design: Design, given: Mapping[str, Any]) -> dict[str, tuple[Prior, st
         for level in design.levels
         for effect, parameter in sd_names(level).items()
     }
-    single |= {name: name for name in ("sigma", "sigma_total", "shares")} | of_R
+    single |= {name: name for name in own} | of_R
     single |= {correlation_key(v): correlation_key(v) for v in design.levels if v.correlated}
     reserved = {*classes, *single, *(f"{kind}_{level.name}" for level in design.levels for kind in ("corr", "sigma"))}
     single |= {name: f"beta[{name}]" for name in design.coef if name not in reserved}

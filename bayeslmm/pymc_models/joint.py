@@ -54,7 +54,7 @@ def build_joint(
             if scaled:
                 u = _from_normal(level, scaled_effects(design, k, scales, parameters.sigma, y_data - mean), factor)
             else:
-                u = _effects(level, parameters.stated[k], parameters.maps[k], centring[level.name])
+                u = declare_effects(level, parameters.stated[k], parameters.maps[k], centring[level.name])
             rows = u[level.index]
             mean = mean + ((rows * level.columns).sum(axis=-1) if level.r > 1 else rows * level.columns[:, 0])
         e = _residual(design.residual, parameters.sigma, parameters.psi)
@@ -65,7 +65,7 @@ def build_joint(
     return model
 
 
-def _effects(level: LevelDesign, factor, W: np.ndarray | None, centered: bool):
+def declare_effects(level: LevelDesign, factor, W: np.ndarray | None, centered: bool):
     """Declare u_k = W v, v ~ N(0, K (x) factor factor'), in the level's own dims; v is u where W is None."""
     names = level_names(level)
     one = np.float64(1.0)

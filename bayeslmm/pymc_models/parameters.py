@@ -57,8 +57,15 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
     Where priors are stated elsewhere than at zero, the free variables are there ("beta_at_mean", "sigma_u2_at_mean"),
     which is also where a sampler moves best, and the parameters as written are functions of them.
     """
-    beta = _coefficients(design, priors)
+    beta = declare_coefficients(design, priors)
     sigma, sds = _shared(design, priors.shares) if priors.shares else _independent(design, priors)
+    factors = declare_factors(design, priors, sds)
+    psi = _residual(design, priors)
+    return Variables(beta=beta, sigma=sigma, stated=tuple(factors), maps=priors.effect_maps, psi=psi)
+
+
+def declare_factors(design: Design, priors: Priors, sds: Sequence[Any]) -> list:
+    """Create the correlations, and per level diag(SD) L of the effects for which priors are stated."""
     factors = []
     for level, sd, corr, W in zip(design.levels, sds, priors.corr, priors.effect_maps, strict=True):
         names = level_names(level)
@@ -82,21 +89,20 @@ def declare_parameters(design: Design, priors: Priors) -> Variables:
             unit = whole / own[:, None]
             corr_matrix = unit @ unit.T
         pm.Deterministic(names.corr, corr_matrix, dims=(names.effect, names.effect_bis))
-    psi = _residual(design, priors)
-    return Variables(beta=beta, sigma=sigma, stated=tuple(factors), maps=priors.effect_maps, psi=psi)
+    return factors
 
 
 def _one_correlation(level: LevelDesign, prior: Prior) -> Any:
     """Declare rho and the matrix of correlations; the factor L of the latter."""
     names, zero = level_names(level), np.float64(0.0)
-    rho = _variable(names.rho, prior)
+    rho = declare_variable(names.rho, prior)
     rows = level.structure.entries(rho, level.r)  # type: ignore[attr-defined]
     L = pt.stack([pt.stack([*row, *[zero] * (level.r - len(row))]) for row in rows])
     pm.Deterministic(names.corr, L @ L.T, dims=(names.effect, names.effect_bis))
     return L
 
 
-def _coefficients(design: Design, priors: Priors) -> Any:
+def declare_coefficients(design: Design, priors: Priors) -> Any:
     """Beta (p,), as written."""
     if priors.beta_anchor is None:
         return _vector("beta", design.coef, priors.beta, "coef")
@@ -107,7 +113,7 @@ def _coefficients(design: Design, priors: Priors) -> Any:
 def _residual(design: Design, priors: Priors) -> tuple[Any, ...]:
     """The structure's parameters and the ratios of SDs, each a scalar."""
     priors_of_ratios = list(priors.residual)
-    own = [_variable(parameter.name, priors_of_ratios.pop(0)) for parameter in design.residual.own]
+    own = [declare_variable(parameter.name, priors_of_ratios.pop(0)) for parameter in design.residual.own]
     strata = design.residual.strata[1:]
     if not strata:
         return tuple(own)
@@ -118,23 +124,29 @@ def _residual(design: Design, priors: Priors) -> tuple[Any, ...]:
 def _independent(design: Design, priors: Priors) -> tuple[Any, list]:
     """Sigma and the SDs (r,) of every level, each with its own prior."""
     assert priors.sigma is not None  # no shares
-    sigma, sds = _variable("sigma", priors.sigma), []
+    sigma = declare_variable("sigma", priors.sigma)
+    return sigma, declare_deviations(design, priors, sigma)
+
+
+def declare_deviations(design: Design, priors: Priors, sigma: Any = None) -> list:
+    """The SDs (r,) of every level, each with its own prior; sigma for those that are tied to it."""
+    sds = []
     for level, own, W in zip(design.levels, priors.sd, priors.effect_maps, strict=True):
         names = level_names(level)
         if level.n_sds == 0:
             sds.append(sigma[None])
         elif level.n_sds == 1:
-            sds.append(_variable(names.sigma, own[0])[None])
+            sds.append(declare_variable(names.sigma, own[0])[None])
         else:
             name = names.sigma if W is None else f"{names.sigma}_at_mean"
             sds.append(_vector(name, level.effects, own, names.effect))
-    return sigma, sds
+    return sds
 
 
 def _shared(design: Design, shares: VarianceShares) -> tuple[Any, list]:
     """Sigma and the SDs (r,) of every level, as deterministic functions of the total SD and the shares."""
     pm.modelcontext(None).add_coord("share", list(shares.names))
-    total = _variable("sigma_total", shares.total)
+    total = declare_variable("sigma_total", shares.total)
     split = pm.Dirichlet("shares", a=np.array(shares.concentration), dims="share")
     joined = shares.join(total, split)
     sigma, sds, at = pm.Deterministic("sigma", joined[0]), [], 1
@@ -156,7 +168,8 @@ def _root_of_inverse_gamma(alpha, beta, size):
     return pt.sqrt(pm.InverseGamma.dist(alpha=alpha, beta=beta, size=size))
 
 
-def _variable(name: str, prior: Prior):
+def declare_variable(name: str, prior: Prior):
+    """Create the random variable of one parameter."""
     family, params = prior.pymc()
     if prior.on_variance:
         return pm.CustomDist(
@@ -172,5 +185,5 @@ def _vector(name: str, labels: Sequence[str], priors: Sequence[Prior], dim: str)
         family, keys = priors[0].pymc()
         params = {key: np.array([prior.pymc()[1][key] for prior in priors]) for key in keys}
         return getattr(pm, family)(name, **params, dims=dim)
-    entries = [_variable(f"{name}[{label}]", prior) for label, prior in zip(labels, priors, strict=True)]
+    entries = [declare_variable(f"{name}[{label}]", prior) for label, prior in zip(labels, priors, strict=True)]
     return pm.Deterministic(name, pt.stack(entries) if entries else pt.zeros((0,)), dims=dim)

@@ -33,6 +33,7 @@ def least_point(
     gtol: float = 1e-3,
     ftol: float = 1e-10,
     iterations: int = 500,
+    hessian: np.ndarray | None = None,
 ) -> np.ndarray:
     """Go downhill until no free derivative exceeds `gtol`, or a step gains less than `ftol` of the value.
 
@@ -42,6 +43,8 @@ def least_point(
         From x (k,) to (value, gradient); a very large value stands for a point that cannot be computed.
     start, lower, upper : (k,) arrays
         First point, and bounds that may be infinite.
+    hessian : (k, k) array, optional
+        About the Hessian there, where it is known: by itself the search begins with differences of gradients.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def least_point(
     """
     x = np.clip(start, lower, upper)
     value, gradient = objective(x)
-    H = _positive(rough_hessian(objective, x, gradient, np.arange(x.size)))
+    H = _positive(rough_hessian(objective, x, gradient, np.arange(x.size)) if hessian is None else hessian)
     for _ in range(iterations):
         held = ((x <= lower) & (gradient > 0)) | ((x >= upper) & (gradient < 0))
         free = np.flatnonzero(~held)

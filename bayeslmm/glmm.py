@@ -1,0 +1,214 @@
+"""Multilevel models whose outcome isn't Gaussian, as users meet them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bayeslmm.description.hierarchy import Hierarchy
+from bayeslmm.design.design import build_design
+from bayeslmm.design.outcome import ResponseReader
+from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.families.family import Family
+from bayeslmm.families.registry import read_family
+from bayeslmm.formula.cbind import split_cbind
+from bayeslmm.formula.tokens import quote
+from bayeslmm.link_model import LinkModel
+from bayeslmm.support.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+NOT_YET = {
+    "reml": "REML is a Gaussian outcome's; a GLMM has ml()",
+    "marginal": "a GLMM's marginal is an integral without a closed form; ml() approximates it, joint() is exact",
+    "predictions": "a GLMM has ml().fitted and ml().linear_predictor so far",
+    "comparisons": "a GLMM has ml().fixef so far",
+    "slopes": "a GLMM has ml().fixef so far",
+    "loo": "a GLMM has sample('joint') so far, whose tree ArviZ's functions take",
+}
+
+
+class GLMM(LinkModel):
+    """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
+
+    y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on
+    the scale of the link.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy or str
+        The description, or an lme4 formula; on its left a column, or ``cbind(successes, failures)``.
+    data : pandas, polars or pyarrow frame, or a mapping of columns
+    family : Family or str
+        "binomial", "poisson", "negative_binomial", "gamma", "cumulative", "student_t"; "binomial(link = probit)".
+    priors : mapping, optional
+        By name: a column of X or "beta", "sigma_u2", "corr_u2", "alpha", ...; the rest get defaults (``glmm.priors``).
+    weights : str, optional
+        Of a binomial whose response is a proportion: the column of trials.
+    missing : {"error", "drop"}
+        What to do with rows that have missing values.
+    covariance, precision : mapping, optional
+        Beside a formula: from a grouping ("animal") or a level ("u2") to its known matrix.
+    offset : str
+        Beside a formula: a part of the linear predictor with the coefficient 1, such as "log(n)".
+
+    Raises
+    ------
+    DescriptionError, DataError, PriorError
+        Before anything is compiled.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> data = {"sick": [2, 3, 4, 0], "well": [12, 9, 5, 5], "herd": list("aabb")}
+    >>> blm.GLMM("cbind(sick, well) ~ 1 + (1 | herd)", data, family="binomial")
+    GLMM('cbind(sick, well) ~ 1 + (1 | herd)', binomial(link = logit), 4 rows)
+    """
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy | str,
+        data: Any,
+        family: Family | str,
+        *,
+        priors: Mapping[str, Any] | None = None,
+        weights: str = "",
+        missing: str = "error",
+        covariance: Mapping[str, Any] | None = None,
+        precision: Mapping[str, Any] | None = None,
+        offset: str = "",
+    ):
+        of = read_family(family)
+        failures = ""
+        if isinstance(hierarchy, str):
+            text, failures = split_cbind(hierarchy)
+            hierarchy = Hierarchy.from_formula(text, covariance=covariance, precision=precision, offset=offset)
+        elif not (covariance is None and precision is None and offset == ""):
+            raise DescriptionError(
+                "covariance=, precision= and offset= stand beside a formula only; a Hierarchy has them as its parts."
+            )
+        if not isinstance(hierarchy, Hierarchy):
+            raise DescriptionError(
+                f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
+                "such as GLMM('y ~ 1 + x + (1 | group)', data, family='binomial')."
+            )
+        if not isinstance(weights, str):
+            raise DescriptionError(
+                f"weights is the name of a column, the trials of a binomial; got {type(weights).__name__}"
+            )
+        reader = ResponseReader(family=of, response=hierarchy.response, failures=failures, trials=weights)
+        _check(hierarchy, reader)
+        with enough_memory(doing="Reading the data"), one_blas_thread():
+            design = build_design(hierarchy, data, missing=missing, reader=reader)
+        super().__init__(hierarchy=hierarchy, design=design, reader=reader, given_priors=priors or {})
+        if priors:
+            _ = self.priors  # a wrong one is an error now, not later
+
+    def __repr__(self) -> str:
+        return visible(f"GLMM({self.formula!r}, {self.family}, {self.design.n} rows)")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in NOT_YET:
+            raise AttributeError(f"GLMM has no {name}(): {NOT_YET[name]}.")
+        raise AttributeError(f"'GLMM' object has no attribute {name!r}")
+
+    def joint(self, *, centered: bool | Mapping[str, bool] = False) -> pm.Model:
+        """Build the joint model in PyMC: u2, u3, ... are nodes, y has the family's density given them.
+
+        Parameters
+        ----------
+        centered : bool or mapping of level name to bool
+            Centred: the effects are free variables; non-centred, the default: standard normals are.
+
+        Returns
+        -------
+        pymc.Model
+            ``beta``, ``sigma_u2``, ``corr_u2``, ``u2``, ..., the family's own parameters, ``eta`` and ``y``; prior and
+            posterior predictive work.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> model = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").joint()
+        >>> sorted(variable.name for variable in model.free_RVs)
+        ['beta', 'sigma_u2', 'z_u2']
+        """
+        from bayeslmm.pymc_models.link_joint import build_link_joint
+
+        return build_link_joint(self.design, self.family, self.priors, centered)
+
+    def sample(
+        self,
+        variant: str = "joint",
+        *,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        random_seed: int | None = None,
+        centered: bool | Mapping[str, bool] = False,
+        target_accept: float = 0.9,
+        progress: bool = True,
+    ) -> xr.DataTree:
+        """Sample the posterior of the joint model by NUTS.
+
+        Parameters
+        ----------
+        variant : {"joint"}
+        draws, tune, chains : int
+            Kept and tuning draws per chain.
+        random_seed : int, optional
+            The same seed gives the same draws.
+        centered : bool or mapping of level name to bool
+            As in `joint`.
+        target_accept : float
+            What NUTS adapts its step size to.
+        progress : bool
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``posterior`` (beta, sigma_u2, corr_u2, u2, ..., the family's parameters), ``sample_stats`` and
+            ``observed_data``; its attribute ``doubts`` says what speaks against the draws.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> glmm = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson")
+        >>> tree = glmm.sample(draws=20, tune=100, chains=2, random_seed=1, progress=False)
+        >>> dict(tree["posterior"]["u2"].sizes)
+        {'chain': 2, 'draw': 20, 'g': 4}
+        """
+        from bayeslmm.posterior.link_nuts import sample_link
+
+        return sample_link(
+            self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, centered=centered,
+            target_accept=target_accept, progress=progress,
+        )  # fmt: skip
+
+
+def _check(hierarchy: Hierarchy, reader: ResponseReader) -> None:
+    """Refuse parts of a description that only a Gaussian outcome has."""
+    if not hierarchy.residual.plain:
+        raise DescriptionError(
+            f"The residual is {hierarchy.residual}, but a {reader.family.name} outcome has no residual. Leave it out; "
+            "for the trials of a binomial write weights='column'; for correlated rows, a level with their groups."
+        )
+    for level in hierarchy.levels:
+        if level.known:
+            raise DescriptionError(
+                f"The level {level.label!r} has the covariance sigma^2 K, entirely known, but a {reader.family.name} "
+                "outcome has no sigma. Leave known=True out, and its SD is estimated."
+            )
+    if not reader.family.has_intercept and hierarchy.fixed.split(" ")[0] == "0":
+        raise DescriptionError(
+            f"The fixed part {hierarchy.fixed!r} leaves the constant out, for which the thresholds stand here: factors "
+            "would be coded as if there were none. Write it without the 0."
+        )
+    for name in reader.columns:
+        if quote(name) in hierarchy.fixed.split(" ") or name == hierarchy.response.strip("`"):
+            raise DescriptionError(f"The column {name!r} is a part of the response; remove it elsewhere.")

@@ -1,0 +1,1 @@
+"""Outcomes that aren't Gaussian: the integral over effects, by Laplace and by quadrature, and its maximum."""

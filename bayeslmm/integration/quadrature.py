@@ -1,0 +1,340 @@
+"""Adaptive Gauss-Hermite quadrature over one scalar effect a group, and up a chain of nested groups.
+
+For a group with effect u ~ N(0, 1) and log density l(u) of what lies in it,
+
+    log I = log sum_j exp(log w_j + x_j^2 / 2 - u_j^2 / 2 + l(u_j)) - log(A) / 2,   u_j = m + x_j / sqrt(A),
+
+with m the mode of l(u) - u^2 / 2 and A its curvature there. l(u) is the sum over rows, or over the groups within, whose
+own nodes are placed anew at each u_j.
+
+Sources: Liu & Pierce (1994); Pinheiro & Bates (1995); Rabe-Hesketh, Skrondal & Pickles (2005) for nested levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from bayeslmm.families.family import Family, Outcome
+from bayeslmm.integration.laplace import Point, find_mode
+from bayeslmm.integration.rows import Rows
+
+NUMBERS = 1_500_000  # nodes times rows that are computed at a time
+CENTRING = 7  # nodes of inner integrals while the nodes of an outer one are placed
+
+
+@cache
+def rule(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(x_j, log w_j + x_j^2 / 2) of the standard normal density.
+
+    Examples
+    --------
+    >>> x, log_w = rule(3)
+    >>> float((np.exp(log_w - x**2 / 2) * x**4).sum().round(12))
+    3.0
+    """
+    from scipy.special import roots_hermitenorm
+
+    x, w = roots_hermitenorm(nodes)
+    return x, np.log(w / w.sum()) + 0.5 * x**2
+
+
+def serves(rows: Rows) -> str:
+    """Why quadrature can't integrate this model's effects; "" where it can."""
+    levels = rows.design.levels
+    for level in levels:
+        if level.root is not None:
+            return f"the groups of {level.label} have a known covariance, so that they are integrated together"
+        if level.r > 1:
+            return f"{level.label} has {level.r} effects a group, and there are nodes for one"
+    if rows.plan.tail:
+        names = " and ".join(level.label for level in levels)
+        return f"{names} are crossed, so that all effects are integrated together"
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Piece:
+    """Some groups of the root with all that lies in them, rows in the order of their groups.
+
+    Attributes
+    ----------
+    z : per level, leaf first, the (n,) column of its effect
+    starts : per level the first row of each group
+    first : per level but the leaf, the first child of each group
+    owner : per level the (n,) group of each row
+    """
+
+    outcome: Outcome
+    eta: np.ndarray
+    z: tuple[np.ndarray, ...]
+    starts: tuple[np.ndarray, ...]
+    first: tuple[np.ndarray, ...]
+    owner: tuple[np.ndarray, ...]
+    modes: tuple[np.ndarray, ...]
+    rows: np.ndarray
+    groups: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Integral:
+    """Log integrals of groups, and what is expected of their rows under the integrand.
+
+    Attributes
+    ----------
+    value : (..., m) array
+    score : (..., n) array
+        E l'(eta_i).
+    moments : per level up to here, (..., n)
+        E u l'(eta_i).
+    by_psi : (k, ..., n) array
+        E dl_i / dpsi.
+    """
+
+    value: np.ndarray
+    score: np.ndarray
+    moments: tuple[np.ndarray, ...]
+    by_psi: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quadrature:
+    """An approximation for `Objective`: so many nodes at each level.
+
+    With one level the gradient is that of the rule itself, nodes that move included. With several it is that of the
+    integral (Fisher's identity over the nodes), which is the same once there are enough of them.
+    """
+
+    nodes: int
+
+    def __call__(
+        self,
+        rows: Rows,
+        family: Family,
+        outcome: Outcome,
+        fixed: np.ndarray,
+        lam: np.ndarray,
+        psi: np.ndarray,
+        s: np.ndarray,
+    ) -> Point:
+        """The log-likelihood and its gradient."""
+        mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
+        values, pull, by_lambda, by_psi = self._parts(rows, family, outcome, fixed, lam, psi, mode.s)
+        value = float(values.sum())
+        return Point(
+            value=value if np.isfinite(value) else -np.inf, by_gamma=rows.X.T @ pull, by_lambda=by_lambda,
+            by_psi=by_psi, mode=mode, variances=np.zeros(0), factor=None,
+        )  # fmt: skip
+
+    def groups(
+        self, rows: Rows, family: Family, outcome: Outcome, fixed: np.ndarray, lam: np.ndarray, psi: np.ndarray,
+        s: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """The log integral of each group of the outermost level, in the design's order."""
+        mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
+        return self._parts(rows, family, outcome, fixed, lam, psi, mode.s)[0]
+
+    def _parts(self, rows, family, outcome, fixed, lam, psi, s):
+        chain = rows.plan.chain
+        scales = [float(lam[rows.slices[k][1]][0]) for k in chain]
+        v = rows.transposed(lam, s)
+        values = np.zeros(rows.design.levels[chain[-1]].m)
+        pull, by_lambda, by_psi = np.zeros(rows.design.n), np.zeros_like(lam), np.zeros(len(psi))
+        for piece in pieces(rows, outcome, fixed, [v[rows.slices[k][0]] for k in chain], self.nodes):
+            work = _Work(piece=piece, family=family, psi=psi, scales=scales)
+            found = work.integral(len(chain) - 1, piece.eta, self.nodes)
+            score, moments, own_psi = found.score, list(found.moments), found.by_psi.sum(axis=-1)
+            if len(chain) == 1:
+                more, more_scale, more_psi = work.moving(self.nodes)
+                score, own_psi = score + more, own_psi + more_psi
+            values[piece.groups[-1]] = found.value
+            pull[piece.rows] = score
+            by_psi += own_psi
+            for c, k in enumerate(chain):
+                by_lambda[rows.slices[k][1]] += (piece.z[c] * moments[c]).sum()
+            if len(chain) == 1:
+                by_lambda[rows.slices[chain[0]][1]] += more_scale
+        return values, pull, by_lambda, by_psi
+
+
+def pieces(rows: Rows, outcome: Outcome, fixed: np.ndarray, modes: list[np.ndarray], nodes: int) -> Iterator[Piece]:
+    """The groups of the root, in pieces that memory holds."""
+    chain, blocks = rows.plan.chain, rows.blocks
+    ranks = [blocks.rank[c][rows.design.levels[k].index] for c, k in enumerate(chain)]
+    order = np.argsort(ranks[0], kind="stable")
+    sorted_ranks = [rank[order] for rank in ranks]
+    original = [np.argsort(blocks.rank[c]) for c in range(len(chain))]
+    largest = max(1, NUMBERS // nodes ** len(chain))
+    root = sorted_ranks[-1]
+    starts = np.flatnonzero(np.diff(root, prepend=-1))
+    ends = np.append(starts[1:], len(root))
+    begin = 0
+    while begin < len(starts):
+        stop = begin + 1
+        while stop < len(starts) and ends[stop] - starts[begin] <= largest:
+            stop += 1
+        at = slice(int(starts[begin]), int(ends[stop - 1]))
+        own = order[at]
+        first_row, owner, groups, here = [], [], [], []
+        for c in range(len(chain)):
+            rank = sorted_ranks[c][at]
+            first_row.append(np.flatnonzero(np.diff(rank, prepend=-1)))
+            owner.append(rank - rank[0])
+            groups.append(original[c][rank[0] : rank[-1] + 1])
+            here.append(modes[c][groups[c]])
+        first = [np.searchsorted(first_row[c - 1], first_row[c]) for c in range(1, len(chain))]
+        yield Piece(
+            outcome=outcome.part(own), eta=fixed[own], z=tuple(rows.better[k][own, 0] for k in chain),
+            starts=tuple(first_row), first=tuple(first), owner=tuple(owner), modes=tuple(here), rows=own,
+            groups=tuple(groups),
+        )  # fmt: skip
+        begin = stop
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Work:
+    """One piece at some parameters."""
+
+    piece: Piece
+    family: Family
+    psi: np.ndarray
+    scales: list[float]
+
+    def _sum(self, c: int, x: np.ndarray) -> np.ndarray:
+        """Sums over the rows of each group of level c."""
+        return np.add.reduceat(x, self.piece.starts[c], axis=-1)
+
+    def leaf_modes(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(m, A) of the leaf's groups, (..., m): Newton's method in every group at once, steps halved where needed."""
+        piece, a = self.piece, self.scales[0] * self.piece.z[0]
+        owner = piece.owner[0]
+        u = np.broadcast_to(piece.modes[0], (*eta.shape[:-1], len(piece.starts[0]))).copy()
+
+        def height(u: np.ndarray) -> np.ndarray:
+            value = self._sum(0, self.family.logpdf(piece.outcome, eta + a * u[..., owner], self.psi)) - 0.5 * u**2
+            return np.where(np.isfinite(value), value, -np.inf)
+
+        now, at_zero = height(u), height(np.zeros_like(u))
+        u = np.where(now >= at_zero, u, 0.0)
+        now = np.maximum(now, at_zero)
+        A = np.ones_like(u)
+        for _ in range(100):
+            jet = self.family.jet(piece.outcome, eta + a * u[..., owner], self.psi)
+            slope = self._sum(0, a * jet.first) - u
+            bend = 1 - self._sum(0, a**2 * jet.second)
+            A = bend if self.family.log_concave else np.maximum(bend, 0.2)
+            step = slope / A
+            if (np.abs(step) < 1e-9 * (1 + np.abs(u))).all():
+                break
+            trial = height(u + step)
+            for _ in range(40):
+                worse = trial < now - 1e-10 * (1 + np.abs(now))
+                if not worse.any():
+                    break
+                step = np.where(worse, step / 2, step)
+                trial = height(u + step)
+            u, now = u + step, trial
+        return u, A
+
+    def integral(self, c: int, eta: np.ndarray, nodes: int) -> Integral:
+        """Integrate level c and all below it, at linear predictors (..., n)."""
+        x, log_w = rule(nodes)
+        center, A = self.leaf_modes(eta) if c == 0 else self.outer_modes(c, eta)
+        x = x.reshape(-1, *[1] * center.ndim)
+        u = center + x / np.sqrt(A)
+        moved = eta + self.scales[c] * self.piece.z[c] * u[..., self.piece.owner[c]]
+        if c == 0:
+            value, score = self.family.slope(self.piece.outcome, moved, self.psi)
+            inside = self._sum(0, value)
+            moments = []
+            by_psi = self.family.dispersion(self.piece.outcome, moved, self.psi).value
+        else:
+            below = self.integral(c - 1, moved, nodes)
+            inside = np.add.reduceat(below.value, self.piece.first[c - 1], axis=-1)
+            score, moments, by_psi = below.score, list(below.moments), below.by_psi
+        terms = log_w.reshape(x.shape) - 0.5 * u**2 + inside
+        top = terms.max(axis=0)
+        weights = np.exp(terms - top)
+        total = weights.sum(axis=0)
+        p = (weights / total)[..., self.piece.owner[c]]
+        at_rows = u[..., self.piece.owner[c]]
+        return Integral(
+            value=top + np.log(total) - 0.5 * np.log(A),
+            score=(p * score).sum(axis=0),
+            moments=(*((p * one).sum(axis=0) for one in moments), (p * at_rows * score).sum(axis=0)),
+            by_psi=(p * by_psi).sum(axis=1),
+        )
+
+    def outer_modes(self, c: int, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where to put the nodes of level c: its mode and curvature, the levels below integrated with a few nodes."""
+        a, owner = self.scales[c] * self.piece.z[c], self.piece.owner[c]
+        u = np.broadcast_to(self.piece.modes[c], (*eta.shape[:-1], len(self.piece.starts[c]))).copy()
+        step = 0.1
+
+        def slope(u: np.ndarray) -> np.ndarray:
+            found = self.integral(c - 1, eta + a * u[..., owner], CENTRING)
+            return self._sum(c, a * found.score) - u
+
+        A = np.ones_like(u)
+        for _ in range(8):
+            here = slope(u)
+            A = np.clip((here - slope(u + step)) / step, 1.0 if self.family.log_concave else 0.5, 1e12)
+            move = np.clip(here / A, -3.0, 3.0)
+            u = u + move
+            if (np.abs(move) * np.sqrt(A) < 0.02).all():
+                break
+        return u, A
+
+    def moving(self, nodes: int) -> tuple[np.ndarray, float, np.ndarray]:
+        """What the rule's value gains because its nodes move: by eta (n,), by the leaf's scale, by psi."""
+        piece, family = self.piece, self.family
+        z, owner = piece.z[0], piece.owner[0]
+        a = self.scales[0] * z
+        x, log_w = rule(nodes)
+        x, log_w = x[:, None], log_w[:, None]
+        center, A = self.leaf_modes(piece.eta)
+        u = center + x / np.sqrt(A)
+        value, score = family.slope(piece.outcome, piece.eta + a * u[..., owner], self.psi)
+        terms = log_w - 0.5 * u**2 + self._sum(0, value)
+        p = np.exp(terms - terms.max(axis=0))
+        p /= p.sum(axis=0)
+        slopes = self._sum(0, a * score) - u
+        by_center = (p * slopes).sum(axis=0)
+        by_A = -0.5 * A**-1.5 * (p * slopes * x).sum(axis=0) - 0.5 / A
+        mid = family.jet(piece.outcome, piece.eta + a * center[owner], self.psi)
+        mid_psi = family.dispersion(piece.outcome, piece.eta + a * center[owner], self.psi)
+        by_center = by_center - by_A * self._sum(0, a**3 * mid.third)
+        pulled, bent, at = (by_center / A)[owner], by_A[owner], center[owner]
+        by_eta = -bent * a**2 * mid.third + pulled * a * mid.second
+        by_a = -bent * (a**2 * mid.third * at + 2 * a * mid.second) + pulled * (a * mid.second * at + mid.first)
+        by_psi = mid_psi.second @ (-bent * a**2) + mid_psi.first @ (pulled * a)
+        return by_eta, float((z * by_a).sum()), by_psi
+
+
+def converged_nodes(evaluate, tolerance: float = 1e-7, most: int = 201) -> tuple[int, float, float]:
+    """(nodes, log-likelihood, last change): more nodes until two more steps change nothing to speak of.
+
+    Parameters
+    ----------
+    evaluate : callable
+        From a number of nodes to the log-likelihood.
+
+    Examples
+    --------
+    >>> converged_nodes(lambda nodes: -10 - 2.0**-nodes)[0]
+    35
+    """
+    values, steps = [], [n for n in STEPS if n <= most]
+    for k, nodes in enumerate(steps):
+        values.append(evaluate(nodes))
+        if k >= 2 and max(abs(values[-1] - values[-2]), abs(values[-2] - values[-3])) < tolerance * (
+            1 + 1e-3 * abs(values[-1])
+        ):
+            return steps[k - 1], values[-1], abs(values[-1] - values[-2])
+    return steps[-1], values[-1], abs(values[-1] - values[-2])
+
+
+STEPS = (5, 9, 15, 25, 35, 51, 75, 101, 151, 201)
