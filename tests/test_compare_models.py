@@ -119,8 +119,18 @@ def test_flat_priors_have_no_marginal_likelihood_and_few_units_no_standard_error
     }
     both = blm.compare_models(models, unit="school", draws=500, random_seed=1, progress=False)
     assert list(both.bayes.index) == ["nested"]
-    assert "flat has flat priors, and so no marginal likelihood" in both.text
+    assert "flat has no marginal likelihood: The marginal likelihood is an average over the priors" in both.text
     assert "Standard errors of 2 units say little" in both.text
+
+
+def test_priors_with_a_bound_have_no_wider_ones():
+    data = blm.example_data("heights")
+    bounded = {"sigma_u2": "Uniform(lower=0, upper=20)"}
+    models = {name: blm.LMM(f"Height ~ 1 + (1 | {name})", data, priors=bounded) for name in ("school", "class")}
+    both = blm.compare_models(models, draws=250, random_seed=1, progress=False)
+    assert both.bayes[["narrower", "wider"]].isna().all(axis=None)
+    assert "nan" not in both.text
+    assert "half and twice as wide" not in both.text
 
 
 def test_other_data_other_units_and_single_models_are_refused():

@@ -85,6 +85,15 @@ def test_wider_priors_are_the_ones_that_a_model_with_them_has():
     assert abs(one.rescaled[2.0] - other.log) < 4.5 * np.hypot(2 * one.error, other.error)
 
 
+def test_priors_with_a_bound_are_not_made_wider():
+    """Draws under the bound say nothing of what lies beyond it."""
+    for given in ({"sigma_u2": "Uniform(lower=0, upper=1)"}, {"sigma_total": "Uniform(lower=0, upper=3)"}):
+        one = blm.LMM("y ~ 1 + (1 | g)", FEW, priors={"Intercept": "Normal(mu=2, sigma=1)", **given})
+        evidence = one.marginal_likelihood(draws=200, random_seed=1)
+        assert evidence.rescaled == {}
+        assert "are left out: an" in repr(evidence)
+
+
 def test_flat_priors_are_refused():
     lmm = blm.LMM("y ~ 1 + (1 | g)", FEW, priors={"beta": "Flat()"})
     with pytest.raises(PriorError, match="flat ones have none"):

@@ -223,7 +223,7 @@ class TestPartialRuns:
 
             return az.from_dict({"posterior": values, "sample_stats": {"diverging": np.zeros(shape, dtype=bool)}})
 
-        monkeypatch.setattr(nuts, "_draw", stopped)
+        monkeypatch.setattr(nuts, "draw_twice", stopped)
         monkeypatch.setattr(nuts.Nuts, "_compile", lambda *_: None)
         lmm = blm.LMM("y ~ 1 + (1 | g)", SMALL)
         with pytest.raises(blm.SamplingError) as caught:

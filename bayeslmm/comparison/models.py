@@ -15,7 +15,7 @@ import pandas as pd
 from bayeslmm.criticism.evidence import MarginalLikelihood, marginal_likelihood
 from bayeslmm.criticism.loo import LeaveOneOut, leave_one_out
 from bayeslmm.criticism.units import units_of
-from bayeslmm.errors import DataError, DescriptionError, PriorError, visible
+from bayeslmm.errors import DataError, DescriptionError, PriorError, SamplingError, visible
 from bayeslmm.likelihood.ratio_test import LikelihoodRatioTest, likelihood_ratio_test
 from bayeslmm.model import Model, check_model
 from bayeslmm.posterior.sampling import sample
@@ -43,7 +43,9 @@ class ModelComparison:
     posteriors : mapping of name to DataTree
     left_out : mapping of name to LeaveOneOut
     evidence : mapping of name to MarginalLikelihood
-        Of the models whose priors are proper.
+        Of the models that have one.
+    without : mapping of name to str
+        Why the others have none.
     tests : mapping of (name, name) to LikelihoodRatioTest
         The smaller model first, for each pair of which one lies within the other.
 
@@ -62,6 +64,7 @@ class ModelComparison:
     posteriors: Mapping[str, xr.DataTree]
     left_out: Mapping[str, LeaveOneOut]
     evidence: Mapping[str, MarginalLikelihood]
+    without: Mapping[str, str]
     tests: Mapping[tuple[str, str], LikelihoodRatioTest]
 
     @cached_property
@@ -103,7 +106,7 @@ class ModelComparison:
 
         ``bayes_factor`` is that of the best model against this one; ``probability`` takes all models as equally likely
         beforehand. ``narrower`` and ``wider`` are the log marginal likelihoods under priors of the effects' SDs half
-        and twice as wide.
+        and twice as wide, NaN where one of these has a bound.
         """
         if not self.evidence:
             columns = ["log_marginal", "error", "bayes_factor", "probability", "narrower", "wider", "pareto_k"]
@@ -116,8 +119,8 @@ class ModelComparison:
                 "error": one.error,
                 "bayes_factor": float(np.exp(np.minimum(logs.max() - one.log, 700.0))),
                 "probability": float(share),
-                "narrower": one.rescaled.get(0.5, one.log),
-                "wider": one.rescaled.get(2.0, one.log),
+                "narrower": one.rescaled.get(0.5, np.nan),
+                "wider": one.rescaled.get(2.0, np.nan),
                 "pareto_k": one.pareto_k,
             }
             for (name, one), share in zip(self.evidence.items(), odds / odds.sum(), strict=True)
@@ -163,11 +166,12 @@ class ModelComparison:
         table = self.bayes
         best, second = table.index[:2]
         factor = float(table.loc[second, "bayes_factor"])
-        gap = {how: table.loc[best, how] - table.loc[second, how] for how in ("narrower", "wider")}
+        others = [float(np.exp(table.loc[best, how] - table.loc[second, how])) for how in ("narrower", "wider")]
         said = f"The marginal likelihood favours {best}: Bayes factor {factor:.3g} against {second}"
-        said += f" ({np.exp(gap['narrower']):.3g} and {np.exp(gap['wider']):.3g} with the priors of the effects' SDs"
-        said += " half and twice as wide). "
-        if min(factor, *np.exp(list(gap.values()))) < FAVOURED:
+        if np.isfinite(others).all():
+            said += f" ({others[0]:.3g} and {others[1]:.3g} with the priors of the effects' SDs half and twice as wide)"
+        said += ". "
+        if min(factor, *others) < FAVOURED:  # NaN is not less
             said += "That is no reason to prefer it. "
         return said + "Bayes factors depend on the priors however many data there are: only stated ones deserve them."
 
@@ -182,9 +186,7 @@ class ModelComparison:
             out.append(f"the posterior of {listed(doubtful, show=str)} is not trusted (see its attrs)")
         if shaky:
             out.append(f"the marginal likelihood of {listed(shaky, show=str)} has weights with a Pareto k above 0.7")
-        missing = [name for name in self.models if name not in self.evidence]
-        if missing:
-            out.append(f"{listed(missing, show=str)} has flat priors, and so no marginal likelihood")
+        out += [f"{name} has no marginal likelihood: {why.rstrip('.')}" for name, why in self.without.items()]
         return f"To be doubted: {'; '.join(out)}." if out else ""
 
     @property
@@ -266,12 +268,12 @@ def compare_models(
     settings: dict[str, Any] = {"draws": draws, "chains": chains, "random_seed": random_seed, "progress": progress}
     trees = {name: given[name] if name in given else sample(one, **settings) for name, one in checked.items()}
     left_out = {name: leave_one_out(model, trees[name], unit, progress=progress) for name, model in checked.items()}
-    evidence = {}
+    evidence, without = {}, {}
     for name, model in checked.items():
         try:
             evidence[name] = marginal_likelihood(model, random_seed=random_seed)
-        except PriorError:  # flat priors have none; the findings say so
-            continue
+        except (PriorError, SamplingError) as error:  # the findings say so
+            without[name] = str(error)
     fits = {name: model.ml() for name, model in checked.items()}
     tests: dict[tuple[str, str], LikelihoodRatioTest] = {}
     for smaller, larger in permutations(fits, 2):
@@ -279,7 +281,7 @@ def compare_models(
             test = likelihood_ratio_test(fits[smaller], fits[larger])
             tests |= {} if test is None else {(smaller, larger): test}
     return ModelComparison(
-        models=checked, unit=unit, posteriors=trees, left_out=left_out, evidence=evidence, tests=tests
+        models=checked, unit=unit, posteriors=trees, left_out=left_out, evidence=evidence, without=without, tests=tests
     )
 
 

@@ -37,7 +37,8 @@ class MarginalLikelihood:
     pareto_k : float
         Of the weights: from 0.7 on neither number can be relied on.
     rescaled : mapping of float to float
-        The same with the priors of the effects' SDs half and twice as wide: how much depends on them.
+        The same with the priors of the effects' SDs half and twice as wide: how much depends on them. Empty where one
+        of them has a bound: draws of the posterior don't reach beyond it.
     draws : int
     """
 
@@ -59,6 +60,8 @@ class MarginalLikelihood:
         frame = pd.DataFrame({"log_marginal": rows}).rename_axis("priors of the effects' SDs")
         note = f"Monte Carlo error {self.error:.1g} of {self.draws:,} draws, Pareto k of their weights "
         note += f"{self.pareto_k:.2f}. It depends on all priors, whatever the data are."
+        if not self.rescaled:
+            note += " Priors half and twice as wide are left out: an effect's SD has a prior with a bound."
         if not self.reliable:
             note += " Not to be relied on: with a Pareto k of 0.7 or more the error is no measure."
         return Table(frame=frame, title="Log marginal likelihood", note=note)
@@ -91,10 +94,16 @@ def marginal_likelihood(model: Model, draws: int = 4000, random_seed: int | None
     log_weight = batch.log_weight
     value, error = log_mean(log_weight)
     rescaled = {}
-    if len(posterior.sd_positions) > 1:
+    if _unbounded(posterior):
         ratios = {scale: _rescaled(posterior, batch.x, scale) for scale in SCALES}
         rescaled = {scale: log_mean(log_weight + ratio)[0] for scale, ratio in ratios.items()}
     return MarginalLikelihood(log=value, error=error, pareto_k=pareto_k(log_weight), rescaled=rescaled, draws=draws)
+
+
+def _unbounded(posterior: CollapsedPosterior) -> bool:
+    """Whether every SD of effects may be anything from 0 on under its prior."""
+    sds = posterior.priors.sds
+    return bool((sds.lower[1:] == 0).all() and np.isinf(sds.upper[1:]).all())
 
 
 def _rescaled(posterior: CollapsedPosterior, x: np.ndarray, scale: float) -> np.ndarray:

@@ -111,8 +111,7 @@ class Table:
             if pd.api.types.is_integer_dtype(values):
                 texts[name] = list(map(str, values))
             elif pd.api.types.is_float_dtype(values):
-                shown = format_column(values.to_numpy(), digits=4)
-                texts[name] = [text if np.isfinite(x) else "" for text, x in zip(shown, values, strict=True)]
+                texts[name] = _in_column(values.to_numpy())
             else:
                 texts[name] = list(map(str, values))
         return pd.DataFrame({name: texts.get(name, []) for name in frame.columns}, index=frame.index, dtype=object)
@@ -148,6 +147,23 @@ def in_row(values: np.ndarray, spread: float) -> list[str]:
         return text.removeprefix("-") if float(text) == 0 else text
 
     return [write(float(x)) for x in values]
+
+
+def _in_column(values: np.ndarray) -> list[str]:
+    """Numbers with common decimals, and nothing for NaN; what these would make 0, though it is more than rounding.
+
+    Examples
+    --------
+    >>> _in_column(np.array([0.75, 0.25, 3.5e-6, 1e-17, np.nan]))
+    ['0.7500', '0.2500', '3.5e-06', '0.0000', '']
+    """
+    finite = np.abs(values[np.isfinite(values)])
+    least = 1e-9 * finite.max(initial=0.0)
+    shown = format_column(np.where(np.abs(values) < least, 0.0, values), digits=4)
+    return [
+        "" if not isfinite(x) else f"{x:.2g}" if abs(x) > least and float(text) == 0 else text
+        for text, x in zip(shown, values.tolist(), strict=True)
+    ]
 
 
 def _on_the_point(column: list[str]) -> list[str]:
