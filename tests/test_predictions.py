@@ -433,6 +433,13 @@ def test_a_doubtful_result_says_so():
 # refused -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("residual", ["weights", "strata"])
+def test_a_grid_has_what_responses_need(residual):
+    lmm = quiet(Structured(levels="intercept", residual=residual).lmm)
+    table = lmm.predictions(quiet(lmm.reml), lmm.grid(), kind="response", scope="population")
+    assert np.isfinite(table.frame["sd"]).all()
+
+
 def refusals():
     sleep = fitted_model(SLEEP, "sleepstudy")
     fit = sleep.reml()
@@ -472,6 +479,7 @@ def refusals():
         "grid_type='none'": lambda: sleep.grid(grid_type="none"),
         "random_effects or allow_new_groups": lambda: sleep.predict(None, scope="new", allow_new_groups=True),
         "known covariance, and new groups": of(kin, {"x": [0.0], "g": ["z"]}, scope="new where unseen"),
+        "in which these groups.*scope='observed'": of(kin, None, scope="new"),
         "no column 'w'.*its weight, 1 for": of(weights, row, **response),
         "zero or negative in row 0": of(weights, {**row, "w": [0.0]}, **response),
         "The strata 's' have 'x'": of(strata, {**row, "s": ["x"]}, **response),
@@ -488,9 +496,9 @@ def refused():
     return refusals()
 
 
-@pytest.mark.parametrize("place", range(28))
+@pytest.mark.parametrize("place", range(29))
 def test_what_cannot_be_said_is_refused_in_words(refused, place):
     message, call = list(refused.items())[place]
     with pytest.raises((blm.DataError, blm.DescriptionError), match=message):
         call()
-    assert len(refused) == 28
+    assert len(refused) == 29

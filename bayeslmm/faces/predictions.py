@@ -203,7 +203,8 @@ class Predictions(Model):
     ) -> pd.DataFrame:
         """Make rows to predict: named values crossed with each other, other predictors as they typically are.
 
-        Grouping columns are in it where they are named, or the grid is counterfactual.
+        Grouping columns are in it where they are named, or the grid is counterfactual; weights and strata as other
+        predictors are.
 
         Parameters
         ----------

@@ -124,6 +124,7 @@ class Pooling:
             tidy(a, f"{cut(panel.label, 20)} ({rows})", most=34, ticks=False)
             a.set_ylim(y.min() - pad, y.max() + pad)
             self._across(a)
+            a.xaxis.offsetText.set_visible(False)  # the bottom row's names have it
             if bottom:
                 what = self.predictor.name if self.predictor else "row of the group, in order"
                 across(a, what, 30)

@@ -95,6 +95,7 @@ class Panels:
                 upward(a, self.response, 18)
             else:
                 a.tick_params(labelleft=False)
+            a.xaxis.offsetText.set_visible(False)  # the bottom row's names have it
             if bottom:
                 across(a, self.predictor.name, 30)
         if ax is None:

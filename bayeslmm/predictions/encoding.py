@@ -193,11 +193,17 @@ def _take_groups(level: LevelDesign, scope: Scope, frame: pd.DataFrame) -> Taken
         found = Found(rows=frame.index, groups=groups, code=code)
     taken = scope.take(level, found)
     if taken.labels and level.root is not None:
-        raise _outside(level.level, taken.labels)
+        raise _outside(level.level, taken.labels, inside=found.code is not None and bool(np.all(found.code >= 0)))
     return taken
 
 
-def _outside(level: Level, labels: tuple[str, ...]) -> DescriptionError:
+def _outside(level: Level, labels: tuple[str, ...], inside: bool) -> DescriptionError:
+    if inside:
+        return DescriptionError(
+            f"{level.label} has a known covariance, in which these groups ({listed(labels, 3)}) stand; new ones with the "
+            "same labels have no place in it. Write scope='observed' for these and scope='population' for u = 0; for a "
+            "group without rows, give the model a covariance that has it: labels without rows are allowed."
+        )
     return DescriptionError(
         f"{level.label} has a known covariance, and new groups ({listed(labels, 3)}) are not in it; give the model a "
         "covariance that has them: labels without rows are allowed."

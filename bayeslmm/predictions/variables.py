@@ -93,6 +93,11 @@ def grid(design: Design, named: dict[str, Any], grid_type: str) -> pd.DataFrame:
             columns[name] = [float(design.frame[name].mean())]
         else:
             columns[name] = values_of(design, name) if grid_type == "balanced" else [most_frequent(design, name)]
+    residual = design.hierarchy.residual
+    if residual.by and residual.by not in columns:
+        columns[residual.by] = [most_frequent(design, residual.by)]
+    if residual.weights and residual.weights not in columns:
+        columns[residual.weights] = [float(design.frame[residual.weights].mean())]
     order = [name for name in known if name in columns]
     return _crossed({name: columns[name] for name in order})
 
