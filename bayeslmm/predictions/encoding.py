@@ -200,9 +200,9 @@ def _take_groups(level: LevelDesign, scope: Scope, frame: pd.DataFrame) -> Taken
 def _outside(level: Level, labels: tuple[str, ...], inside: bool) -> DescriptionError:
     if inside:
         return DescriptionError(
-            f"{level.label} has a known covariance, in which these groups ({listed(labels, 3)}) stand; new ones with the "
-            "same labels have no place in it. Write scope='observed' for these and scope='population' for u = 0; for a "
-            "group without rows, give the model a covariance that has it: labels without rows are allowed."
+            f"{level.label} has a known covariance, in which these groups ({listed(labels, 3)}) stand; new ones with "
+            "the same labels have no place in it. Write scope='observed' for these and scope='population' for u = 0; "
+            "for a group without rows, give the model a covariance that has it: labels without rows are allowed."
         )
     return DescriptionError(
         f"{level.label} has a known covariance, and new groups ({listed(labels, 3)}) are not in it; give the model a "
