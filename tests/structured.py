@@ -113,6 +113,13 @@ CASES = [
     if (a in BOTH or b in FEW) and (a != "none" or b not in ("iid", "weights"))
 ]
 
+# each kind of levels and each residual twice or more: for what is built on the likelihood, whose tests take all of CASES
+COVER = [
+    Structured(levels=a, residual=list(RESIDUALS)[k % len(RESIDUALS)])
+    for step in (0, 5)
+    for k, a in enumerate(LEVELS, start=step)
+]
+
 
 def dense_R(design, psi) -> np.ndarray:
     """R from its definition: what holds for two rows of one group, 0 for others, 1 on the diagonal."""

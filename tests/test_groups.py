@@ -17,7 +17,7 @@ from bayeslmm.posterior.free_variables import free_variables, root_of
 from bayeslmm.posterior.tree import by_level
 from bayeslmm.support.computed import computed
 from tests.registry import CASES as DESIGNS
-from tests.structured import CASES, dense_R
+from tests.structured import COVER, dense_R
 
 
 def flat(tree: xr.DataTree, group: str = "posterior") -> dict[str, np.ndarray]:
@@ -31,7 +31,7 @@ def few(lmm: blm.LMM) -> xr.DataTree:
         return lmm.sample(draws=6, chains=2, random_seed=1, progress=False, sampler="collapsed")
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", COVER, ids=str)
 def test_a_rows_log_likelihood_is_its_density_given_all_others(case):
     """log p(y_i | y_-i, u, ...) = log N(y; eta, sigma^2 R) - log N(y_-i; eta_-i, sigma^2 R_-i)."""
     lmm = case.lmm()

@@ -16,7 +16,7 @@ from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.factorisation.statistics import build_statistics
 from tests.registry import CASES as DESIGNS
-from tests.structured import CASES, dense_R
+from tests.structured import COVER, dense_R
 
 
 def draws_of(lmm: blm.LMM, draws: int = 2) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def test_the_density_of_a_unit_given_the_others_is_the_dense_one(design):
         check_closed_form(lmm, split, unit)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", COVER, ids=str)
 def test_so_it_is_for_known_covariances_and_structured_residuals(case):
     lmm = case.lmm()
     for unit in ("row", *(level.label for level in lmm.design.levels)):

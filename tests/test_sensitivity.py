@@ -22,9 +22,9 @@ from bayeslmm.design.parameters import congruent, dims
 from bayeslmm.errors import DataError
 from bayeslmm.theory.density import marginal_logpdf
 from tests.registry import BY_NAME
-from tests.structured import CASES, DATA, KGX, Structured, dense_K, dense_R
+from tests.structured import COVER, DATA, KGX, Structured, dense_K, dense_R
 
-each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each = pytest.mark.parametrize("case", COVER, ids=lambda case: case.name)
 N = 4
 # away from the tails, where dense inversions lose digits
 MILD = {"sigma": "Uniform(lower=0.5, upper=2)"}

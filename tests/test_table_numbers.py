@@ -153,7 +153,7 @@ class TestBalancedOneWay:
 
 
 DESIGNS = [pytest.param(case, plain_R, id=case.name) for case in registry.CASES]
-DESIGNS += [pytest.param(case, structured.dense_R, id=case.name) for case in structured.CASES]
+DESIGNS += [pytest.param(case, structured.dense_R, id=case.name) for case in structured.COVER]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -209,7 +209,7 @@ def two_writers(folder: Path) -> Outcome:
 FAULTS = [
     Fault(name="a full disk while saving (RLIMIT_FSIZE)", run=full_while_saving),
     Fault(name="a full disk while saving (a file system of 1 MB)", run=full_file_system),
-    Fault(name="a full disk while writing predictions", run=full_while_predicting, quick=True),
+    Fault(name="a full disk while writing predictions", run=full_while_predicting),
     Fault(name="a full disk while PyTensor compiles", run=full_while_comparing),
     Fault(name="a full disk while writing a report", run=full_while_reporting),
     Fault(name="a full disk under what is printed", run=full_output, quick=True),
