@@ -113,7 +113,7 @@ CASES = [
     if (a in BOTH or b in FEW) and (a != "none" or b not in ("iid", "weights"))
 ]
 
-# each kind of levels and each residual twice or more: for what is built on the likelihood, whose tests take all of CASES
+# each kind of levels and each residual twice or more: for what is built on the likelihood, whose tests take all CASES
 COVER = [
     Structured(levels=a, residual=list(RESIDUALS)[k % len(RESIDUALS)])
     for step in (0, 5)
