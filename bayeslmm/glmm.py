@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bayeslmm.description.hierarchy import Hierarchy
-from bayeslmm.design.design import build_design
+from bayeslmm.design.building import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.factorisation.memory import enough_memory

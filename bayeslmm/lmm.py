@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bayeslmm.description.hierarchy import Hierarchy, Residual
-from bayeslmm.design.design import build_design
+from bayeslmm.design.building import build_design
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.faces.before import BeforeTheData
 from bayeslmm.faces.criticism import Criticism

@@ -18,7 +18,7 @@ import numpy as np
 
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.model_file import ModelFile
-from bayeslmm.design.design import build_design
+from bayeslmm.design.building import build_design
 from bayeslmm.errors import BayesLMMError
 
 N = 24

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bayeslmm.description.hierarchy import Hierarchy, Residual
-from bayeslmm.design.design import build_design
+from bayeslmm.design.building import build_design
 from bayeslmm.errors import DataError
 from bayeslmm.lmm import LMM
 
@@ -380,7 +380,7 @@ class TestWhatCannotBeEstimated:
         import sys
 
         code = (
-            "import sys; from bayeslmm.design.design import build_design\n"
+            "import sys; from bayeslmm.design.building import build_design\n"
             "from bayeslmm.description.hierarchy import Hierarchy\n"
             "h = Hierarchy.from_formula('y ~ x + (1 | g)')\n"
             "build_design(h, {'y': [1.0, 2, 3, 5], 'x': [0, 1, 0, 1], 'g': [1, 1, 2, 2]})\n"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bayeslmm.data.groups import find_groups
 from bayeslmm.description.hierarchy import Hierarchy
-from bayeslmm.design.design import build_design, relation
+from bayeslmm.design.building import build_design
+from bayeslmm.design.describe import relation
 from bayeslmm.design.model_matrix import learn
 from bayeslmm.errors import DataError
 

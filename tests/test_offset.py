@@ -8,7 +8,7 @@ import pytest
 
 import bayeslmm as blm
 from bayeslmm.description.model_file import ModelFile
-from bayeslmm.design.design import build_design
+from bayeslmm.design.building import build_design
 
 RNG = np.random.default_rng(8)
 G = np.repeat(np.arange(8), 5)

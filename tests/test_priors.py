@@ -16,7 +16,8 @@ from hypothesis import strategies as some
 from scipy.integrate import quad
 
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
-from bayeslmm.design.design import LevelDesign, build_design
+from bayeslmm.design.building import build_design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.distributions.densities import FAMILIES, lkj_draw, lkj_logpdf
 from bayeslmm.errors import PriorError

@@ -9,7 +9,7 @@ from registry import BY_NAME
 
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
 from bayeslmm.description.model_file import ModelFile
-from bayeslmm.design.design import build_design
+from bayeslmm.design.building import build_design
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import PriorError
 from bayeslmm.priors.resolve import resolve_priors

@@ -15,7 +15,7 @@ from bayeslmm.support.text import fixed, number
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.comparison import Comparison
-    from bayeslmm.design.design import LevelDesign
+    from bayeslmm.design.level_design import LevelDesign
 
 FEW_GROUPS = 5
 MOVED = 0.2  # posterior SDs

@@ -22,7 +22,8 @@ from bayeslmm.tables.places import group_variances
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
     from bayeslmm.model import Model
 
 QUANTILES = {"2.5 %": 0.025, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "97.5 %": 0.975}

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import SamplingError
 from bayeslmm.factorisation.statistics import Statistics, build_statistics
 from bayeslmm.model import Model

@@ -17,7 +17,8 @@ from bayeslmm.formula.tokens import quote
 NEARLY_DIAGONAL = 0.02  # a correlation between groups
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
 
 Relation = Literal["same", "nested", "contains", "crossed", "partially crossed"]
 
@@ -33,7 +34,7 @@ def relation(a: LevelDesign, b: LevelDesign) -> Relation:
 
     Examples
     --------
-    >>> from bayeslmm.design.design import build_design
+    >>> from bayeslmm.design.building import build_design
     >>> from bayeslmm.description.hierarchy import Hierarchy, Level
     >>> h = Hierarchy(response="y", levels=(Level(group="a:b"), Level(group="a")))
     >>> data = {"y": [1.0, 2, 3, 5, 6, 7, 9, 8], "a": [1, 1, 1, 1, 2, 2, 2, 2], "b": [1, 1, 2, 2, 1, 1, 2, 2]}
@@ -54,7 +55,7 @@ def describe(design: Design) -> str:
 
     Examples
     --------
-    >>> from bayeslmm.design.design import build_design
+    >>> from bayeslmm.design.building import build_design
     >>> from bayeslmm.description.hierarchy import Hierarchy, Level
     >>> h = Hierarchy(response="y", levels=(Level(group="g"),))
     >>> print(describe(build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]})))
@@ -91,7 +92,7 @@ def hints(design: Design) -> list[str]:
 
     Examples
     --------
-    >>> from bayeslmm.design.design import build_design
+    >>> from bayeslmm.design.building import build_design
     >>> from bayeslmm.description.hierarchy import Hierarchy, Level
     >>> h = Hierarchy(response="y", levels=(Level(group="g"),))
     >>> hints(build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]}))[0]

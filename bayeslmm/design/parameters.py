@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 
 # Dimensions and variables that PyMC, ArviZ or the models here have: "sample" is ArviZ's for chain and draw stacked.
 RESERVED = {"chain", "draw", "sample", "coef", "row", "stratum", "share", "beta", "sigma", "e", "y", "y_data"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.level_design import LevelDesign
 
 PIECE = 64  # columns, or rows, that are worked on at a time
 

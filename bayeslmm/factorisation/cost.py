@@ -8,7 +8,7 @@ from textwrap import wrap
 import numpy as np
 
 from bayeslmm.design.describe import relation
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.factorisation import memory
 from bayeslmm.factorisation.plan import TAIL_LIMIT, nested_in
 from bayeslmm.factorisation.statistics import Statistics

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.factorisation.conditioning import group_sums, in_span
 from bayeslmm.factorisation.kernels.arrays import (
     C_ANCESTORS,

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bayeslmm.covariances.effects.structure import FLAT
 from bayeslmm.covariances.residuals.structure import ResidualParameter
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.criterion import EDGE
 from bayeslmm.likelihood.deviance import Surface

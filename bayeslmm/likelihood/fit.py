@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.linear_predictor import linear_predictor, rows_of
 from bayeslmm.design.parameters import level_names
 from bayeslmm.errors import DataError, visible

@@ -14,7 +14,7 @@ from bayeslmm.support import html
 from bayeslmm.support.text import aligned, format_column
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import LevelDesign
+    from bayeslmm.design.level_design import LevelDesign
     from bayeslmm.likelihood.fit import LikelihoodFit
 
 

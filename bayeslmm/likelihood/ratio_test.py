@@ -14,7 +14,8 @@ from math import comb
 
 import numpy as np
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import visible
 from bayeslmm.factorisation.plan import nested_in
 from bayeslmm.likelihood.fit import LikelihoodFit

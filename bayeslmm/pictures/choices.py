@@ -11,7 +11,8 @@ from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.support.text import listed
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
 
 
 def sizes(level: LevelDesign) -> np.ndarray:

@@ -13,7 +13,8 @@ from bayeslmm.design.model_matrix import names_in
 from bayeslmm.errors import DescriptionError, did_you_mean
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
 
 FINE = 61  # points of a line
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
 
 MOST_LEAVES = 30
 MOST_CELLS = 40  # groups of a level, as lines or columns of a table

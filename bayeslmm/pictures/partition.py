@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
     from bayeslmm.model import Model
 
 ROWS = "#999999"  # of the rows' own share

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayeslmm.design.design import LevelDesign
+    from bayeslmm.design.level_design import LevelDesign
     from bayeslmm.likelihood.fit import LikelihoodFit
 
 MOST_POINTS = 1500

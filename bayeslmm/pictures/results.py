@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
     from bayeslmm.model import Model
 
 COVERAGE = (0.025, 0.975)

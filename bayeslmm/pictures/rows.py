@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayeslmm.design.design import LevelDesign
+    from bayeslmm.design.level_design import LevelDesign
     from bayeslmm.model import Model
 
 PANELS = 9

@@ -13,7 +13,8 @@ from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
 
 VARIANTS = ("joint", "marginal")
 POSTERIOR = ["mean", "sd", "2.5 %", "97.5 %"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.parameters import level_names
 from bayeslmm.factorisation.factor import draw_many
 from bayeslmm.factorisation.statistics import Statistics

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.parameters import congruent, level_names
 from bayeslmm.distributions.prior import Prior, one_family
 from bayeslmm.model import Model

@@ -12,7 +12,8 @@ import pandas as pd
 from bayeslmm.data.groups import find_groups
 from bayeslmm.data.table import take
 from bayeslmm.description.hierarchy import Level
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import names_in, number_of
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.formula.parse import columns_of

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.parameters import level_names
 from bayeslmm.posterior.effects import residual_parameters
 from bayeslmm.posterior.tree import by_level

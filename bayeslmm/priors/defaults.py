@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 import numpy as np
 
 from bayeslmm.covariances.residuals.structure import ResidualParameter
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.anchors import Anchor, spread_of

@@ -179,7 +179,7 @@ def resolve_priors(design: Design, given: Mapping[str, Any] | None = None) -> Pr
 
     Examples
     --------
-    >>> from bayeslmm.design.design import build_design
+    >>> from bayeslmm.design.building import build_design
     >>> from bayeslmm.description.hierarchy import Hierarchy
     >>> data = {"y": [1.0, 2, 4, 5], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]}
     >>> design = build_design(Hierarchy.from_formula("y ~ x + (1 | g)"), data)
@@ -321,7 +321,7 @@ def as_priors(design: Design, given: Mapping[str, Any]) -> dict[str, Prior | dic
 
     Examples
     --------
-    >>> from bayeslmm.design.design import build_design
+    >>> from bayeslmm.design.building import build_design
     >>> from bayeslmm.description.hierarchy import Hierarchy
     >>> design = build_design(Hierarchy.from_formula("y ~ (1 | g)"), {"y": [1.0, 2, 4, 5], "g": ["a", "a", "b", "b"]})
     >>> as_priors(design, {"sigma": "HalfNormal(sigma=2)"})

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.defaults import row_variances
 

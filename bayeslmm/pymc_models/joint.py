@@ -8,7 +8,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.parameters import coords, level_names
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.priors.resolve import Priors

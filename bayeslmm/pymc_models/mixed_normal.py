@@ -9,7 +9,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DescriptionError
 from bayeslmm.model import check_model
 from bayeslmm.pymc_models.expressions import factorised, normal_logp, random_effects_draw, residual_draw

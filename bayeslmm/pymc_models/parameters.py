@@ -10,7 +10,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.parameters import STRATUM, level_names
 from bayeslmm.distributions.prior import one_family
 from bayeslmm.priors.resolve import Prior, Priors

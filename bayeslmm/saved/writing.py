@@ -16,7 +16,8 @@ import numpy as np
 from bayeslmm import __version__
 from bayeslmm.criticism.groups import stored
 from bayeslmm.data.table import Taken
-from bayeslmm.design.design import Design, build_design
+from bayeslmm.design.building import build_design
+from bayeslmm.design.design import Design
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.likelihood.fit import LikelihoodFit

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.describe import known_covariance
-from bayeslmm.design.design import LevelDesign
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.confidence import METHODS
 from bayeslmm.model import Model

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.data.table import numbers
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import INTERCEPT, Encoder
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.factorisation.conditioning import better_columns

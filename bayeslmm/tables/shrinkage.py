@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.linear_predictor import linear_predictor, row_effects
 from bayeslmm.factorisation.factor import effect_covariances, factorise_statistics
 from bayeslmm.likelihood.fit import LikelihoodFit

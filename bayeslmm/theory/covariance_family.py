@@ -16,7 +16,8 @@ import pandas as pd
 
 from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.covariances.residuals.structure import ResidualParameter
-from bayeslmm.design.design import Design, LevelDesign
+from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bayeslmm.description.hierarchy import Hierarchy
-from bayeslmm.design.design import build_design
+from bayeslmm.design.building import build_design
 from bayeslmm.factorisation.factor import factorise_statistics
 from bayeslmm.factorisation.kernels.entry import workspace
 from bayeslmm.factorisation.statistics import Statistics, build_statistics

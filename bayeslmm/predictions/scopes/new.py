@@ -9,7 +9,7 @@ import numpy as np
 from bayeslmm.predictions.scopes.scope import Found, Scope, Taken, new_groups
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import LevelDesign
+    from bayeslmm.design.level_design import LevelDesign
 
 
 class New(Scope):

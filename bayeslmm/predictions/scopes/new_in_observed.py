@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bayeslmm.design.design import relation
+from bayeslmm.design.describe import relation
 from bayeslmm.errors import DescriptionError
 from bayeslmm.predictions.scopes.observed import Observed
 from bayeslmm.predictions.scopes.scope import Found, Scope, Taken
 from bayeslmm.predictions.scopes.where_unseen import NewWhereUnseen
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
 
 
 class NewInObserved(Scope):

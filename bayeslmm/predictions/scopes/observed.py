@@ -10,7 +10,7 @@ from bayeslmm.predictions.scopes.scope import Found, Scope, Taken
 from bayeslmm.support.text import listed
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import LevelDesign
+    from bayeslmm.design.level_design import LevelDesign
 
 
 class Observed(Scope):

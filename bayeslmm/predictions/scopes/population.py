@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bayeslmm.predictions.scopes.scope import Found, Scope, Taken
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import LevelDesign
+    from bayeslmm.design.level_design import LevelDesign
 
 
 class Population(Scope):

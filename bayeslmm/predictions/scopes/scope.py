@@ -12,7 +12,8 @@ import pandas as pd
 from bayeslmm.data.groups import Groups
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design, LevelDesign
+    from bayeslmm.design.design import Design
+    from bayeslmm.design.level_design import LevelDesign
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,134 @@
+"""One level of the design: its groups, and the columns whose effects vary between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.covariances.effects.structure import EffectStructure
+from bayeslmm.description.hierarchy import Level
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LevelDesign:
+    """The groups of one level, and the columns whose effects vary between them.
+
+    Attributes
+    ----------
+    name : str
+        Name of the effects: "u2".
+    level : Level
+        The description it came from.
+    groups : tuple of str
+        Labels of the m groups, lme4's: "1:1".
+    effects : tuple of str
+        Names of the r columns: "Intercept", "Days".
+    index : numpy.ndarray
+        The group of each row, (n,) int64; -1 only in `NewRows`, for a group that the model hasn't seen.
+    columns : numpy.ndarray
+        (n, r) float64, C-contiguous.
+    keys : tuple of tuple of str
+        Per group, the label in each grouping column.
+    relatives : int
+        How many groups, the last ones, have no rows: labels of a known covariance that the data don't have.
+    shadowed : bool
+        Whether an earlier level has the same grouping with other groups (fewer relatives), so that it needs a
+        dimension of its own.
+    twins : int
+        How many earlier levels have the same grouping and one of these effects, told apart by their covariance.
+    root : (m, m) array, or None
+        Lower triangular L of the groups' known covariance K = L L'; None where groups are independent.
+    """
+
+    name: str
+    level: Level
+    groups: tuple[str, ...]
+    effects: tuple[str, ...]
+    index: np.ndarray
+    columns: np.ndarray
+    keys: tuple[tuple[str, ...], ...] = ()
+    relatives: int = 0
+    shadowed: bool = False
+    twins: int = 0
+    root: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def label(self) -> str:
+        """Name of the grouping, "class:school"."""
+        return self.level.label
+
+    @property
+    def tag(self) -> str:
+        """Name in tables, which no other level has with these effects: "animal", or "animal.1" for a twin."""
+        return f"{self.label}.{self.twins}" if self.twins else self.label
+
+    @property
+    def m(self) -> int:
+        """Number of groups."""
+        return len(self.groups)
+
+    @property
+    def r(self) -> int:
+        """Number of effects per group."""
+        return len(self.effects)
+
+    @property
+    def q(self) -> int:
+        """Number of columns of Z, m times r."""
+        return self.m * self.r
+
+    @property
+    def structure(self) -> EffectStructure:
+        """How the effects of a group vary together."""
+        return self.level.effect_structure
+
+    @property
+    def correlated(self) -> bool:
+        """Whether there are several effects per group that may be correlated."""
+        return self.structure.correlated(self.r)
+
+    @property
+    def n_sds(self) -> int:
+        """Number of SDs to estimate."""
+        return self.structure.n_sds(self.r)
+
+    @property
+    def sd_labels(self) -> list[str]:
+        """Names of the SDs: "sigma_u2", or "sigma_u2[Days]" where there are several."""
+        return self.structure.sd_labels(self.name, self.effects)
+
+    @property
+    def correlation_labels(self) -> list[str]:
+        """Names of the correlations, each of them once."""
+        return self.structure.correlation_labels(self.name, self.effects)
+
+    @property
+    def known(self) -> bool:
+        """Whether the covariance of the effects is sigma^2 K, with nothing to estimate."""
+        return self.level.known
+
+    @cached_property
+    def Z(self) -> csc_array:
+        """The level's block of Z, n x q, group-major: all effects of the first group, then of the second."""
+        from scipy.sparse import csr_array
+
+        n, r = self.columns.shape
+        columns = (self.index * r)[:, None] + np.arange(r)
+        known = self.index >= 0
+        start = np.concatenate([[0], np.cumsum(known * r)])
+        rows = csr_array((self.columns[known].ravel(), columns[known].ravel(), start), shape=(n, self.q))
+        Z = rows.tocsc()
+        Z.eliminate_zeros()
+        return Z
+
+    @cached_property
+    def labels(self) -> pd.MultiIndex:
+        """Names of the columns of Z: level, group, effect."""
+        return pd.MultiIndex.from_product([[self.tag], self.groups, self.effects], names=["level", "group", "effect"])
