@@ -5,9 +5,9 @@ outputs those are: a statement that draws at random, or reads a name that such a
 is what it binds and prints. A number of the prose has to stand in the code, or in an output of a cell without random
 statements (rounded, if the prose has fewer decimals).
 
-The rule errs towards refusing, with three limits: whole numbers below ten are taken for words ("two schools"), those of
-this century and the last for years, and a number that a seed decides passes if a seed-free cell happens to print the same
-digits. A paragraph of sources is not read.
+The rule errs towards refusing, with three limits: whole numbers below ten are taken for words ("two schools"), those
+of this century and the last for years, and a number that a seed decides passes if a seed-free cell happens to print the
+same digits. A paragraph of sources is not read.
 """
 
 from __future__ import annotations
