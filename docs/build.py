@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -20,7 +22,10 @@ ROWS = 6  # of a table that a page shows
 def write_pages() -> None:
     """Write every page that is made of something else: README, the gallery, the notebooks."""
     shutil.rmtree(PAGES, ignore_errors=True)
-    shutil.copytree(ROOT / "notebooks", PAGES / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    write_notebooks(PAGES / "notebooks")
+    for page in ("glossary.md", "claims.md"):
+        text = (DOCS / page).read_text("utf-8").replace("](../notebooks/README.md)", "](notebooks/index.md)")
+        (PAGES / page).write_text(text.replace("](../", "]("), "utf-8")
     (PAGES / "gallery").mkdir()
     for page in ("api.rst", "heights.png"):
         shutil.copy(DOCS / page, PAGES)
@@ -32,9 +37,37 @@ def write_pages() -> None:
 def landing(readme: str) -> str:
     """README up to its measurements, with the way to the other pages."""
     beginning = readme.split("\n## How it is fast")[0].replace("](docs/", "](")
-    notebooks = "\n".join(f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.ipynb")))
-    tree = f"```{{toctree}}\n:hidden:\n\napi\ngallery/index\npictures/index\n{notebooks}\n```"
-    return f"{beginning}\n\n{tree}\n"
+    beginning = beginning.replace("](notebooks/README.md)", "](notebooks/index.md)")
+    pages = ("notebooks/index", "glossary", "claims", "api", "gallery/index", "pictures/index")
+    return "\n".join([f"{beginning}\n\n```{{toctree}}\n:hidden:\n", *pages, "```\n"])
+
+
+def write_notebooks(folder: Path) -> None:
+    """Write the notebooks, and the page that lists them, with the first picture of each."""
+    folder.mkdir(parents=True)
+    table = (ROOT / "notebooks" / "README.md").read_text("utf-8")
+    names = re.findall(r"^\| \[\d+\]\((\w+)\.ipynb\)", table, flags=re.MULTILINE)
+    if sorted(names) != sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")):
+        raise ValueError("notebooks/README.md doesn't list the notebooks that there are, each once.")
+    for name in names:
+        text = (ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")
+        (folder / f"{name}.ipynb").write_text(text.replace("](../docs/", "](../"), "utf-8")
+        (folder / f"{name}.png").write_bytes(first_picture(json.loads(text)))
+    table = re.sub(
+        r"^(\| \[\d+\]\((\w+)\.ipynb\) \|[^|]*\|)([^|]*)\|",
+        r"\1 ![\3](\2.png){width=220px} \3 |",
+        table,
+        flags=re.MULTILINE,
+    )
+    tree = "\n".join(["```{toctree}", ":hidden:", "", *names, "```"])
+    (folder / "index.md").write_text(f"{table.replace('](../docs/', '](../')}\n{tree}\n", "utf-8")
+
+
+def first_picture(notebook: dict) -> bytes:
+    """The first picture of a notebook's outputs, as PNG."""
+    outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
+    encoded = next(output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {}))
+    return base64.b64decode("".join(encoded))
 
 
 def write_gallery(folder: Path) -> None:

@@ -30,7 +30,7 @@ numpydoc_xref_param_type = False
 
 nb_execution_mode = "off"  # the notebooks are committed with what they showed
 myst_heading_anchors = 2
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["attrs_inline", "dollarmath"]
 
 # Texts in single backticks that are no links: what belongs to other packages, and what callables take.
 ELSEWHERE = {"arviz", "numpy", "np", "pm"}

@@ -5,8 +5,9 @@ outputs those are: a statement that draws at random, or reads a name that such a
 is what it binds and prints. A number of the prose has to stand in the code, or in an output of a cell without random
 statements (rounded, if the prose has fewer decimals).
 
-The rule errs towards refusing, with two limits: whole numbers below ten are taken for words ("two schools"), and a
-number that a seed decides passes if a seed-free cell happens to print the same digits.
+The rule errs towards refusing, with three limits: whole numbers below ten are taken for words ("two schools"), those
+of this century and the last for years, and a number that a seed decides passes if a seed-free cell happens to print the
+same digits. A paragraph of sources is not read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tokenize
 from collections.abc import Callable, Iterator
 
 RANDOM = {"default_rng", "sample", "compare", "prior_predictive", "implied_priors", "sensitivity", "rvs", "random"}
+RANDOM |= {"compare_models", "marginal_likelihood", "plot_checks", "plot_prior_predictive"}
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
 
 
@@ -59,14 +61,14 @@ def seed_decided_numbers(notebook, text_of: Callable, conventions: frozenset[str
 
 def _prose(cell) -> list[str]:
     if cell.cell_type == "markdown":
-        return cell.source.splitlines()
+        return [line for line in cell.source.splitlines() if not line.startswith("**Sources.**")]
     tokens = tokenize.generate_tokens(io.StringIO(cell.source).readline)
     return [token.string for token in tokens if token.type == tokenize.COMMENT]
 
 
 def _without_code(line: str) -> str:
-    """Leave out code, addresses, and the exponents and indices of formulas."""
-    line = re.sub(r"`[^`]*`|\]\([^)]*\)", " ", line)
+    """Leave out code, addresses, numbers of notebooks and years, and the exponents and indices of formulas."""
+    line = re.sub(r"`[^`]*`|\[\d+\]\([^)]*\)|\]\([^)]*\)|\b(19|20)\d\d\b", " ", line)
     return re.sub(r"[\^_](\{[^}]*\}|\w)", " ", line)
 
 
