@@ -78,11 +78,11 @@ _HOME = {
 }
 
 __all__ = [
-    "GLMM", "LMM", "BayesLMMError", "Beta", "Binomial", "Comparison", "Cumulative", "DataError", "DescriptionError", "Gamma",
-    "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
-    "NegativeBinomial", "NegativeBinomial1", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError", "Saved",
-    "SavedError", "StudentT", "add_log_densities", "compare", "compare_models", "density", "example", "example_data",
-    "load", "mixed_model_equations", "same_marginal",
+    "GLMM", "LMM", "BayesLMMError", "Beta", "Binomial", "Comparison", "Cumulative", "DataError", "DescriptionError",
+    "Gamma", "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
+    "NegativeBinomial", "NegativeBinomial1", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal",
+    "SamplingError", "Saved", "SavedError", "StudentT", "add_log_densities", "compare", "compare_models", "density",
+    "example", "example_data", "load", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 
