@@ -99,7 +99,9 @@ def read_family(given: Any) -> Family:
     name, link = found[1].casefold(), (found[2] or "").casefold()
     name, link = OTHER_NAMES.get(name, name), OTHER_LINKS.get(link, link)
     if name in ("gaussian", "normal"):
-        raise DescriptionError("a Gaussian outcome is an LMM's: write blm.LMM(formula, data), which is exact")
+        raise DescriptionError(
+            "a Gaussian outcome is an LMM's, which is exact: write blm.LMM(formula, data), and no family in a file"
+        )
     if name not in FAMILIES:
         raise DescriptionError(_unknown(found[1], name))
     return FAMILIES[name](link=link)
