@@ -9,12 +9,12 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.design import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.faces.link_saving import LinkSaving
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
 from bayeslmm.formula.cbind import split_cbind
 from bayeslmm.formula.tokens import quote
-from bayeslmm.link_model import LinkModel
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NOT_YET = {
 }
 
 
-class GLMM(LinkModel):
+class GLMM(LinkSaving):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
 
     y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on
@@ -88,7 +88,9 @@ class GLMM(LinkModel):
         if isinstance(hierarchy, str):
             text, paired = split_cbind(hierarchy)
             if failures:
-                raise DescriptionError("failures= stands beside a Hierarchy; in a formula write cbind(successes, failures)")
+                raise DescriptionError(
+                    "failures= stands beside a Hierarchy; in a formula write cbind(successes, failures)"
+                )
             failures = paired
             hierarchy = Hierarchy.from_formula(text, covariance=covariance, precision=precision, offset=offset)
         elif not (covariance is None and precision is None and offset == ""):

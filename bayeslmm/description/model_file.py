@@ -203,7 +203,9 @@ def _outcome(path: Path, lines: Mapping, content: dict) -> OutcomeKeys | None:
             with _blaming(path, lines, (key,)):
                 check_name(content[key])
     with _blaming(path, lines, ("categories",)):
-        return OutcomeKeys(family=family, failures=failures, **given | {"categories": tuple(given.get("categories", ()))})
+        return OutcomeKeys(
+            family=family, failures=failures, **given | {"categories": tuple(given.get("categories", ()))}
+        )
 
 
 def _hierarchy(path: Path, lines: Mapping, content: dict) -> Hierarchy:

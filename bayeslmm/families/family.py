@@ -157,6 +157,10 @@ class Family(ABC):
         """The parameters (..., k) at their coordinates."""
         return np.exp(psi)
 
+    def dispersion_coordinates(self, values: np.ndarray) -> np.ndarray:
+        """The coordinates of parameters (..., k)."""
+        return np.log(values)
+
     def dispersion_slopes(self, psi: np.ndarray) -> np.ndarray:
         """Derivatives (k, k) of the parameters by the coordinates."""
         return np.diag(np.exp(psi))
