@@ -150,5 +150,6 @@ class LinkModel:
         ...
         """
         name, family = self.outcome.name, self.family
-        first = f"{name} is {with_article(family.words)}; its linear predictor is on the {family.link} scale. {family.no_residual}"
+        what = f"{name} is {with_article(family.words)}"
+        first = f"{what}; its linear predictor is on the {family.link} scale. {family.no_residual}"
         return visible("\n".join([first, self.design.describe(), *self.doubts]))

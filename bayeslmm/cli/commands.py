@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from bayeslmm.cli.arguments import (
     DEFAULT_INTEGRAL,
@@ -57,7 +57,7 @@ def compare(
     out = writable_file(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
     if not quiet:  # the comparison itself says the formula and the hierarchy in words
         show("\n".join([*title(model), *notes(model)]), end="\n\n", flush=True)
-    result = compare_variants(model.of, random_effects=random_effects, **sampling.settings(quiet))
+    result = compare_variants(cast("Any", model.of), random_effects=random_effects, **sampling.settings(quiet))
     result.report(out, **model.about)  # before a reader of the output can break the pipe
     show(result)
     show(f"\nReport: {out}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bayeslmm.cli.models import Model
 from bayeslmm.errors import visible
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from bayeslmm.glmm import GLMM
+    from bayeslmm.lmm import LMM
 
 
 def description(model: Model) -> str:
@@ -45,11 +48,11 @@ def posterior(model: Model, variant: str, tree: xr.DataTree, random_effects: boo
     if model.gaussian:
         from bayeslmm.comparison.comparison import compare_posteriors
 
-        table = compare_posteriors(model.of, {variant: tree}, random_effects=random_effects).shown[variant]
+        table = compare_posteriors(cast("LMM", model.of), {variant: tree}, random_effects=random_effects).shown[variant]
     else:
         from bayeslmm.cli.link_table import parameter_table
 
-        table = parameter_table(model.of, tree, random_effects)
+        table = parameter_table(cast("GLMM", model.of), tree, random_effects)
     note = tree.attrs.get("note")
     return f"Posterior of the {variant} model\n{table.to_string()}" + (f"\n\n{note}" if note else "")
 

@@ -348,7 +348,7 @@ def _only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[s
     used = [hierarchy.response, hierarchy.fixed, *(level.effects for level in hierarchy.levels)]
     used += [f"offset({hierarchy.offset})"] if hierarchy.offset else []
     elsewhere = {column for text in used for column in columns_of(text)}
-    elsewhere |= {residual.weights, residual.time, *counting}
+    elsewhere |= {name for name in (residual.weights, residual.time, *counting) if name}
     groups = [name for level in hierarchy.levels for name in level.group]
     groups += [*(residual.group or ()), *([residual.by] if residual.by else [])]
     return [name for name in dict.fromkeys(groups) if name not in elsewhere]

@@ -61,8 +61,8 @@ class OutcomeKeys:
             raise DescriptionError(f"categories is {list(self.categories)}; expected different texts, none empty")
         if self.family.takes_trials and (len(self.categories) != 2 or self.failures or self.weights):
             raise DescriptionError(
-                f"categories is {list(self.categories)}; for a binomial they are two, the failure and the success, of a "
-                "response that is one or the other in each row"
+                f"categories is {list(self.categories)}; for a binomial they are two, the failure and the success, of "
+                "a response that is one or the other in each row"
             )
 
     @property
@@ -76,7 +76,7 @@ class OutcomeKeys:
 
     def to_toml(self) -> str:
         """The lines that say it, before those of the hierarchy."""
-        said = {"family": str(self.family), "failures": self.failures, "weights": self.weights}
+        said: dict[str, Any] = {"family": str(self.family), "failures": self.failures, "weights": self.weights}
         said |= {"categories": list(self.categories)}
         return "".join(f"{key} = {toml_value(value)}\n" for key, value in said.items() if value)
 

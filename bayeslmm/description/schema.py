@@ -151,7 +151,8 @@ def _model() -> Any:
             Field(
                 default_factory=dict,
                 description="Per parameter (a column of X, beta, sigma, sigma_u2, corr_u2, rho, sigma_ratio, alpha,"
-                " phi, threshold; or sigma_total and shares for all SDs) a prior named as in PyMC, or a table from effect to prior",
+                " phi, threshold; or sigma_total and shares for all SDs) a prior named as in PyMC, or a table from"
+                " effect to prior",
                 examples=[{"sigma_u3": "HalfStudentT(nu=3, sigma=1)"}],
             ),
         ),

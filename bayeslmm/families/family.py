@@ -188,8 +188,8 @@ class Family(ABC):
     def no_residual(self) -> str:
         """Why there is no sigma and no e."""
         return (
-            f"There is no sigma and no e: given the linear predictor, y spreads as {with_article(self.words)} does, which is "
-            "not a residual that is added to it. SDs of effects are on the scale of the link."
+            f"There is no sigma and no e: given the linear predictor, y spreads as {with_article(self.words)} does, "
+            "which is not a residual that is added to it. SDs of effects are on the scale of the link."
         )
 
     @property

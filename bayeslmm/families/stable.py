@@ -136,7 +136,7 @@ def rising_slope(k: float, y: np.ndarray) -> np.ndarray:
     return k * log1p_minus(t) + t / (2 * (1 + t)) + own
 
 
-def log_gamma_rest(x: np.ndarray) -> np.ndarray:
+def log_gamma_rest(x: np.ndarray | float) -> np.ndarray:
     """log Gamma(x) - x log x + x: minus half the log of x / (2 pi) where x is large.
 
     Examples
@@ -153,7 +153,7 @@ def log_gamma_rest(x: np.ndarray) -> np.ndarray:
     )
 
 
-def log_gamma_rest_slope(x: np.ndarray) -> np.ndarray:
+def log_gamma_rest_slope(x: np.ndarray | float) -> np.ndarray:
     """Minus the derivative of `log_gamma_rest` by log x, x (log x - digamma(x)): from 1 at zero to 1/2.
 
     Examples
@@ -219,7 +219,8 @@ def log_rising_jet(k: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
         far * bend - t * v**2 / 2 + st[1],
         far * (bend - (t * v) ** 2) + t * (1 - t) * v**3 / 2 + st[2],
     )
-    return tuple(np.where(k < LARGE, a, b) for a, b in zip(small, large, strict=True))  # type: ignore[return-value]
+    first, second, third = (np.where(k < LARGE, a, b) for a, b in zip(small, large, strict=True))
+    return first, second, third
 
 
 def _stirling_moves(x: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

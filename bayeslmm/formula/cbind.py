@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bayeslmm.formula.grammar import read_column
 from bayeslmm.formula.tokens import Cursor, quote
 
@@ -14,9 +16,7 @@ def begins_with_cbind(text: str) -> bool:
     >>> begins_with_cbind("cbind (a, b) ~ 1"), begins_with_cbind("cbind ~ 1 + (1 | g)")
     (True, False)
     """
-    cursor = Cursor(text)
-    opened = cursor.after
-    return (cursor.token.text, cursor.token.kind, opened.text, opened.kind) == ("cbind", "name", "(", "op")
+    return re.match(r"\s*cbind\s*\(", text) is not None
 
 
 def split_cbind(text: str) -> tuple[str, str]:

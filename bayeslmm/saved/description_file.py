@@ -54,7 +54,7 @@ def write_description(
 
 
 def read_description(path: Path, files: Mapping[str, bytes]) -> tuple[Hierarchy, OutcomeKeys | None, dict[str, Any]]:
-    """The hierarchy, the family with its columns, and the given priors; `path` is where model.toml stands, for errors."""
+    """The hierarchy, the family with its columns, the given priors; `path` is where model.toml stands, for errors."""
     text = files[path.name].decode("utf-8")
     content = load(path, text)
     check_shape(path, key_lines(text), content)

@@ -109,7 +109,7 @@ def _own_values(model: LinkModel, values: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def check_link_tree(model: LinkModel, tree: Any, remedy: str) -> None:
-    """Refuse a tree that isn't a posterior of this model: variables, their sizes and labels, the data, finite numbers."""
+    """Refuse a tree that isn't a posterior of this model: variables, sizes, labels, the data, finite numbers."""
     if "posterior" not in getattr(tree, "children", {}):
         raise DescriptionError(
             f"A {type(tree).__name__} came as the result; a posterior as glmm.sample returns it was expected. {remedy}"
@@ -129,8 +129,8 @@ def check_link_tree(model: LinkModel, tree: Any, remedy: str) -> None:
         wanted = tuple(len(labels[dim]) for dim in dims if dim in labels)
         if all(dim in labels for dim in dims) and found.shape[2:] != wanted:
             raise DataError(
-                f"{name!r} of the given posterior has shape {found.shape[2:]} per draw; {wanted} was expected: it comes "
-                f"from another model. {remedy}"
+                f"{name!r} of the given posterior has shape {found.shape[2:]} per draw; {wanted} was expected: it "
+                f"comes from another model. {remedy}"
             )
         for dim in dims:
             texts = [str(one) for one in x[dim].values.tolist()] if dim in x.coords else None

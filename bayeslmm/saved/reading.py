@@ -90,8 +90,8 @@ def read_parts(folder: Path) -> Parts:
         with _reading(folder, FIT):
             fit = json.loads(files[FIT])
     return Parts(
-        folder=folder, hierarchy=hierarchy, outcome=outcome, taken=taken, priors=priors, resolved=resolved, densities=densities,
-        about=about, tree=tree, fit=fit,
+        folder=folder, hierarchy=hierarchy, outcome=outcome, taken=taken, priors=priors, resolved=resolved,
+        densities=densities, about=about, tree=tree, fit=fit,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from bayeslmm.saved.description_file import write_description
 from bayeslmm.saved.draws_file import same_draws, write_draws
 from bayeslmm.saved.folder import check_target, write_folder
 from bayeslmm.saved.kinds import GAUSSIAN, AnyModel, kind_of, rebuilt
-from bayeslmm.saved.reading import CHECK, COLUMNS, DRAWS, FIT, PRIORS, TABLE, Parts, read_parts, require_same
+from bayeslmm.saved.reading import CHECK, COLUMNS, DRAWS, FIT, PRIORS, TABLE, read_parts, require_same
 from bayeslmm.saved.table_file import same_table, to_json, write_table
 from bayeslmm.support.arguments import check_flag, check_path
 
@@ -74,7 +74,8 @@ def _sorted_out(model: AnyModel, result: Any) -> tuple[xr.DataTree | None, Likel
     if isinstance(result, LikelihoodFit | GLMMFit):
         if result.design is not model.design or not isinstance(result, kind.fit):
             raise DescriptionError(
-                f"This fit is one of another {name.upper()}. Write {name}.save(folder, {name}.ml()), of the same {name}."
+                f"This fit is one of another {name.upper()}. Write {name}.save(folder, {name}.ml()), of the same "
+                f"{name}."
             )
         return None, result
     if "posterior" not in getattr(result, "children", {}):
@@ -123,6 +124,10 @@ def _require_read(model: AnyModel, tree: xr.DataTree | None, part: Path) -> None
     require_same(again, read)
 
 
+def _trials(design: Design) -> Any:
+    return None if design.outcome is None else design.outcome.trials
+
+
 def _changed(design: Design, again: Design) -> str:
     """The first part of a design that isn't what it was."""
 
@@ -135,7 +140,7 @@ def _changed(design: Design, again: Design) -> str:
         "y": (design.y, again.y),
         "X": (design.X, again.X),
         "the offset": (design.offset, again.offset),
-        "the trials": tuple(one.outcome.trials if one.outcome else None for one in (design, again)),
+        "the trials": (_trials(design), _trials(again)),
     }
     for one, other in zip(design.levels, again.levels, strict=True):
         pairs |= {
