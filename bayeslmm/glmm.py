@@ -85,6 +85,12 @@ class GLMM(LinkSaving):
         failures: str = "",
     ):
         of = read_family(family)
+        for name, column in (("weights", weights), ("failures", failures)):
+            if not isinstance(column, str):
+                what = "trials" if name == "weights" else name
+                raise DescriptionError(
+                    f"{name} is the name of a column, the {what} of a binomial; got {type(column).__name__}"
+                )
         if isinstance(hierarchy, str):
             text, paired = split_cbind(hierarchy)
             if failures:
@@ -102,12 +108,6 @@ class GLMM(LinkSaving):
                 f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
                 "such as GLMM('y ~ 1 + x + (1 | group)', data, family='binomial')."
             )
-        for name, column in (("weights", weights), ("failures", failures)):
-            if not isinstance(column, str):
-                what = "trials" if name == "weights" else name
-                raise DescriptionError(
-                    f"{name} is the name of a column, the {what} of a binomial; got {type(column).__name__}"
-                )
         reader = ResponseReader(family=of, response=hierarchy.response, failures=failures, trials=weights)
         _check(hierarchy, reader)
         with enough_memory(doing="Reading the data"), one_blas_thread():
