@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.distributions.prior import Prior
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError, SavedError
+    from bayeslmm.families.beta import Beta
     from bayeslmm.families.binomial import Binomial
     from bayeslmm.families.cumulative import Cumulative
     from bayeslmm.families.gamma import Gamma
     from bayeslmm.families.negative_binomial import NegativeBinomial
+    from bayeslmm.families.negative_binomial1 import NegativeBinomial1
     from bayeslmm.families.poisson import Poisson
     from bayeslmm.families.student_t import StudentT
     from bayeslmm.gallery import example, example_data
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BayesLMMError": "errors",
+    "Beta": "families.beta",
     "Binomial": "families.binomial",
     "Comparison": "comparison.comparison",
     "Cumulative": "families.cumulative",
@@ -54,6 +57,7 @@ _HOME = {
     "Model": "model",
     "ModelComparison": "comparison.models",
     "NegativeBinomial": "families.negative_binomial",
+    "NegativeBinomial1": "families.negative_binomial1",
     "Poisson": "families.poisson",
     "Prior": "distributions.prior",
     "PriorError": "errors",
@@ -74,11 +78,11 @@ _HOME = {
 }
 
 __all__ = [
-    "GLMM", "LMM", "BayesLMMError", "Binomial", "Comparison", "Cumulative", "DataError", "DescriptionError", "Gamma",
-    "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
-    "NegativeBinomial", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal", "SamplingError", "Saved",
-    "SavedError", "StudentT", "add_log_densities", "compare", "compare_models", "density", "example", "example_data",
-    "load", "mixed_model_equations", "same_marginal",
+    "GLMM", "LMM", "BayesLMMError", "Beta", "Binomial", "Comparison", "Cumulative", "DataError", "DescriptionError",
+    "Gamma", "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
+    "NegativeBinomial", "NegativeBinomial1", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal",
+    "SamplingError", "Saved", "SavedError", "StudentT", "add_log_densities", "compare", "compare_models", "density",
+    "example", "example_data", "load", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from bayeslmm.errors import DescriptionError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bayeslmm.glmm import GLMM
     from bayeslmm.lmm import LMM
 
 _PACKAGE = Path(__file__).parent
@@ -50,7 +51,7 @@ def example_path(name: str | None, what: str = "There is no example {name!r}.") 
     raise DescriptionError(f"{begins}{hint} The examples are {', '.join(names)}.")
 
 
-def example(name: str | None = None) -> LMM:
+def example(name: str | None = None) -> LMM | GLMM:
     """Return a model of the gallery, with its data and its priors.
 
     Parameters
@@ -60,7 +61,8 @@ def example(name: str | None = None) -> LMM:
 
     Returns
     -------
-    LMM
+    LMM or GLMM
+        A GLMM where its description names a family.
 
     Raises
     ------
@@ -76,13 +78,16 @@ def example(name: str | None = None) -> LMM:
     >>> import bayeslmm as blm
     >>> blm.example("heights")
     LMM('Height ~ 1 + (1 | class:school) + (1 | school)', 18 rows)
+    >>> blm.example("cbpp")
+    GLMM('cbind(incidence, healthy) ~ 1 + C(period) + (1 | herd)', binomial(link = logit), 56 rows)
     >>> blm.example("sleep")
     Traceback (most recent call last):
     bayeslmm.errors.DescriptionError: There is no example 'sleep'. Did you mean ... The examples are cake, calves, ...
     """
-    from bayeslmm.lmm import LMM
+    from bayeslmm.described import model_of
+    from bayeslmm.description.model_file import ModelFile
 
-    return LMM.from_toml(example_path(name))
+    return model_of(ModelFile.read(example_path(name)))
 
 
 def example_data(name: str | None = None) -> pd.DataFrame:

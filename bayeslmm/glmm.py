@@ -9,12 +9,12 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.building import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.faces.link_saving import LinkSaving
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
 from bayeslmm.formula.cbind import split_cbind
 from bayeslmm.formula.tokens import quote
-from bayeslmm.link_model import LinkModel
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NOT_YET = {
 }
 
 
-class GLMM(LinkModel):
+class GLMM(LinkSaving):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
 
     y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on
@@ -48,6 +48,8 @@ class GLMM(LinkModel):
         By name: a column of X or "beta", "sigma_u2", "corr_u2", "alpha", ...; the rest get defaults (``glmm.priors``).
     weights : str, optional
         Of a binomial whose response is a proportion: the column of trials.
+    failures : str, optional
+        Beside a Hierarchy whose response is the column of successes: the column of failures.
     missing : {"error", "drop"}
         What to do with rows that have missing values.
     covariance, precision : mapping, optional
@@ -80,11 +82,22 @@ class GLMM(LinkModel):
         covariance: Mapping[str, Any] | None = None,
         precision: Mapping[str, Any] | None = None,
         offset: str = "",
+        failures: str = "",
     ):
         of = read_family(family)
-        failures = ""
+        for name, column in (("weights", weights), ("failures", failures)):
+            if not isinstance(column, str):
+                what = "trials" if name == "weights" else name
+                raise DescriptionError(
+                    f"{name} is the name of a column, the {what} of a binomial; got {type(column).__name__}"
+                )
         if isinstance(hierarchy, str):
-            text, failures = split_cbind(hierarchy)
+            text, paired = split_cbind(hierarchy)
+            if failures:
+                raise DescriptionError(
+                    "failures= stands beside a Hierarchy; in a formula write cbind(successes, failures)"
+                )
+            failures = paired
             hierarchy = Hierarchy.from_formula(text, covariance=covariance, precision=precision, offset=offset)
         elif not (covariance is None and precision is None and offset == ""):
             raise DescriptionError(
@@ -95,10 +108,6 @@ class GLMM(LinkModel):
                 f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
                 "such as GLMM('y ~ 1 + x + (1 | group)', data, family='binomial')."
             )
-        if not isinstance(weights, str):
-            raise DescriptionError(
-                f"weights is the name of a column, the trials of a binomial; got {type(weights).__name__}"
-            )
         reader = ResponseReader(family=of, response=hierarchy.response, failures=failures, trials=weights)
         _check(hierarchy, reader)
         with enough_memory(doing="Reading the data"), one_blas_thread():
@@ -106,6 +115,37 @@ class GLMM(LinkModel):
         super().__init__(hierarchy=hierarchy, design=design, reader=reader, given_priors=priors or {})
         if priors:
             _ = self.priors  # a wrong one is an error now, not later
+
+    @classmethod
+    def from_toml(cls, path) -> GLMM:
+        """Read the description, its family, its data and its priors from one TOML file.
+
+        Parameters
+        ----------
+        path : str or Path
+            Of the file; `example` takes the name of a bundled one.
+
+        Raises
+        ------
+        DescriptionError, DataError, PriorError
+            At the file and line of what can't be read or doesn't fit; for a file without a family, which is an LMM's.
+
+        Examples
+        --------
+        >>> from bayeslmm.gallery import example_path
+        >>> GLMM.from_toml(example_path("cbpp"))
+        GLMM('cbind(incidence, healthy) ~ 1 + C(period) + (1 | herd)', binomial(link = logit), 56 rows)
+        """
+        from bayeslmm.description.model_file import ModelFile
+
+        file = ModelFile.read(path)
+        if file.outcome is None:
+            raise DescriptionError(
+                f"{file.path} names no family: its outcome is Gaussian. Write blm.LMM.from_toml(path), or add a line "
+                'such as family = "binomial".'
+            )
+        given = {"priors": file.priors, "missing": file.missing, **file.outcome.arguments()}
+        return cls(file.hierarchy, file.load_data(), **given)
 
     def __repr__(self) -> str:
         return visible(f"GLMM({self.formula!r}, {self.family}, {self.design.n} rows)")

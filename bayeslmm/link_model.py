@@ -22,6 +22,7 @@ from bayeslmm.integration.rows import build_rows
 from bayeslmm.integration.search import Peak, maximise
 from bayeslmm.priors.link_scale import resolve_link_priors
 from bayeslmm.priors.resolve import Priors
+from bayeslmm.support.text import with_article
 from bayeslmm.support.threads import one_blas_thread
 
 
@@ -149,5 +150,6 @@ class LinkModel:
         ...
         """
         name, family = self.outcome.name, self.family
-        first = f"{name} is a {family.words}; its linear predictor is on the {family.link} scale. {family.no_residual}"
+        what = f"{name} is {with_article(family.words)}"
+        first = f"{what}; its linear predictor is on the {family.link} scale. {family.no_residual}"
         return visible("\n".join([first, self.design.describe(), *self.doubts]))

@@ -112,7 +112,7 @@ class LMM(
         Raises
         ------
         DescriptionError, DataError, PriorError
-            At the file and line of what can't be read or doesn't fit.
+            At the file and line of what can't be read or doesn't fit; for a file with a family, which is a GLMM's.
 
         Examples
         --------
@@ -123,6 +123,11 @@ class LMM(
         from bayeslmm.description.model_file import ModelFile
 
         file = ModelFile.read(path)
+        if file.outcome is not None:
+            raise DescriptionError(
+                f"{file.path} describes a {file.outcome.family.name} outcome, which no LMM fits. Write "
+                "blm.GLMM.from_toml(path)."
+            )
         return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
 
     def __repr__(self) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayeslmm.criticism.groups import complete
-from bayeslmm.errors import BayesLMMError, SavedError
+from bayeslmm.errors import BayesLMMError, DescriptionError, SavedError
 from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.glmm import GLMM
 from bayeslmm.lmm import LMM
 from bayeslmm.support.arguments import check_path
 from bayeslmm.support.files import show_path
@@ -19,6 +20,7 @@ from bayeslmm.support.files import show_path
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayeslmm.integration.fit import GLMMFit
     from bayeslmm.likelihood.fit import LikelihoodFit
 
 
@@ -28,7 +30,7 @@ class Saved:
 
     Attributes
     ----------
-    lmm : LMM
+    model : LMM or GLMM
     posterior : xarray.DataTree or None
         The draws, where some were saved.
     folder : Path
@@ -38,11 +40,29 @@ class Saved:
         The numbers of the fit by ML or REML, where one was saved.
     """
 
-    lmm: LMM
+    model: LMM | GLMM
     posterior: xr.DataTree | None
     folder: Path
     about: dict[str, Any] = field(default_factory=dict)
     fit_record: dict[str, Any] | None = None
+
+    @property
+    def lmm(self) -> LMM:
+        """The model, where it is an LMM."""
+        if not isinstance(self.model, LMM):
+            raise DescriptionError(
+                f"{show_path(self.folder)} holds a GLMM: write saved.glmm, or saved.model for either."
+            )
+        return self.model
+
+    @property
+    def glmm(self) -> GLMM:
+        """The model, where it is a GLMM."""
+        if not isinstance(self.model, GLMM):
+            raise DescriptionError(
+                f"{show_path(self.folder)} holds an LMM: write saved.lmm, or saved.model for either."
+            )
+        return self.model
 
     @property
     def partial(self) -> bool:
@@ -50,7 +70,7 @@ class Saved:
         return bool(self.about.get("partial"))
 
     @cached_property
-    def result(self) -> xr.DataTree | LikelihoodFit | None:
+    def result(self) -> xr.DataTree | LikelihoodFit | GLMMFit | None:
         """What was saved with the model: its posterior, or its fit by ML or REML, made again and compared.
 
         Raises
@@ -60,7 +80,7 @@ class Saved:
         """
         if self.fit_record is None:
             return self.posterior
-        fit = self.lmm.ml() if self.fit_record["method"] == "ML" else self.lmm.reml()
+        fit = self._fit(self.fit_record)
         then = self.fit_record["loglik"]
         if then is None or abs(fit.loglik - then) > 1e-6 * (1 + abs(then)):
             raise SavedError(
@@ -69,16 +89,23 @@ class Saved:
             )
         return fit
 
+    def _fit(self, record: dict[str, Any]) -> LikelihoodFit | GLMMFit:
+        if isinstance(self.model, LMM):
+            return self.model.ml() if record["method"] == "ML" else self.model.reml()
+        if record["approximation"] == "laplace":
+            return self.model.ml("laplace")
+        return self.model.ml(record["approximation"], nodes=record["nodes"])
+
     def __repr__(self) -> str:
         kind = "nothing fitted" if self.fit_record is None else str(self.fit_record["method"])
         if self.posterior is not None:
             sizes = self.posterior["posterior"].sizes
             kind = f"{'partial ' if self.partial else ''}posterior of {sizes['chain']} x {sizes['draw']} draws"
-        return f"Saved({self.lmm!r}, {kind})"
+        return f"Saved({self.model!r}, {kind})"
 
 
 def load(folder: str | PathLike[str], data: Any = None) -> Saved:
-    """Load what `LMM.save` wrote: the model, its data, and its posterior or fit.
+    """Load what `LMM.save` or `GLMM.save` wrote: the model, its data, and its posterior or fit.
 
     Parameters
     ----------
@@ -89,7 +116,7 @@ def load(folder: str | PathLike[str], data: Any = None) -> Saved:
     Returns
     -------
     Saved
-        With ``lmm``, ``posterior`` (None if none was saved) and ``result``.
+        With ``lmm`` (or ``glmm``), ``posterior`` (None if none was saved) and ``result``.
 
     Raises
     ------
@@ -130,13 +157,16 @@ def _load(path: Path, data: Any) -> Saved:
     parts = read_parts(path)
     if data is not None:
         require_same_data(parts, data)
+    more = {} if parts.outcome is None else parts.outcome.arguments()
     try:
-        lmm = LMM(parts.hierarchy, parts.taken, priors=parts.priors or None)
+        model = (GLMM if more else LMM)(parts.hierarchy, parts.taken, priors=parts.priors or None, **more)
     except BayesLMMError as error:
         raise SavedError(f"{show_path(path)}: no model can be made of it: {error}") from error
-    require_same(lmm, parts)
-    tree = None if parts.tree is None else complete(lmm, parts.tree)
-    saved = Saved(lmm=lmm, posterior=tree, folder=path, about=parts.about, fit_record=parts.fit)
+    require_same(model, parts)
+    tree = parts.tree
+    if tree is not None and isinstance(model, LMM):
+        tree = complete(model, tree)
+    saved = Saved(model=model, posterior=tree, folder=path, about=parts.about, fit_record=parts.fit)
     if saved.partial and parts.tree is not None:
         asked, sizes = parts.tree.attrs, parts.tree["posterior"].sizes
         warnings.warn(

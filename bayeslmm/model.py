@@ -103,6 +103,11 @@ def check_model(value: Any, call: str, place: str = "the model") -> None:
     Traceback (most recent call last):
     bayeslmm.errors.DescriptionError: A str came as the model; expected an LMM: lmm = ...
     """
+    if hasattr(value, "family") and hasattr(value, "outcome"):
+        raise DescriptionError(
+            f"{call} takes Gaussian outcomes so far; a {value.family.name} one came as {place}. A GLMM has ml(), whose "
+            "text compares Laplace's approximation with quadrature, and sample('joint')."
+        )
     if not isinstance(value, Model):
         raise DescriptionError(
             f"A {type(value).__name__} came as {place}; expected an LMM: lmm = blm.LMM(formula, data) or "

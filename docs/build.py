@@ -96,13 +96,14 @@ def example_page(name: str) -> tuple[str, str]:
 
     path = example_path(name)
     file = ModelFile.read(path)
+    kind = "lmm" if file.outcome is None else "glmm"
     frame = file.load_data()
     source = re.sub(r"https?://\S+[\w/]", r"<\g<0>>", file.source)
     parts = [
         f"# {file.title}",
         file.notes.strip(),
         f"*Source*: {source}",
-        f'```python\nlmm = blm.example("{name}")\n```',
+        f'```python\n{kind} = blm.example("{name}")\n```',
         "## The description",
         f"```toml\n{path.read_text('utf-8').strip()}\n```",
         "## The data",

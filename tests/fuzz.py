@@ -15,11 +15,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.model_file import ModelFile
 from bayeslmm.design.building import build_design
 from bayeslmm.errors import BayesLMMError
+from bayeslmm.glmm import GLMM
 
 N = 24
 DATA = {
@@ -31,6 +33,10 @@ DATA = {
     "yield": np.arange(N) ** 1.5,
     "lambda": np.arange(N) % 5,
     "os": np.arange(N),
+    "a": np.arange(N) % 4,
+    "b": np.arange(N) % 3 + 1,
+    "p": np.round(np.arange(N) % 7 + 1) // 2 / (np.arange(N) % 7 + 1),
+    "s": (np.arange(N) % 9 + 1) / 10,
 }
 
 FORMULAS = [
@@ -50,6 +56,16 @@ DESCRIPTIONS = [
     'response = "y"\n[[levels]]\ngroup = "g"\n'
     'covariance = {labels = ["a", "b"], matrix = [[1.0, 0.5], [0.5, 1.0]]}\nknown = true\n',
     'formula = "y ~ (1 | g)"\ndata = "d.csv"\n[covariance]\ng = "K.csv"\n',
+]
+
+WITH_FAMILY = [
+    'formula = "cbind(a, b) ~ x + (1 | g)"\nfamily = "binomial(link = logit)"\n[priors]\nx = "Normal(mu=0, sigma=1)"\n',
+    'formula = "p ~ x + (1 | g)"\nfamily = "bernoulli(probit)"\nweights = "n"\nmissing = "drop"\n',
+    'response = "a"\nfailures = "b"\nfamily = "binomial"\noffset = "log(n)"\n[[levels]]\ngroup = ["f", "g"]\n',
+    'formula = "f ~ x + (1 | g)"\nfamily = "cumulative(link = probit)"\ncategories = ["u", "v", "w"]\n'
+    '[priors]\nthreshold = "Normal(mu=0, sigma=4)"\n',
+    'formula = "n ~ x + offset(log(n)) + (x | g)"\nfamily = "nbinom1"\n[priors]\nalpha = "LogNormal(mu=0, sigma=1)"\n',
+    'formula = "s ~ x + (1 | g)"\nfamily = "beta_family(logit)"\n',
 ]
 
 # each would make the file {0} if anything of it ran
@@ -152,9 +168,23 @@ def try_description(text: str, folder: Path) -> str | None:
         file = ModelFile.read(path)
         if file.data is not None:
             file.load_data()
+        if file.outcome is not None:
+            _require_the_same_when_written(file)
     except BayesLMMError as error:
         return str(error)
     return None
+
+
+def _require_the_same_when_written(file: ModelFile) -> None:
+    """A GLMM of it, with its text read again as the same description."""
+    frame = file.outcome.in_order(pd.DataFrame(DATA), file.hierarchy.response)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = GLMM(file.hierarchy, frame, priors=file.priors, missing=file.missing, **file.outcome.arguments())
+        model.describe()
+    again = ModelFile.parse(model.to_toml())
+    assert again.hierarchy == file.hierarchy, "the description that is written reads otherwise"
+    assert again.outcome.arguments() == file.outcome.arguments()
 
 
 def main() -> None:
@@ -173,7 +203,7 @@ def main() -> None:
     began = time.perf_counter()
     while time.perf_counter() - began < given.seconds:
         formula = rng.random() < 0.5
-        text = mutate(rng.choice(FORMULAS if formula else DESCRIPTIONS), rng, canary)
+        text = mutate(rng.choice(FORMULAS if formula else [*DESCRIPTIONS, *WITH_FAMILY]), rng, canary)
         start = time.perf_counter()
         try:
             said = try_formula(text) if formula else try_description(text, folder)

@@ -51,6 +51,14 @@ def mp_log_density(family, y, N, theta, eta):
         a, mu = theta[0], mp.exp(eta)
         choose = mp.loggamma(y + a) - mp.loggamma(a) - mp.loggamma(y + 1)
         return choose + a * mp.log(a / (a + mu)) + y * mp.log(mu / (a + mu))
+    if family.name == "negative_binomial1":
+        a = theta[0]
+        k = mp.exp(eta) / a
+        return mp.loggamma(y + k) - mp.loggamma(k) - mp.loggamma(y + 1) - k * mp.log(1 + a) + y * mp.log(a / (1 + a))
+    if family.name == "beta":
+        a, b = theta[0] / (1 + mp.exp(-eta)), theta[0] / (1 + mp.exp(eta))
+        constant = mp.loggamma(theta[0]) - mp.loggamma(a) - mp.loggamma(b)
+        return constant + (a - 1) * mp.log(y) + (b - 1) * mp.log(1 - y)
     if family.name == "gamma":
         a = theta[0]
         rate = a / mp.exp(eta)
@@ -83,6 +91,8 @@ CASES = [
     *((blm.Binomial(link=link), y, N, ()) for link, (y, N) in product(LINKS, ((0, 1), (1, 1), (3, 7)))),
     *((blm.Poisson(), y, None, ()) for y in (0, 1, 17)),
     *((blm.NegativeBinomial(), y, None, (np.log(a),)) for y, a in product((0, 1, 40), (*DISPERSIONS, 1e9))),
+    *((blm.NegativeBinomial1(), y, None, (np.log(a),)) for y, a in product((0, 1, 2, 40), (1e-9, *DISPERSIONS))),
+    *((blm.Beta(), y, None, (np.log(a),)) for y, a in product((1e-6, 0.3, 1 - 2**-20), DISPERSIONS)),
     *((blm.Gamma(), y, None, (np.log(a),)) for y, a in product((1e-3, 1.0, 250.0), DISPERSIONS)),
     *((blm.StudentT(), 0.7, None, (np.log(s), np.log(nu))) for s, nu in product((1e-3, 1.0, 1e6), (1.0, 4.0, 1e5))),
     *((blm.Cumulative(), y, None, (-1.0, 0.3, -4.0)) for y in range(4)),
@@ -142,6 +152,7 @@ def test_draws_have_the_density(name):
     family, rng = FAMILIES[name](), np.random.default_rng(3)
     n = 40_000
     start = {"negative_binomial": [0.5], "gamma": [1.0], "student_t": [0.2, 1.5], "cumulative": [-1.0, 0.1]}
+    start |= {"negative_binomial1": [0.5], "beta": [1.2]}
     psi = np.array(start.get(name, []))
     given = outcome(np.zeros(n), np.full(n, 5.0) if name == "binomial" else None, ("a", "b", "c"))
     eta = np.full(n, 0.4)
@@ -157,7 +168,7 @@ def test_many_columns_of_eta_go_through_at_once():
     for name, cls in FAMILIES.items():
         family = cls()
         y = outcome([0, 1, 2.0], [3, 3, 3] if name == "binomial" else None, ("a", "b", "c"))
-        y = outcome([0.5, 1, 2]) if name == "gamma" else y
+        y = outcome([0.5, 0.9, 0.2]) if name in ("gamma", "beta") else y
         psi = np.zeros(len(family.dispersion_labels(y)))
         eta = np.random.default_rng(1).normal(size=(4, 2, 3))
         jet, by_psi = family.jet(y, eta, psi), family.dispersion(y, eta, psi)
@@ -178,6 +189,9 @@ def test_many_columns_of_eta_go_through_at_once():
         ("poisson", [0, -1], None, "has -1"),
         ("negative_binomial", [0, 0], None, "zeros alone"),
         ("gamma", [0, 1.5], None, "is positive"),
+        ("negative_binomial1", [0, 2.5], None, "has 2.5 in 1 of 2 rows .* whole numbers from 0 on"),
+        ("beta", [0.2, 1, 0], None, "has 1, 0 in 2 of 3 rows .* without its ends. .*cbind"),
+        ("beta", [0.2, 0.2], None, "values that vary"),
     ],
 )
 def test_a_response_that_a_family_cannot_have_given_is_refused(family, y, trials, words):
@@ -185,17 +199,51 @@ def test_a_response_that_a_family_cannot_have_given_is_refused(family, y, trials
         read_family(family).check(outcome(y, trials))
 
 
-def test_families_are_read_from_texts():
-    assert read_family("binomial(link = probit)") == blm.Binomial(link="probit")
-    assert read_family('Binomial(link="cloglog")') == blm.Binomial(link="cloglog")
-    assert read_family("nbinom2(log)") == blm.NegativeBinomial()
-    assert read_family(blm.Poisson) == read_family(blm.Poisson()) == blm.Poisson()
-    for text, words in (
+@pytest.mark.parametrize(
+    ("text", "family"),
+    [
+        ("binomial(link = probit)", blm.Binomial(link="probit")),
+        ('Binomial(link="cloglog")', blm.Binomial(link="cloglog")),
+        ("bernoulli('logit')", blm.Binomial()),
+        ("nbinom2(log)", blm.NegativeBinomial()),
+        ("negbinomial()", blm.NegativeBinomial()),
+        ("glmmTMB::nbinom1", blm.NegativeBinomial1()),
+        ("Gamma(link='log')", blm.Gamma()),
+        ("beta_family", blm.Beta()),
+        ("Beta", blm.Beta()),
+        ('cumulative("probit")', blm.Cumulative(link="probit")),
+        ("ordinal", blm.Cumulative()),
+        ("t_family", blm.StudentT()),
+        (blm.Poisson, blm.Poisson()),
+        (blm.Poisson(), blm.Poisson()),
+    ],
+    ids=str,
+)
+def test_families_are_read_as_lme4_brms_and_glmmTMB_write_them(text, family):
+    assert read_family(text) == family
+    assert read_family(str(family)) == family
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
         ("gaussian", "LMM"),
         ("binomial(link = log)", "no link 'log'"),
+        ("Gamma(link='inverse')", "no link 'inverse'; there is log"),
         ("poison", "Did you mean 'poisson'"),
+        ("quasipoisson", "Write 'negative_binomial1'"),
+        ("betabinomial(logit)", r"Write 'binomial'; .*\(1 \| row\)"),
+        ("zero_inflated_poisson", "Zeros with a model of their own"),
+        ("hurdle_gamma", "Zeros with a model of their own"),
+        ("categorical", "'cumulative' is the one for ordered"),
+        ("inverse.gaussian", "'gamma' is another one"),
+        ("lognormal", r"blm.LMM\('log\(y\)"),
         ("a; b", "can't be read"),
+        ("binomial(link = probit, size = 3)", "can't be read"),
+        ("", "can't be read"),
         (3, "got int 3"),
-    ):
-        with pytest.raises(DescriptionError, match=words):
-            read_family(text)
+    ],
+)
+def test_other_families_are_refused_with_what_comes_nearest(text, words):
+    with pytest.raises(DescriptionError, match=words):
+        read_family(text)

@@ -13,7 +13,7 @@ from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.model_file import ModelFile
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.formula.parse import parse
-from tests.fuzz import ATTACKS, DATA, DESCRIPTIONS, FORMULAS, mutate, try_description, try_formula
+from tests.fuzz import ATTACKS, DATA, DESCRIPTIONS, FORMULAS, WITH_FAMILY, mutate, try_description, try_formula
 
 BASE = 'formula = "y ~ 1 + (1 | g)"\n'
 LEVEL = 'response = "y"\n[[levels]]\ngroup = "g"\ncovariance = '
@@ -40,6 +40,19 @@ def test_mutated_descriptions_are_read_or_refused(seed, tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.parametrize("text", WITH_FAMILY)
+def test_descriptions_with_a_family_that_the_fuzzer_starts_from_are_models(text, tmp_path):
+    assert try_description(text, tmp_path) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_descriptions_with_a_family_are_models_or_refused(seed, tmp_path):
+    rng = random.Random(seed)
+    for _ in range(60):
+        try_description(mutate(rng.choice(WITH_FAMILY), rng, tmp_path / "canary"), tmp_path)
+    assert not (tmp_path / "canary").exists()
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_runs_nowhere(attack, tmp_path):
     canary = tmp_path / "canary"
@@ -52,6 +65,8 @@ def test_an_attack_runs_nowhere(attack, tmp_path):
         'formula = "y ~ log({}) + (1 | g"',
         BASE + '[priors]\nsigma = "{}"',
         LEVEL + '"{}"',
+        BASE + 'family = "{}"',
+        BASE + 'family = "binomial"\nweights = "{}"',
     ):
         assert try_description(place.replace("{}", said), tmp_path) is not None
     assert not canary.exists()
@@ -72,6 +87,7 @@ def test_an_attack_runs_nowhere(attack, tmp_path):
         (BASE + "a." * 3000 + "a = 1", "line 2: a key of more than 50 parts"),
         (BASE + "".join(f"k{i} = 1\n" for i in range(20_000)), "more than 10,000 keys"),
         (BASE + "".join(f"k{i} = 1\n" for i in range(100)), "80 more like these"),
+        (BASE + '[priors]\nsigma = "HalfNormal(sigma=' + "g/" * 2000 + '1)"', "parameters are plain numbers"),
         (BASE + "k" * 5000 + " = 1", "unknown key 'kkk"),
         (BASE + "x" * 5000, "line 2"),
     ],

@@ -23,7 +23,7 @@ ORDER = [
     "criticism",
     "pictures",
     *("comparison", "theory", "report", "saved"),
-    *("faces", "lmm", "glmm", "loading", "gallery", "cli", "__main__"),
+    *("faces", "lmm", "glmm", "described", "loading", "gallery", "cli", "__main__"),
 ]
 
 PYMC = {"pymc_models"}

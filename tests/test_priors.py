@@ -131,7 +131,7 @@ def test_infinite_bounds_are_left_out():
         ("HalfNormal(sigma=1e999)", "must be finite"),
         ("HalfNormal(sigma=True)", "plain numbers, but 'sigma=True'"),
         ("HalfNormal(sigma='2')", "plain numbers"),
-        ("HalfNormal(sigma=1+1)", "plain numbers, but 'sigma=1 \\+ 1'"),
+        ("HalfNormal(sigma=1+1)", "plain numbers, but 'sigma=1\\+1'"),
         ("HalfNormal(**{'sigma': 1})", "plain numbers"),
         ("HalfNormal(sigma=__import__('os').getpid())", "plain numbers"),
         ("HalfNormal(sigma=1, sigma=2)", "gives sigma twice"),

@@ -58,6 +58,28 @@ class Sampling:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class Integral:
+    """How the integral over the effects is taken, where the outcome isn't Gaussian.
+
+    Parameters
+    ----------
+    approximation
+        For --variant ml of a model with a family: quadrature where that can be had, unless said otherwise.
+    nodes
+        Nodes of the quadrature at each level; as many as it takes if not given.
+    """
+
+    approximation: Literal["auto", "laplace", "quadrature"] | None = None
+    nodes: Annotated[int | None, Positive] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `GLMM.ml`, those that were given."""
+        given = {"approximation": self.approximation, "nodes": self.nodes}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """Another way to name the model, without a description file.
 
@@ -67,14 +89,21 @@ class Source:
         The model in lme4's notation, instead of a description file: "y ~ 1 + x + (1 | group)".
     data
         The table for --formula, a .csv or .csv.gz file.
+    family
+        With --formula: what the outcome is, where it isn't Gaussian: "binomial", "poisson", "binomial(link = probit)".
+    weights
+        With --family binomial, where the response is a proportion: the column of trials.
     missing
         With --formula: what to do with rows that have missing values.
     """
 
     formula: str | None = None
     data: Path | None = None
+    family: str | None = None
+    weights: str | None = None
     missing: Literal["error", "drop"] = "error"
 
 
 DEFAULT_SAMPLING = Sampling()
 DEFAULT_SOURCE = Source()
+DEFAULT_INTEGRAL = Integral()

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from bayeslmm.cli.arguments import DEFAULT_SAMPLING, DEFAULT_SOURCE, LIKELIHOODS, Flag, Sampling, Source, Variant
+from bayeslmm.cli.arguments import (
+    DEFAULT_INTEGRAL,
+    DEFAULT_SAMPLING,
+    DEFAULT_SOURCE,
+    LIKELIHOODS,
+    Flag,
+    Integral,
+    Sampling,
+    Source,
+    UsageError,
+    Variant,
+)
 from bayeslmm.cli.interrupts import deferred_interrupt
-from bayeslmm.cli.models import load_model
+from bayeslmm.cli.models import Model, load_model
 from bayeslmm.cli.printing import description, notes, posterior, priors, show, title
 from bayeslmm.cli.targets import writable_file, writable_folder
 from bayeslmm.errors import SamplingError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from bayeslmm.lmm import LMM
 
 
 def compare(
@@ -48,7 +57,7 @@ def compare(
     out = writable_file(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
     if not quiet:  # the comparison itself says the formula and the hierarchy in words
         show("\n".join([*title(model), *notes(model)]), end="\n\n", flush=True)
-    result = compare_variants(model.lmm, random_effects=random_effects, **sampling.settings(quiet))
+    result = compare_variants(cast("Any", model.of), random_effects=random_effects, **sampling.settings(quiet))
     result.report(out, **model.about)  # before a reader of the output can break the pipe
     show(result)
     show(f"\nReport: {out}")
@@ -71,12 +80,13 @@ def check(
         Print nothing when all is well.
     """
     model = load_model(file, source)
-    explained = model.lmm.explain()
+    stated, explained = priors(model), model.of.explain() if hasattr(model.of, "explain") else ""
     if quiet:
         return
     show(description(model))
-    show(f"\nPriors (in units of {model.lmm.hierarchy.response}):\n{priors(model.lmm)}")
-    show(f"\n{explained}")
+    show(f"\n{stated}")
+    if explained:
+        show(f"\n{explained}")
 
 
 def fit(
@@ -89,6 +99,7 @@ def fit(
     random_effects: Annotated[bool, Flag] = False,
     quiet: Annotated[bool, Flag] = False,
     sampling: Sampling = DEFAULT_SAMPLING,
+    integral: Integral = DEFAULT_INTEGRAL,
     source: Source = DEFAULT_SOURCE,
 ) -> None:
     """Fit one variant, print it and save it with its model and data, for predict and for blm.load.
@@ -109,34 +120,37 @@ def fit(
         Only the result: no description, no progress.
     """
     model = load_model(file, source)
+    given = integral.settings()
+    if given and (model.gaussian or variant != "ml"):
+        why = (
+            "this outcome is Gaussian, and its integral exact" if model.gaussian else f"--variant {variant} takes none"
+        )
+        raise UsageError(f"--{next(iter(given))} goes with --variant ml of a model with a family; {why}.")
+    run = model.verb(variant if variant in LIKELIHOODS else "sample")
     out = writable_folder(out or Path(f"{model.stem}-{variant}"), overwrite)
     if not quiet:
         show(description(model), end="\n\n", flush=True)
-    result: Any
-    if variant in LIKELIHOODS:
-        result = model.lmm.ml() if variant == "ml" else model.lmm.reml()
-    else:
-        result = _sample(model.lmm, variant, out, sampling.settings(quiet))
+    result: Any = run(**given) if variant in LIKELIHOODS else _sample(model, variant, out, sampling.settings(quiet))
     with deferred_interrupt():  # before it is printed: what was found is not lost while it is summarised
-        model.lmm.save(out, result, overwrite=overwrite)
+        model.verb("save")(out, result, overwrite=overwrite)
     if variant in LIKELIHOODS:
         print(result)
         if random_effects:
             for name, frame in result.ranef.items():
                 show(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
     else:
-        show(posterior(model.lmm, variant, result, random_effects))
+        show(posterior(model, variant, result, random_effects))
     show(f"\nSaved: {out}")
 
 
-def _sample(lmm: LMM, variant: str, out: Path, settings: dict[str, Any]) -> xr.DataTree:
+def _sample(model: Model, variant: str, out: Path, settings: dict[str, Any]) -> xr.DataTree:
     """Sample; of an interrupted run the finished draws are saved beside `out`, marked as partial."""
     try:
-        return lmm.sample(variant, **settings)
+        return model.of.sample(variant, **settings)
     except SamplingError as error:
         if error.clean is not None:
             with deferred_interrupt():
-                partial = lmm.save(out.with_name(f"{out.name}-partial"), error.clean, overwrite=True)
+                partial = model.verb("save")(out.with_name(f"{out.name}-partial"), error.clean, overwrite=True)
             show(f"The finished draws of the run are saved, marked as partial: {partial}", file=sys.stderr)
         raise
 

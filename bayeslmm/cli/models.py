@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bayeslmm.cli.arguments import Source, UsageError
-from bayeslmm.errors import BayesLMMError, DataError
+from bayeslmm.errors import BayesLMMError, DataError, DescriptionError
 
 if TYPE_CHECKING:
+    from bayeslmm.description.model_file import ModelFile
+    from bayeslmm.glmm import GLMM
     from bayeslmm.lmm import LMM
 
 
@@ -17,14 +19,40 @@ if TYPE_CHECKING:
 class Model:
     """A model read from the command line's arguments, with its story."""
 
-    lmm: LMM
+    of: LMM | GLMM
     stem: str
     about: dict[str, str]
+
+    @property
+    def formula(self) -> str:
+        """As it is written."""
+        return self.of.hierarchy.formula if self.gaussian else self.verb("formula")
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether it is an LMM."""
+        from bayeslmm.lmm import LMM
+
+        return isinstance(self.of, LMM)
+
+    def verb(self, name: str) -> Any:
+        """A public method of the model; where it has none of this name, an error that says why."""
+        return verb(self.of, name)
+
+
+def verb(model: LMM | GLMM, name: str) -> Any:
+    """A public method of a model; where it has none of this name, an error that says why."""
+    try:
+        return getattr(model, name)
+    except AttributeError as error:
+        why = str(error)
+    kind = type(model).__name__
+    raise DescriptionError(why if why.startswith(f"{kind} has no") else f"{kind} has no {name}() so far.")
 
 
 def load_model(file: Path | None, source: Source) -> Model:
     """Read the model from a description file, or from --formula and --data."""
-    from bayeslmm.description.hierarchy import Hierarchy
+    from bayeslmm.described import model_of
     from bayeslmm.description.model_file import ModelFile
 
     if (file is None) == (source.formula is None):
@@ -34,8 +62,9 @@ def load_model(file: Path | None, source: Source) -> Model:
             '--formula "y ~ 1 + (1 | group)" --data FILE.csv.'
         )
     if file is not None:
-        if source.data is not None:
-            raise UsageError(f"--data goes with --formula; {file} names its own: data = {str(source.data)!r}.")
+        for name in ("data", "family", "weights"):
+            if (given := getattr(source, name)) is not None:
+                raise UsageError(f"--{name} goes with --formula; {file} names its own: {name} = {str(given)!r}.")
         path = description_file(file)
         described = ModelFile.read(path)
         stem = file.stem
@@ -44,21 +73,41 @@ def load_model(file: Path | None, source: Source) -> Model:
             raise UsageError("--formula needs the table as well: --data FILE.csv.")
         if not source.data.is_file():
             raise DataError(f"--data: there is no file {source.data}.")
-        hierarchy = Hierarchy.from_formula(source.formula or "")
-        described = ModelFile(path=Path("--data"), hierarchy=hierarchy, data=source.data, missing=source.missing)
+        described = _from_formula(source)
         stem = source.data.name.split(".")[0]
-    from bayeslmm.lmm import LMM
-
-    frame = described.load_data()
     try:
-        lmm = LMM(described.hierarchy, frame, priors=described.priors, missing=described.missing)
+        of = model_of(described)
     except BayesLMMError as error:
-        raise type(error)(f"{file or source.data}: {error}") from error
+        named = str(error).startswith((str(described.path), str(file or source.data)))
+        raise type(error)(str(error) if named else f"{file or source.data}: {error}") from error
     about = {"title": described.title, "source": described.source, "notes": described.notes}
     if file is not None:
-        read = "LMM.from_toml" if path == file else "example"
-        about["load"] = f"lmm = blm.{read}({str(file)!r})"
-    return Model(lmm=lmm, stem=stem, about={key: value for key, value in about.items() if value})
+        kind = type(of).__name__
+        read = f"{kind}.from_toml" if path == file else "example"
+        about["load"] = f"{kind.lower()} = blm.{read}({str(file)!r})"
+    return Model(of=of, stem=stem, about={key: value for key, value in about.items() if value})
+
+
+def _from_formula(source: Source) -> ModelFile:
+    """What --formula, --family, --weights and --data say, as a description file would."""
+    from bayeslmm.description.hierarchy import Hierarchy
+    from bayeslmm.description.model_file import ModelFile
+    from bayeslmm.description.outcome_keys import OutcomeKeys
+    from bayeslmm.families.registry import read_family
+    from bayeslmm.formula.cbind import begins_with_cbind, split_cbind
+
+    text, outcome = source.formula or "", None
+    if source.family is not None:
+        family = read_family(source.family)
+        text, failures = split_cbind(text)
+        outcome = OutcomeKeys(family=family, failures=failures, weights=source.weights or "")
+    elif source.weights is not None or begins_with_cbind(text):
+        what = "--weights" if source.weights is not None else "cbind(...)"
+        raise DescriptionError(f"{what} counts the trials of a binomial: write --family binomial.")
+    hierarchy = Hierarchy.from_formula(text)
+    return ModelFile(
+        path=Path("--data"), hierarchy=hierarchy, outcome=outcome, data=source.data, missing=source.missing
+    )
 
 
 def description_file(file: Path) -> Path:

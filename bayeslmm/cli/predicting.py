@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from bayeslmm.cli.models import verb
 from bayeslmm.cli.printing import show
 from bayeslmm.cli.targets import writable_file
 from bayeslmm.errors import DataError, DescriptionError
@@ -59,7 +60,7 @@ def predict(
     if out is not None:
         writable_file(out, {".csv"}, "Predictions are saved as CSV")
     saved = read_saved(folder)
-    rows = saved.lmm.design.frame if data is None else read_rows(data, saved)
+    rows = saved.model.design.frame if data is None else read_rows(data, saved)
     table = predicted(saved, rows, scope, kind, level, missing)
     if out is None:
         show(table)
@@ -91,7 +92,7 @@ def predicted(saved: Saved, rows: pd.DataFrame, scope: Scope, kind: str, level: 
             f"{saved.folder} holds a model without a fit or a posterior, which predictions are made from. Write "
             "lmm.save(folder, lmm.sample()), or bayeslmm fit."
         )
-    return saved.lmm.predictions(saved.result, rows, scope=scope, kind=kind, level=level, missing=missing)
+    return verb(saved.model, "predictions")(saved.result, rows, scope=scope, kind=kind, level=level, missing=missing)
 
 
 def read_rows(path: Path, saved: Saved) -> pd.DataFrame:
@@ -104,7 +105,7 @@ def read_rows(path: Path, saved: Saved) -> pd.DataFrame:
         raise DataError(
             f"{path} is a folder; the new rows are a .csv file." if path.is_dir() else f"there is no file {path}."
         )
-    own = saved.lmm.design.frame
+    own = saved.model.design.frame
     texts = [name for name in own.columns if not _numeric(own[name])]
     frame = read_csv(path, texts, as_text=True)
     for name in frame.columns.intersection(own.columns):

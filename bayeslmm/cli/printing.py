@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bayeslmm.cli.models import Model
 from bayeslmm.errors import visible
@@ -11,12 +11,13 @@ from bayeslmm.errors import visible
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayeslmm.glmm import GLMM
     from bayeslmm.lmm import LMM
 
 
 def description(model: Model) -> str:
     """Title, formula, the hierarchy in words, and what deserves a second look."""
-    words = [model.lmm.hierarchy.formula, "", model.lmm.describe()]
+    words = [model.formula, "", model.of.describe()]
     return "\n".join([*title(model), *words, *notes(model)])
 
 
@@ -27,23 +28,31 @@ def title(model: Model) -> list[str]:
 
 def notes(model: Model) -> list[str]:
     """What deserves a second look, a line each."""
-    return [f"Note: {hint}" for hint in model.lmm.design.hints]
+    return [f"Note: {hint}" for hint in model.of.design.hints]
 
 
-def priors(lmm: LMM) -> str:
+def priors(model: Model) -> str:
     """The table of priors with their reasons."""
-    table = lmm.priors.table()
+    table = model.of.priors.table()
     widths = [max(map(len, map(str, [name, *table[name]]))) for name in table.columns]
     lines = [table.columns, *table.itertuples(index=False)]
     cells = [[str(x).ljust(w) for x, w in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in cells)
+    scale = f"in units of {model.of.hierarchy.response}"
+    if not model.gaussian:
+        scale = f"on the {model.verb('family').link} scale"
+    return "\n".join([f"Priors ({scale}):", *("  ".join(line).rstrip() for line in cells)])
 
 
-def posterior(lmm: LMM, variant: str, tree: xr.DataTree, random_effects: bool) -> str:
+def posterior(model: Model, variant: str, tree: xr.DataTree, random_effects: bool) -> str:
     """The posterior's part of the comparison table."""
-    from bayeslmm.comparison.comparison import compare_posteriors
+    if model.gaussian:
+        from bayeslmm.comparison.comparison import compare_posteriors
 
-    table = compare_posteriors(lmm, {variant: tree}, random_effects=random_effects).shown[variant]
+        table = compare_posteriors(cast("LMM", model.of), {variant: tree}, random_effects=random_effects).shown[variant]
+    else:
+        from bayeslmm.cli.link_table import parameter_table
+
+        table = parameter_table(cast("GLMM", model.of), tree, random_effects)
     note = tree.attrs.get("note")
     return f"Posterior of the {variant} model\n{table.to_string()}" + (f"\n\n{note}" if note else "")
 

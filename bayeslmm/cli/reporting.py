@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bayeslmm.cli.models import verb
 from bayeslmm.cli.predicting import read_saved
 from bayeslmm.cli.printing import show
 from bayeslmm.cli.targets import writable_file
@@ -29,7 +30,8 @@ def report(folder: Path, /, *, out: Path | None = None, title: str | None = None
             f"{folder} holds no posterior, which a report is about. Write bayeslmm fit --variant marginal, or "
             "lmm.save(folder, lmm.sample())."
         )
+    write = verb(saved.model, "report")
     name = str(folder)
-    code = f"import bayeslmm as blm\n\nsaved = blm.load({name!r})\nsaved.lmm.report('report.html', saved.posterior)"
-    saved.lmm.report(out, saved.posterior, title=title, code=code)
+    code = f"import bayeslmm as blm\n\nsaved = blm.load({name!r})\nsaved.model.report('report.html', saved.posterior)"
+    write(out, saved.posterior, title=title, code=code)
     show(f"Report: {out}")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bayeslmm.design.design import Design
     from bayeslmm.model import Model
+    from bayeslmm.priors.resolve import Priors
 
 BY_ROW = "log_likelihood"  # what ArviZ's LOO and WAIC look for
 OF_ALL_ROWS = "log_likelihood_of_all_rows"  # and must not find where rows have no density of their own
@@ -151,6 +152,18 @@ def log_prior(model: Model, values: Values) -> Values:
     else:
         assert priors.sigma is not None  # no shares
         out["sigma"] = priors.sigma.logpdf(values["sigma"])
+    out |= effects_log_prior(design, priors, values)
+    psi = list(priors.residual)
+    for parameter in design.residual.own:
+        out[parameter.name] = psi.pop(0).logpdf(values[parameter.name])
+    if psi:
+        out["sigma_ratio"] = _each(psi, values["sigma_ratio"])
+    return out
+
+
+def effects_log_prior(design: Design, priors: Priors, values: Values) -> Values:
+    """The part of it that SDs and correlations of effects have, whatever the outcome is."""
+    out: dict[str, np.ndarray] = {}
     for level, sd, corr, W in zip(design.levels, priors.sd, priors.corr, priors.effect_maps, strict=True):
         own = level_names(level)
         stated = values
@@ -165,11 +178,6 @@ def log_prior(model: Model, values: Values) -> Values:
         if corr is not None:
             name = own.corr if level.structure.paired else own.rho
             out[name] = corr.logpdf(stated[name])
-    psi = list(priors.residual)
-    for parameter in design.residual.own:
-        out[parameter.name] = psi.pop(0).logpdf(values[parameter.name])
-    if psi:
-        out["sigma_ratio"] = _each(psi, values["sigma_ratio"])
     return out
 
 

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.levels import Level, Residual, group_columns
+from bayeslmm.description.outcome_keys import KEYS, OutcomeKeys
 from bayeslmm.description.schema import EXPECTED, check_shape
 from bayeslmm.description.toml_text import key_lines, load, where
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, beside
+from bayeslmm.families.registry import read_family
+from bayeslmm.formula.cbind import begins_with_cbind, split_cbind
 from bayeslmm.formula.tokens import check_name
 from bayeslmm.support.arguments import check_path
 from bayeslmm.support.files import ordinary, read_text, show_path
@@ -39,6 +42,8 @@ class ModelFile:
         The table, relative to the file's folder unless absolute.
     hierarchy : Hierarchy
         The model.
+    outcome : OutcomeKeys or None
+        The family of an outcome that isn't Gaussian, and the columns that make it up.
     priors : dict
         For each parameter a Prior, or a dict from effect to Prior.
     missing : {"error", "drop"}
@@ -53,6 +58,7 @@ class ModelFile:
 
     path: Path
     hierarchy: Hierarchy
+    outcome: OutcomeKeys | None = None
     title: str = ""
     source: str = ""
     notes: str = ""
@@ -73,10 +79,12 @@ class ModelFile:
         content = load(path, text)
         lines = key_lines(text)
         check_shape(path, lines, content)
+        outcome = _outcome(path, lines, content)
         hierarchy = _hierarchy(path, lines, content)
         stated = {key: content[key] for key in ("title", "source", "notes", "missing") if key in content}
         data = _data_path(path, lines, content)
-        return cls(path=path, hierarchy=hierarchy, data=data, priors=_priors(path, lines, content), **stated)
+        priors = _priors(path, lines, content)
+        return cls(path=path, hierarchy=hierarchy, outcome=outcome, data=data, priors=priors, **stated)
 
     def load_data(self) -> pd.DataFrame:
         """Read the table; columns that only group keep their texts, so "01" and "1" stay apart.
@@ -90,7 +98,13 @@ class ModelFile:
                 f"{self.path}: the data file {show_path(self.data)} does not exist, or is no file{beside(self.data)}"
                 " A path is relative to the folder of the description."
             )
-        return read_csv(self.data, _only_grouping(self.hierarchy))
+        frame = read_csv(self.data, _only_grouping(self.hierarchy, self.outcome.columns if self.outcome else ()))
+        if self.outcome is None:
+            return frame
+        try:
+            return self.outcome.in_order(frame, self.hierarchy.response)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from None
 
 
 def read_csv(path: Path, labels: Sequence[str], as_text: bool = False) -> pd.DataFrame:
@@ -145,6 +159,53 @@ def _blaming(path: Path, lines: Mapping, place: tuple) -> Iterator[None]:
         yield
     except DescriptionError as error:
         _fail(path, lines, place, str(error))
+
+
+def _outcome(path: Path, lines: Mapping, content: dict) -> OutcomeKeys | None:
+    """Read the family and what goes with it; successes and failures of a formula come apart in `content`."""
+    place = "formula" if "formula" in content else "response"
+    paired = begins_with_cbind(content.get(place, ""))
+    if "family" not in content:
+        for key in (*KEYS, *([place] if paired else [])):
+            if key in content:
+                what = "cbind(...)" if key == place else key
+                hint = " Weights of a Gaussian outcome stand in [residual]." if key == "weights" else ""
+                _fail(path, lines, (key,), f'{what} stands beside a family; write family = "binomial".{hint}')
+        return None
+    with _blaming(path, lines, ("family",)):
+        family = read_family(content["family"])
+    if "residual" in content:
+        hint = 'the trials of a binomial are weights = "n", above the tables; rows of a group are alike by a level'
+        _fail(path, lines, ("residual",), f"a {family.name} outcome has no residual; leave [residual] out: {hint}")
+    failures = content.get("failures", "")
+    if paired:
+        with _blaming(path, lines, (place,)):
+            if place == "response":
+                raise DescriptionError(
+                    'cbind(...) stands on the left of a formula; here write response = "successes" and '
+                    'failures = "failures", with the names of the columns'
+                )
+            if failures:
+                raise DescriptionError("cbind(...) names the failures, and failures = ... again; keep one of them")
+            content["formula"], failures = split_cbind(content["formula"])
+    given = {key: content[key] for key in ("weights", "categories") if key in content}
+    counting = next((key for key in ("failures", "weights") if key in content), place if paired else "")
+    if counting and not family.takes_trials:
+        _fail(
+            path, lines, (counting,),
+            f"{'cbind(...)' if counting == place else counting} counts the trials of a binomial; a {family.name} "
+            'outcome has none. Leave it out, or write family = "binomial"',
+        )  # fmt: skip
+    if failures and "weights" in content:
+        _fail(path, lines, ("weights",), "successes and failures say the number of trials; leave weights out")
+    for key in ("failures", "weights"):
+        if key in content:
+            with _blaming(path, lines, (key,)):
+                check_name(content[key])
+    with _blaming(path, lines, ("categories",)):
+        return OutcomeKeys(
+            family=family, failures=failures, **given | {"categories": tuple(given.get("categories", ()))}
+        )
 
 
 def _hierarchy(path: Path, lines: Mapping, content: dict) -> Hierarchy:
@@ -280,13 +341,14 @@ def _data_path(path: Path, lines: Mapping, content: dict) -> Path | None:
     return path.parent / Path(text)
 
 
-def _only_grouping(hierarchy: Hierarchy) -> list[str]:
+def _only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[str]:
     from bayeslmm.formula.parse import columns_of
 
     residual = hierarchy.residual
     used = [hierarchy.response, hierarchy.fixed, *(level.effects for level in hierarchy.levels)]
     used += [f"offset({hierarchy.offset})"] if hierarchy.offset else []
-    elsewhere = {column for text in used for column in columns_of(text)} | {residual.weights, residual.time}
+    elsewhere = {column for text in used for column in columns_of(text)}
+    elsewhere |= {name for name in (residual.weights, residual.time, *counting) if name}
     groups = [name for level in hierarchy.levels for name in level.group]
     groups += [*(residual.group or ()), *([residual.by] if residual.by else [])]
     return [name for name in dict.fromkeys(groups) if name not in elsewhere]

@@ -14,12 +14,19 @@ from bayeslmm.covariances.residuals.registry import STRUCTURES
 from bayeslmm.description.levels import Level, Residual
 from bayeslmm.description.toml_text import where
 from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.families.family import listed_links
+from bayeslmm.families.registry import FAMILIES
 
 _MATRIX = (
     'a path such as "kinship.csv", or {file = "A.mtx", labels = "A.txt"}, or'
     ' {labels = ["a", "b"], matrix = [[1.0, 0.5], [0.5, 1.0]]}'
 )
 _TIMED = " and ".join(name for name, kind in STRUCTURES.items() if "time" in kind.takes)
+_FAMILIES = "Family of an outcome that isn't Gaussian, with its link: " + listed_links(list(FAMILIES.values()))
+_OTHER_KEYS = {
+    "trials": ' Write weights = "n", with the column of trials.',
+    "link": ' Write family = "binomial(link = probit)".',
+}
 MOST_MESSAGES = 20  # of what is wrong with one description
 EXPECTED = {
     "title": 'a text, such as title = "Heights of pupils"',
@@ -30,6 +37,9 @@ EXPECTED = {
     "response": 'the name of a column, such as response = "y"',
     "fixed": 'a text, such as fixed = "1 + x"',
     "offset": 'a text, such as offset = "log(n)"',
+    "family": 'a text, such as family = "binomial" or family = "binomial(link = probit)"',
+    "failures": 'the name of a column, such as failures = "healthy"',
+    "categories": 'texts in their order, such as categories = ["low", "middle", "high"]',
     "levels": 'tables, such as [[levels]] and below it group = "school"',
     "group": 'a text or a list of columns, such as group = "class:school" or ["class", "school"]',
     "effects": 'a text, such as effects = "1 + x"',
@@ -69,7 +79,14 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"required": ["levels"]}, {"required": ["residual"]}],
         "not": none_of("formula", "covariance", "precision"),
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "oneOf": [formula, explicit]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "oneOf": [formula, explicit],
+        "dependentRequired": {key: ["family"] for key in ("failures", "weights", "categories")},
+        "if": {"required": ["family"]},
+        "then": {"not": none_of("residual")},
+    }
 
 
 @cache
@@ -107,7 +124,7 @@ def _model() -> Any:
     by_level = dict[str, matrix] | None  # type: ignore[valid-type]
     return _table(
         "Description",
-        "A multilevel linear model: its data, its hierarchy, its priors and its story.",
+        "A multilevel model: its data, its hierarchy, its outcome's family, its priors and its story.",
         "bayeslmm description file",
         title=(str | None, _key("Title of the example")),
         source=(str | None, _key("Where the data come from")),
@@ -117,6 +134,13 @@ def _model() -> Any:
         response=(str | None, _key("Response: a column, or a transform such as log(y)", "Height")),
         fixed=(str | None, _key("Right-hand side of the mean, 1 by default", "1 + x")),
         offset=(str | None, _key("Part of the mean with the coefficient 1", "log(n)")),
+        family=(str | None, _key(_FAMILIES, "binomial(link = logit)", "poisson", default=None)),
+        failures=(str | None, _key("Of a binomial: column of failures beside the response of successes", "healthy")),
+        weights=(str | None, _key("Of a binomial: column of trials beside the response of proportions", "n")),
+        categories=(
+            list[str] | None,
+            _key("Texts of the response in their order; of a binomial the failure and the success", ["low", "high"]),
+        ),
         levels=(list[level] | None, _key("Levels in the order of u2, u3, ...")),  # type: ignore[valid-type]
         residual=(residual | None, _key("Structure of the residual covariance; independent rows by default")),
         covariance=(by_level, _key("Beside a formula: from a grouping or level to its matrix", {"animal": "A.csv"})),
@@ -126,8 +150,9 @@ def _model() -> Any:
             dict[str, str | dict[str, str]],
             Field(
                 default_factory=dict,
-                description="Per parameter (a column of X, beta, sigma, sigma_u2, corr_u2, rho, sigma_ratio; or"
-                " sigma_total and shares for all SDs) a prior named as in PyMC, or a table from effect to prior",
+                description="Per parameter (a column of X, beta, sigma, sigma_u2, corr_u2, rho, sigma_ratio, alpha,"
+                " phi, threshold; or sigma_total and shares for all SDs) a prior named as in PyMC, or a table from"
+                " effect to prior",
                 examples=[{"sigma_u3": "HalfStudentT(nu=3, sigma=1)"}],
             ),
         ),
@@ -205,7 +230,9 @@ def _explain(path: Path, lines: Mapping, item: Any) -> str:
     name = str(next(x for x in reversed(place) if isinstance(x, str)))
     if item["type"] == "extra_forbidden":
         table, known = _keys_around(place, str(item["loc"]))
-        return f"{at}: unknown key {_shown(name)}; {table} has {', '.join(known)}.{did_you_mean(name, known)}"
+        hint = _OTHER_KEYS.get(name, "") if len(place) == 1 else ""
+        hint = hint or did_you_mean(name, known)
+        return f"{at}: unknown key {_shown(name)}; {table} has {', '.join(known)}.{hint}"
     if item["type"] == "missing":
         return f"{at}: {name!r} is missing here; expected {EXPECTED[name]}"
     names = EFFECTS if place[0] == "levels" else STRUCTURES

@@ -115,7 +115,8 @@ class ResponseReader:
             raise DataError(
                 f"The response {used[0]!r} is text, whose order nobody can know; expected numbers or an ordered "
                 f"categorical. Convert it{hint}, or write data[{used[0]!r}] = pd.Categorical(data[{used[0]!r}], "
-                "categories=['low', 'middle', 'high'], ordered=True)."
+                "categories=['low', 'middle', 'high'], ordered=True); in a description file, "
+                'categories = ["low", "middle", "high"].'
             )
         y = np.asarray(codes, dtype=float)
         return Outcome(name=used[0], y=y, rows=frame.index, categories=tuple(labels))
@@ -125,7 +126,16 @@ def _yes_or_no(text: str, frame: pd.DataFrame) -> np.ndarray | None:
     """A column of two categories as zeros and ones, the second one a success; None for anything else."""
     used = columns_of(text)
     column = frame[used[0]]
-    if text.strip("`") != used[0] or not isinstance(column.dtype, pd.CategoricalDtype):
+    if text.strip("`") != used[0]:
+        return None
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        found = sorted(set(column[column.notna()].tolist()), key=str) if column.dtype.kind not in "biufcM" else []
+        if len(found) == 2 and all(isinstance(one, str) for one in found) and not looks_like_numbers(column):
+            raise DataError(
+                f"The response {used[0]!r} holds the texts {found[0]!r} and {found[1]!r}, and nobody can know which of "
+                f"them is a success. Write data[{used[0]!r}] = data[{used[0]!r}] == {found[1]!r}; in a description "
+                f'file, categories = ["{found[0]}", "{found[1]}"], the success last.'
+            )
         return None
     if len(column.cat.categories) != 2:
         raise DataError(

@@ -406,7 +406,8 @@ def _parse(text: Any) -> tuple[str, dict[str, Any]]:
         several = isinstance(node, ast.List)
         numbers = [_literal(one) for one in (node.elts if isinstance(node, ast.List) else [node])]
         if keyword.arg is None or None in numbers:
-            came = ast.unparse(keyword)
+            came = ast.get_source_segment(text.strip(), keyword) or "?"  # unparsing recurses as deep as the text goes
+            came = came if len(came) <= 80 else came[:77] + "..."
             raise PriorError(f"{shown}: parameters are plain numbers, but {came!r} came. {expected}")
         if keyword.arg in params:
             raise PriorError(f"{shown} gives {keyword.arg} twice. Give it once.")

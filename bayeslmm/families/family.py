@@ -14,6 +14,7 @@ from bayeslmm.data.table import say_rows
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 from bayeslmm.families.links import Jet
+from bayeslmm.support.text import with_article
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,6 +157,10 @@ class Family(ABC):
         """The parameters (..., k) at their coordinates."""
         return np.exp(psi)
 
+    def dispersion_coordinates(self, values: np.ndarray) -> np.ndarray:
+        """The coordinates of parameters (..., k)."""
+        return np.log(values)
+
     def dispersion_slopes(self, psi: np.ndarray) -> np.ndarray:
         """Derivatives (k, k) of the parameters by the coordinates."""
         return np.diag(np.exp(psi))
@@ -183,8 +188,8 @@ class Family(ABC):
     def no_residual(self) -> str:
         """Why there is no sigma and no e."""
         return (
-            f"There is no sigma and no e: given the linear predictor, y spreads as a {self.words} does, which is not "
-            "a residual that is added to it. SDs of effects are on the scale of the link."
+            f"There is no sigma and no e: given the linear predictor, y spreads as {with_article(self.words)} does, "
+            "which is not a residual that is added to it. SDs of effects are on the scale of the link."
         )
 
     @property

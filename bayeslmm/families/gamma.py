@@ -10,7 +10,7 @@ import numpy as np
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.families.family import Dispersion, Family, Outcome
 from bayeslmm.families.links import Jet
-from bayeslmm.families.stable import LARGE, stirling, stirling_slope
+from bayeslmm.families.stable import log_gamma_rest, log_gamma_rest_slope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class Gamma(Family):
         d = log_y - eta
         with np.errstate(over="ignore"):
             ratio, less = np.exp(d), np.expm1(d)
-        value = _constant(alpha) - log_y + alpha * (d - less)
+        value = -log_gamma_rest(alpha) - log_y + alpha * (d - less)
         return Jet(value, alpha * less, -alpha * ratio, alpha * ratio)
 
     def dispersion(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Dispersion:
         """By log alpha."""
         alpha = float(np.exp(psi[0]))
         d = np.log(outcome.y) - eta
-        value = _constant_slope(alpha) + alpha * (d - np.expm1(d))
+        value = log_gamma_rest_slope(alpha) + alpha * (d - np.expm1(d))
         return Dispersion(value[None], alpha * np.expm1(d)[None], -alpha * np.exp(d)[None])
 
     def draw(self, rng: np.random.Generator, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
@@ -90,21 +90,3 @@ class Gamma(Family):
     def ratio(self) -> str:
         """What exp(beta) is."""
         return "ratio of means"
-
-
-def _constant(alpha: float) -> float:
-    """Alpha log alpha - alpha - log Gamma(alpha)."""
-    from scipy.special import gammaln
-
-    if alpha < LARGE:
-        return float(alpha * np.log(alpha) - alpha - gammaln(alpha))
-    return float(0.5 * np.log(alpha / (2 * np.pi)) - stirling(np.asarray(alpha)))
-
-
-def _constant_slope(alpha: float) -> float:
-    """Derivative of it by log alpha: alpha (log alpha - digamma(alpha))."""
-    from scipy.special import digamma
-
-    if alpha < LARGE:
-        return float(alpha * (np.log(alpha) - digamma(alpha)))
-    return float(0.5 + alpha * stirling_slope(np.asarray(alpha)))

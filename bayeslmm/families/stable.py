@@ -45,7 +45,7 @@ def log1m_exp(x: np.ndarray) -> np.ndarray:
 
 
 def log1p_minus(x: np.ndarray) -> np.ndarray:
-    """log(1 + x) - x for x >= 0, with all digits where x is small.
+    """log(1 + x) - x, with all digits where x is small.
 
     Examples
     --------
@@ -53,11 +53,11 @@ def log1p_minus(x: np.ndarray) -> np.ndarray:
     -4.99999996667e-17
     """
     r = x / (2 + x)
-    near = np.minimum(r, 0.25)
+    near = np.clip(r, -0.25, 0.25)
     square, series = near**2, np.zeros_like(near)
     for k in range(25, 1, -2):  # log(1 + x) = 2 artanh(r)
         series = square * (1.0 / k + series)
-    return np.where(r <= 0.2, -x * near + 2 * near * series, np.log1p(x) - x)
+    return np.where(np.abs(r) <= 0.2, -x * near + 2 * near * series, np.log1p(x) - x)
 
 
 def stirling(x: np.ndarray) -> np.ndarray:
@@ -134,3 +134,103 @@ def rising_slope(k: float, y: np.ndarray) -> np.ndarray:
     t = y / k
     own = k * (stirling_slope(np.asarray(k)) - stirling_slope(k + y))
     return k * log1p_minus(t) + t / (2 * (1 + t)) + own
+
+
+def log_gamma_rest(x: np.ndarray | float) -> np.ndarray:
+    """log Gamma(x) - x log x + x: minus half the log of x / (2 pi) where x is large.
+
+    Examples
+    --------
+    >>> log_gamma_rest(np.array([1.0, 1e9])).round(6).tolist()
+    [1.0, -9.442694]
+    """
+    from scipy.special import gammaln, xlogy
+
+    x = np.asarray(x, dtype=float)
+    near, far = np.minimum(x, LARGE), np.maximum(x, LARGE)
+    return np.where(
+        x < LARGE, gammaln(near) - xlogy(near, near) + near, stirling(far) - 0.5 * np.log(far / (2 * np.pi))
+    )
+
+
+def log_gamma_rest_slope(x: np.ndarray | float) -> np.ndarray:
+    """Minus the derivative of `log_gamma_rest` by log x, x (log x - digamma(x)): from 1 at zero to 1/2.
+
+    Examples
+    --------
+    >>> log_gamma_rest_slope(np.array([1e-300, 1e9])).round(6).tolist()
+    [1.0, 0.5]
+    """
+    from scipy.special import digamma
+
+    x = np.asarray(x, dtype=float)
+    near, far = np.minimum(x, LARGE), np.maximum(x, LARGE)
+    with np.errstate(over="ignore"):
+        return np.where(x < LARGE, near * (np.log(near) - digamma(near)), 0.5 + far * stirling_slope(far))
+
+
+def divergence(share: np.ndarray, rest: np.ndarray, other: np.ndarray, other_rest: np.ndarray) -> np.ndarray:
+    """share log(other / share) + rest log(other_rest / rest), where each pair sums to 1: minus a divergence.
+
+    All digits where the pairs are nearly the same, and where one of them is nearly 0 and 1.
+
+    Examples
+    --------
+    >>> print(f"{float(divergence(*map(np.array, (0.5, 0.5, 0.5 + 1e-9, 0.5 - 1e-9)))):.6g}")
+    -2e-18
+    """
+    gap = np.where(share <= rest, other - share, rest - other_rest)
+    return _moved(share, other, gap) + _moved(rest, other_rest, -gap)
+
+
+def _moved(share: np.ndarray, other: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """share log(other / share) - gap, where other = share + gap."""
+    own = np.maximum(share, np.finfo(float).tiny)
+    near = np.abs(gap) < 0.2 * own
+    with np.errstate(over="ignore"):
+        x = np.where(near, gap / own, 0.0)
+    return share * np.where(near, log1p_minus(x), np.log(other / own)) - np.where(near, 0.0, gap)
+
+
+def log_rising_jet(k: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First three derivatives of log Gamma(k + y) - log Gamma(k) by log k, for whole y >= 0.
+
+    Examples
+    --------
+    >>> [float(one) for one in log_rising_jet(np.array(1e-300), np.array(3.0))]
+    [1.0, 0.0, 0.0]
+    """
+    from scipy.special import polygamma
+
+    # with Gamma(k + 1) instead of Gamma(k), 1 / k to any power has left
+    near = np.minimum(k, LARGE)
+    d0, d1, d2 = (
+        np.where(y > 0, polygamma(j, near + np.maximum(y, 1.0)) - polygamma(j, near + 1), 0.0) for j in range(3)
+    )
+    one, two, three = near * d0, near**2 * d1, near**3 * d2
+    small = (y > 0) + one, one + two, one + 3 * two + three
+    far = np.maximum(k, LARGE)
+    t = y / far
+    v = 1 / (1 + t)
+    bend = log1p_minus(t) + t**2 * v
+    st = [s - o for s, o in zip(_stirling_moves(far + y, v), _stirling_moves(far, np.ones_like(v)), strict=True)]
+    large = (
+        far * np.log1p(t) + t * v / 2 + st[0],
+        far * bend - t * v**2 / 2 + st[1],
+        far * (bend - (t * v) ** 2) + t * (1 - t) * v**3 / 2 + st[2],
+    )
+    first, second, third = (np.where(k < LARGE, a, b) for a, b in zip(small, large, strict=True))
+    return first, second, third
+
+
+def _stirling_moves(x: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First three derivatives of stirling(k + y) by log k, at x = k + y with the share k / x."""
+    moves = [np.zeros_like(x) for _ in range(3)]
+    for power, c in ((1, 1 / 12), (3, -1 / 360), (5, 1 / 1260), (7, -1 / 1680), (9, 1 / 1188)):
+        value = c / x**power
+        one = -power * value * share
+        two = power * (power + 1) * value * share**2
+        three = -power * (power + 1) * (power + 2) * value * share**3
+        for move, own in zip(moves, (one, one + two, one + 3 * two + three), strict=True):
+            move += own
+    return moves[0], moves[1], moves[2]

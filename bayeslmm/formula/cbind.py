@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from bayeslmm.formula.grammar import read_column
 from bayeslmm.formula.tokens import Cursor, quote
+
+
+def begins_with_cbind(text: str) -> bool:
+    """Whether a formula, or a response, begins with ``cbind(``.
+
+    Examples
+    --------
+    >>> begins_with_cbind("cbind (a, b) ~ 1"), begins_with_cbind("cbind ~ 1 + (1 | g)")
+    (True, False)
+    """
+    return re.match(r"\s*cbind\s*\(", text) is not None
 
 
 def split_cbind(text: str) -> tuple[str, str]:
@@ -16,10 +29,9 @@ def split_cbind(text: str) -> tuple[str, str]:
     >>> split_cbind("y ~ 1 + (1 | g)")
     ('y ~ 1 + (1 | g)', '')
     """
-    cursor = Cursor(text)
-    opened = cursor.after
-    if cursor.token.text != "cbind" or cursor.token.kind != "name" or opened.text != "(" or opened.kind != "op":
+    if not begins_with_cbind(text):
         return text, ""
+    cursor = Cursor(text)
     write = "write cbind(successes, failures) with two columns"
     cursor.take()
     opened = cursor.open()

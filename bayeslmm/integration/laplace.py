@@ -19,6 +19,7 @@ from bayeslmm.integration.rows import Rows
 
 STEPS = 200  # of Newton's method; a handful is the rule
 EXACT = 1e-13  # what a further step may still gain of the log density, relative to its size
+NEAR = 1e-2  # what it may still gain where the curvature itself, however rows bend, is that of a maximum
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,14 +90,17 @@ def find_mode(
     if not density >= at_zero:  # effects of other parameters, far from where they are now
         s, v, b, spread = np.zeros_like(s), np.zeros_like(v), np.zeros_like(b), np.zeros_like(spread)
         density = at_zero
-    found = False
+    found, as_it_is, tried = False, family.log_concave, family.log_concave
     for _ in range(STEPS):
         jet = family.jet(outcome, fixed + spread, psi)
-        weights = -jet.second
-        if not family.log_concave:
-            weights = np.maximum(weights, 1e-3 * np.abs(weights))
+        weights = -jet.second if as_it_is else np.maximum(-jet.second, 1e-3 * np.abs(jet.second))
         right = rows.gather(weights * spread + jet.first)
         factor = rows.factorise(weights, lam, right)
+        if as_it_is and not family.log_concave:
+            tried = True
+            if not np.isfinite(factor.logdet):  # no maximum's curvature here
+                as_it_is = False
+                continue
         new_b = factor.adjoint(0.0, np.zeros((1, 1))).b[:, 0]
         new_spread = rows.spread(new_b)
         new_s = rows.gather(weights * (spread - new_spread) + jet.first)
@@ -116,9 +120,10 @@ def find_mode(
             break
         s, b = s + share * (new_s - s), b + share * (new_b - b)
         v, spread, density = trial_v, trial_spread, trial
-        if slope < EXACT * (1 + abs(density)) and share == 1.0:
+        if slope < EXACT * (1 + abs(density)) and share == 1.0 and tried:
             found = slope > -1e3 * EXACT * (1 + abs(density))
             break
+        as_it_is = as_it_is or slope < NEAR
     return Mode(s=s, b=b, eta=fixed + spread, density=density, found=found)
 
 

@@ -328,6 +328,18 @@ def as_priors(design: Design, given: Mapping[str, Any]) -> dict[str, Prior | dic
     {'sigma': Prior("HalfNormal", sigma=2)}
     """
     read_given(design, given)  # they are sound
+    return priors_as_given(design, given)
+
+
+def priors_as_given(design: Design, given: Mapping[str, Any]) -> dict[str, Prior | dict[str, Prior]]:
+    """The same of priors that are known to be sound, such as those that a model holds.
+
+    Examples
+    --------
+    >>> import bayeslmm as blm
+    >>> priors_as_given(blm.example("cbpp").design, {"beta": "Normal(mu=0, sigma=2)"})
+    {'beta': Prior("Normal", mu=0, sigma=2)}
+    """
     return {key: _as_given(key, value, design) for key, value in given.items()}
 
 

@@ -68,6 +68,14 @@ def _negative_binomial(family: Family, outcome: Outcome) -> Density:
     return logp
 
 
+def _negative_binomial1(family: Family, outcome: Outcome) -> Density:
+    def logp(y, eta, alpha):
+        k = pt.exp(pt.clip(eta - pt.log(alpha), -690.0, 690.0))
+        return _rising(k, y) - pt.gammaln(y + 1) + y * eta - (y + k) * pt.log1p(alpha)
+
+    return logp
+
+
 def _rising(k: Any, y: Any) -> Any:
     """log Gamma(k + y) - log Gamma(k) - y log k, by Stirling's series where k is large."""
     large = pt.maximum(k, 16.0)
@@ -90,6 +98,17 @@ def _gamma(family: Family, outcome: Outcome) -> Density:
         far = 0.5 * pt.log(large / (2 * np.pi)) - _stirling(large)
         constant = pt.switch(alpha < 16.0, small * pt.log(small) - small - pt.gammaln(small), far)
         return constant - pt.log(y) + alpha * (d - pt.expm1(d))
+
+    return logp
+
+
+def _beta(family: Family, outcome: Outcome) -> Density:
+    def logp(y, eta, phi):
+        a, b = phi * pt.sigmoid(eta), phi * pt.sigmoid(-eta)
+        # log Gamma(a) = log Gamma(1 + a) - log a, which is a number where a is none
+        ends = 2 * pt.log(phi) - pt.softplus(-eta) - pt.softplus(eta)
+        constant = pt.gammaln(phi) - pt.gammaln(1 + a) - pt.gammaln(1 + b) + ends
+        return constant + (a - 1) * pt.log(y) + (b - 1) * pt.log1p(-y)
 
     return logp
 
@@ -139,6 +158,18 @@ def _draw_negative_binomial(family: Family, outcome: Outcome) -> Density:
     return lambda eta, alpha, _size: _real(pm.NegativeBinomial.dist(mu=_rate(eta), alpha=alpha))
 
 
+def _draw_negative_binomial1(family: Family, outcome: Outcome) -> Density:
+    return lambda eta, alpha, _size: _real(pm.NegativeBinomial.dist(mu=_rate(eta), alpha=_rate(eta) / alpha))
+
+
+def _draw_beta(family: Family, outcome: Outcome) -> Density:
+    def dist(eta, phi, _size):
+        y = pm.Beta.dist(alpha=phi * pt.sigmoid(eta), beta=phi * pt.sigmoid(-eta))
+        return pt.clip(y, np.finfo(float).tiny, 1 - 2.0**-53)
+
+    return dist
+
+
 def _draw_gamma(family: Family, outcome: Outcome) -> Density:
     return lambda eta, alpha, _size: pm.Gamma.dist(alpha=alpha, beta=alpha * pt.exp(-eta))
 
@@ -170,6 +201,8 @@ _DENSITIES: dict[str, Callable[[Family, Outcome], Density]] = {
     "binomial": _binomial,
     "poisson": _poisson,
     "negative_binomial": _negative_binomial,
+    "negative_binomial1": _negative_binomial1,
+    "beta": _beta,
     "gamma": _gamma,
     "student_t": _student_t,
     "cumulative": _cumulative,
@@ -178,6 +211,8 @@ _DRAWS: dict[str, Callable[[Family, Outcome], Density]] = {
     "binomial": _draw_binomial,
     "poisson": _draw_poisson,
     "negative_binomial": _draw_negative_binomial,
+    "negative_binomial1": _draw_negative_binomial1,
+    "beta": _draw_beta,
     "gamma": _draw_gamma,
     "student_t": _draw_student_t,
     "cumulative": _draw_cumulative,

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 # prior or another encoding moves it in its third digit.
 TOLERANCE = 1e-8
 ROUNDINGS = 100  # how many times what the last digit of correlations moves; far from zero (a year) that is much
+ROUNDINGS_OF = (1, 2, 3)  # last binary digits of correlations, by which they are moved
 DRAWS = 2  # looked at in each of the first and the last chain
 STEPS = (0.0, 0.5, -0.5)  # of log SDs, from where a sampler would begin
 
-Densities = dict[str, list[float]]
+Densities = dict[str, list[float | str]]
 
 
 def density_record(model: Model, tree: xr.DataTree | None = None) -> dict[str, Any]:
@@ -40,11 +41,11 @@ def density_record(model: Model, tree: xr.DataTree | None = None) -> dict[str, A
     moves = np.zeros(start.size)
     moves[posterior.sd_positions] = 1.0
     points = [(start + step * moves).tolist() for step in STEPS]
-    draws = [] if tree is None else _some_draws(tree)
+    draws = [] if tree is None else some_draws(tree)
     densities = _densities(model, points, draws, tree)
-    others = [_densities(model, points, draws, tree, moved=k) for k in (1, 2, 3)] if draws else []
+    others = [_densities(model, points, draws, tree, moved=k) for k in ROUNDINGS_OF] if draws else []
     rounding = {
-        what: max([_largest_gap(other[what], x) for other in others], default=0.0) for what, x in densities.items()
+        what: max([largest_gap(other[what], x) for other in others], default=0.0) for what, x in densities.items()
     }
     return {"points": points, "draws": draws, "densities": densities, "rounding": rounding}
 
@@ -55,7 +56,11 @@ def differences(model: Model, record: dict[str, Any], tree: xr.DataTree | None =
     size = collapsed_posterior(model.statistics, model.priors).coordinates.size
     if any(len(point) != size for point in points):
         return [f"it has {size} variance parameters, and {len(points[0])} were written"]
-    found = _densities(model, points, record["draws"], tree)
+    return differing(_densities(model, points, record["draws"], tree), record)
+
+
+def differing(found: Densities, record: dict[str, Any]) -> list[str]:
+    """Where densities are others than those of the record, a phrase each."""
     if set(found) != set(record["densities"]):
         return [f"its parameters are others ({', '.join(sorted(set(found) ^ set(record['densities'])))})"]
     said = []
@@ -75,26 +80,18 @@ def differences(model: Model, record: dict[str, Any], tree: xr.DataTree | None =
 
 def _densities(
     model: Model, points: list, draws: list[list[int]], tree: xr.DataTree | None, moved: int = 0
-) -> dict[str, Any]:
+) -> Densities:
     with one_blas_thread():
         posterior = collapsed_posterior(model.statistics, model.priors)
         out: dict[str, np.ndarray] = {"beta and u integrated out": posterior.evaluate(np.array(points))[0]}
         if tree is not None:
             out |= _at_draws(model, draws, tree, moved)
-    return {what: _as_json(values) for what, values in out.items()}
+    return {what: as_json(values) for what, values in out.items()}
 
 
 def _at_draws(model: Model, draws: list[list[int]], tree: xr.DataTree, moved: int) -> dict[str, np.ndarray]:
-    """The prior by parameter, and the likelihood with u integrated out and given u.
-
-    `moved` says by how many of their last binary digits correlations are moved to zero.
-    """
-    dataset = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
-    at = tuple(np.array(draws).T)
-    values = {str(name): variable.to_numpy()[at] for name, variable in dataset.data_vars.items()}
-    for name, x in values.items():
-        if name.startswith("corr_"):
-            values[name] = np.where(np.eye(x.shape[-1], dtype=bool), x, x - moved * np.spacing(x))
+    """The prior by parameter, and the likelihood with u integrated out and given u."""
+    values = values_at(tree, draws, moved)
     out = {f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in log_prior(model, values).items()}
     out["y given the parameters"] = marginal_log_likelihood(model, values)
     if all(level.name in values for level in model.design.levels):
@@ -103,12 +100,24 @@ def _at_draws(model: Model, draws: list[list[int]], tree: xr.DataTree, moved: in
     return out
 
 
-def _largest_gap(values: list, others: list) -> float:
+def values_at(tree: xr.DataTree, draws: list[list[int]], moved: int) -> dict[str, np.ndarray]:
+    """What a few draws say of every variable; `moved`: by how many last binary digits correlations go towards zero."""
+    dataset = tree["posterior"].to_dataset().transpose("chain", "draw", ...)
+    at = tuple(np.array(draws).T)
+    values = {str(name): variable.to_numpy()[at] for name, variable in dataset.data_vars.items()}
+    for name, x in values.items():
+        if name.startswith("corr_"):
+            values[name] = np.where(np.eye(x.shape[-1], dtype=bool), x, x - moved * np.spacing(x))
+    return values
+
+
+def largest_gap(values: list, others: list) -> float:
+    """How far two lists of numbers are apart, where both are finite."""
     gaps = np.abs(np.array(values, dtype=float) - np.array(others, dtype=float))
     return float(gaps[np.isfinite(gaps)].max(initial=0.0))
 
 
-def _some_draws(tree: xr.DataTree) -> list[list[int]]:
+def some_draws(tree: xr.DataTree) -> list[list[int]]:
     """(chain, draw) of the first and last draws of the first and last chains."""
     sizes = tree["posterior"].sizes
     places = {
@@ -119,6 +128,6 @@ def _some_draws(tree: xr.DataTree) -> list[list[int]]:
     return [list(place) for place in sorted(places)]
 
 
-def _as_json(values: np.ndarray) -> list[float | str]:
+def as_json(values: np.ndarray) -> list[float | str]:
     """Numbers, those that JSON has not as texts."""
     return [x if np.isfinite(x) else str(x) for x in np.asarray(values, dtype=float).tolist()]

@@ -11,23 +11,27 @@ from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.data.matrix_file import read_npz, write_npz
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.levels import Level, Residual
+from bayeslmm.description.outcome_keys import OutcomeKeys
 from bayeslmm.description.schema import check_shape
 from bayeslmm.description.toml_text import key_lines, load, toml_key, toml_value
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import DescriptionError
+from bayeslmm.families.registry import read_family
 
 NAME = "model.toml"
 GivenPriors = Mapping[str, Prior | Mapping[str, Prior]]
 
 
-def write_description(hierarchy: Hierarchy, priors: GivenPriors) -> dict[str, bytes]:
+def write_description(
+    hierarchy: Hierarchy, priors: GivenPriors, outcome: OutcomeKeys | None = None
+) -> dict[str, bytes]:
     """Content of model.toml and of the files of known matrices, by name.
 
     Examples
     --------
     >>> hierarchy = Hierarchy.from_formula("y ~ (1 | g)")
     >>> files = write_description(hierarchy, {"sigma": Prior("HalfNormal", sigma=2)})
-    >>> read_description(Path("model.toml"), files) == (hierarchy, {"sigma": Prior("HalfNormal", sigma=2)})
+    >>> read_description(Path("model.toml"), files) == (hierarchy, None, {"sigma": Prior("HalfNormal", sigma=2)})
     True
     """
     files: dict[str, bytes] = {}
@@ -45,12 +49,12 @@ def write_description(hierarchy: Hierarchy, priors: GivenPriors) -> dict[str, by
     levels = tuple(filed(level, name) for name, level in zip(hierarchy.names, hierarchy.levels, strict=True))
     written = replace(hierarchy, levels=levels, residual=filed(hierarchy.residual, "residual"))
     lines = ["", "[priors]", *(f"{toml_key(key)} = {toml_value(_texts(prior))}" for key, prior in priors.items()), ""]
-    text = written.to_toml() + ("\n".join(lines) if priors else "")
+    text = (outcome.to_toml() if outcome else "") + written.to_toml() + ("\n".join(lines) if priors else "")
     return {NAME: text.encode("utf-8")} | files
 
 
-def read_description(path: Path, files: Mapping[str, bytes]) -> tuple[Hierarchy, dict[str, Any]]:
-    """The hierarchy and the given priors; `path` is where model.toml stands, for errors."""
+def read_description(path: Path, files: Mapping[str, bytes]) -> tuple[Hierarchy, OutcomeKeys | None, dict[str, Any]]:
+    """The hierarchy, the family with its columns, the given priors; `path` is where model.toml stands, for errors."""
     text = files[path.name].decode("utf-8")
     content = load(path, text)
     check_shape(path, key_lines(text), content)
@@ -64,7 +68,11 @@ def read_description(path: Path, files: Mapping[str, bytes]) -> tuple[Hierarchy,
     hierarchy = Hierarchy(
         **given, levels=tuple(map(Level.from_dict, levels)), residual=Residual.from_dict(residual)
     )  # fmt: skip
-    return hierarchy, {key: _priors(given) for key, given in priors.items()}
+    outcome = None
+    if "family" in content:
+        columns = {key: content[key] for key in ("failures", "weights") if key in content}
+        outcome = OutcomeKeys(family=read_family(content["family"]), **columns)
+    return hierarchy, outcome, {key: _priors(given) for key, given in priors.items()}
 
 
 def _matrix(path: Path, files: Mapping[str, bytes], name: Any, precision: bool) -> KnownMatrix:

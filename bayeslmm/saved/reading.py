@@ -14,13 +14,14 @@ import pandas as pd
 
 from bayeslmm.data.table import Taken, count, take
 from bayeslmm.description.hierarchy import Hierarchy
+from bayeslmm.description.outcome_keys import OutcomeKeys
 from bayeslmm.design.design import used_columns
 from bayeslmm.errors import BayesLMMError, DataError, SavedError
-from bayeslmm.model import Model
-from bayeslmm.saved import check, description_file
+from bayeslmm.saved import description_file
 from bayeslmm.saved.columns import describe
 from bayeslmm.saved.draws_file import read_draws
 from bayeslmm.saved.folder import read_folder
+from bayeslmm.saved.kinds import AnyModel, kind_of
 from bayeslmm.saved.table_file import read_table
 from bayeslmm.support.files import show_path
 from bayeslmm.support.memory_limit import ran_out
@@ -40,6 +41,8 @@ class Parts:
     ----------
     folder : Path
     hierarchy : Hierarchy
+    outcome : OutcomeKeys or None
+        The family of an outcome that isn't Gaussian, with its columns.
     taken : Taken
         The data.
     priors : dict
@@ -47,7 +50,7 @@ class Parts:
     resolved : list
         Parameter, prior, source and reason of all of them.
     densities : dict
-        What `check.density_record` wrote.
+        What its kind's `densities` wrote.
     tree : xarray.DataTree or None
     fit : dict or None
     about : dict
@@ -56,6 +59,7 @@ class Parts:
 
     folder: Path
     hierarchy: Hierarchy
+    outcome: OutcomeKeys | None
     taken: Taken
     priors: dict[str, Any]
     resolved: list[list[str]]
@@ -69,7 +73,7 @@ def read_parts(folder: Path) -> Parts:
     """Read a saved model; whatever is wrong with it is a SavedError at its file."""
     files, about = read_folder(folder)
     with _reading(folder, description_file.NAME) as path:
-        hierarchy, priors = description_file.read_description(path, files)
+        hierarchy, outcome, priors = description_file.read_description(path, files)
     with _reading(folder, COLUMNS):
         record = json.loads(files[COLUMNS])
     with _reading(folder, TABLE):
@@ -86,8 +90,8 @@ def read_parts(folder: Path) -> Parts:
         with _reading(folder, FIT):
             fit = json.loads(files[FIT])
     return Parts(
-        folder=folder, hierarchy=hierarchy, taken=taken, priors=priors, resolved=resolved, densities=densities,
-        about=about, tree=tree, fit=fit,
+        folder=folder, hierarchy=hierarchy, outcome=outcome, taken=taken, priors=priors, resolved=resolved,
+        densities=densities, about=about, tree=tree, fit=fit,
     )  # fmt: skip
 
 
@@ -105,7 +109,7 @@ def _reading(folder: Path, name: str) -> Iterator[Path]:
         raise SavedError(f"{show_path(path)}: cannot be read as a part of a saved model: {said}") from error
 
 
-def require_same(model: Model, parts: Parts) -> None:
+def require_same(model: AnyModel, parts: Parts) -> None:
     """Refuse a model that differs from what was saved: in its priors, or in the log density at what was written.
 
     Raises
@@ -126,7 +130,7 @@ def require_same(model: Model, parts: Parts) -> None:
             f"folder, and {there[1]} was saved; {wrote}. Load it with that version, or make the model again and sample."
         )
     with _reading(parts.folder, CHECK):
-        differing = check.differences(model, parts.densities, parts.tree)
+        differing = kind_of(model).differences(model, parts.densities, parts.tree)
     if differing:
         raise SavedError(
             f"{show_path(parts.folder / CHECK)}: the model made from this folder is not the one that was saved: "
@@ -142,7 +146,8 @@ def require_same_data(parts: Parts, data: Any) -> None:
     DataError
         At the first column that differs.
     """
-    frame, dropped = take(data, used_columns(parts.hierarchy), "drop" if parts.taken.dropped else "error")
+    used = (*used_columns(parts.hierarchy), *(parts.outcome.columns if parts.outcome else ()))
+    frame, dropped = take(data, used, "drop" if parts.taken.dropped else "error")
     own = parts.taken.frame
     where = show_path(parts.folder / TABLE)
     remedy = "The saved model holds its own data: leave data= out; new rows go to lmm.predict."

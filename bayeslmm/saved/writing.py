@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-import warnings
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -14,34 +13,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm import __version__
-from bayeslmm.criticism.groups import stored
 from bayeslmm.data.table import Taken
-from bayeslmm.design.building import build_design
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.integration.fit import GLMMFit
 from bayeslmm.likelihood.fit import LikelihoodFit
-from bayeslmm.model import Model
-from bayeslmm.posterior.draws import check_tree
-from bayeslmm.priors.resolve import as_priors
-from bayeslmm.saved.check import density_record
 from bayeslmm.saved.description_file import write_description
 from bayeslmm.saved.draws_file import same_draws, write_draws
-from bayeslmm.saved.fit_record import fit_record
 from bayeslmm.saved.folder import check_target, write_folder
-from bayeslmm.saved.reading import CHECK, COLUMNS, DRAWS, FIT, PRIORS, TABLE, Parts, read_parts, require_same
+from bayeslmm.saved.kinds import GAUSSIAN, AnyModel, kind_of, rebuilt
+from bayeslmm.saved.reading import CHECK, COLUMNS, DRAWS, FIT, PRIORS, TABLE, read_parts, require_same
 from bayeslmm.saved.table_file import same_table, to_json, write_table
 from bayeslmm.support.arguments import check_flag, check_path
-from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import xarray as xr
 
 PACKAGES = ("numpy", "scipy", "pandas", "numba", "xarray", "arviz", "pymc", "pytensor", "nutpie", "h5netcdf", "h5py")
-_REMEDY = "Write tree = lmm.sample(), and lmm.save(folder, tree)."
 
 
-def save(model: Model, folder: Any, result: Any = None, *, overwrite: bool = False) -> Path:
+def save(model: AnyModel, folder: Any, result: Any = None, *, overwrite: bool = False) -> Path:
     """Save a model and what came of it, as `LMM.save` says."""
     folder = check_path(folder, "saved/heights")
     check_flag("overwrite", overwrite)
@@ -51,42 +43,48 @@ def save(model: Model, folder: Any, result: Any = None, *, overwrite: bool = Fal
     return folder
 
 
-def _save(model: Model, folder: Path, result: Any, overwrite: bool) -> None:
+def _save(model: AnyModel, folder: Path, result: Any, overwrite: bool) -> None:
     tree, fit = _sorted_out(model, result)
-    tree = None if tree is None else stored(model, tree)
+    kind = kind_of(model)
+    tree = None if tree is None else kind.stored(model, tree)
     taken = Taken(frame=model.design.frame, dropped=model.design.dropped)
     table, columns = write_table(taken)
-    files = write_description(model.hierarchy, as_priors(model.design, model.given_priors))
+    files = write_description(model.hierarchy, kind.given(model), kind.outcome(model))
     files |= {
         TABLE: table.encode("utf-8", "surrogatepass"),
         COLUMNS: to_json(columns),
         PRIORS: to_json([[row.parameter, str(row.prior), row.source, row.reason] for row in model.priors.reasons]),
-        CHECK: to_json(density_record(model, tree)),
+        CHECK: to_json(kind.densities(model, tree)),
     }
     files |= {} if tree is None else {DRAWS: write_draws(tree)}
-    files |= {} if fit is None else {FIT: to_json(fit_record(fit))}
-    holds = "posterior" if tree is not None else fit.method if fit is not None else "model"
+    files |= {} if fit is None else {FIT: to_json(kind.record(fit))}
+    method = getattr(fit, "method", "ML")  # a GLMM's fits are by ML
+    holds = "posterior" if tree is not None else method if fit is not None else "model"
     unfinished = tree is not None and bool(tree.attrs.get("partial", 0))
-    about = {"holds": holds, "partial": unfinished, "formula": model.hierarchy.formula, **_made_by()}
+    about = {"holds": holds, "partial": unfinished, "formula": kind.formula(model), **_made_by()}
     write_folder(folder, files, about, overwrite=overwrite, check=partial(_require_read, model, tree))
 
 
-def _sorted_out(model: Model, result: Any) -> tuple[xr.DataTree | None, LikelihoodFit | None]:
+def _sorted_out(model: AnyModel, result: Any) -> tuple[xr.DataTree | None, LikelihoodFit | GLMMFit | None]:
     """(posterior, fit), one of them None at least; or an error that says what was expected."""
+    kind = kind_of(model)
+    name = kind.name
     if result is None:
         return None, None
-    if isinstance(result, LikelihoodFit):
-        if result.design is not model.design:
+    if isinstance(result, LikelihoodFit | GLMMFit):
+        if result.design is not model.design or not isinstance(result, kind.fit):
             raise DescriptionError(
-                "This fit is one of another LMM. Write lmm.save(folder, lmm.reml()), of the same lmm."
+                f"This fit is one of another {name.upper()}. Write {name}.save(folder, {name}.ml()), of the same "
+                f"{name}."
             )
         return None, result
     if "posterior" not in getattr(result, "children", {}):
+        fits = "lmm.ml() or lmm.reml()" if kind is GAUSSIAN else "glmm.ml()"
         raise DescriptionError(
-            f"A {type(result).__name__} came as the result to save; expected a posterior, lmm.sample(), or a fit, "
-            "lmm.ml() or lmm.reml(). Write lmm.save(folder) to save the model alone."
+            f"A {type(result).__name__} came as the result to save; expected a posterior, {name}.sample(), or a fit, "
+            f"{fits}. Write {name}.save(folder) to save the model alone."
         )
-    check_tree(model.design, "given", result, False, _REMEDY)
+    kind.check_tree(model, result, f"Write tree = {name}.sample(), and {name}.save(folder, tree).")
     return result, None
 
 
@@ -105,12 +103,13 @@ def _made_by() -> dict[str, Any]:
     }
 
 
-def _require_read(model: Model, tree: xr.DataTree | None, part: Path) -> None:
+def _require_read(model: AnyModel, tree: xr.DataTree | None, part: Path) -> None:
     """Refuse to save what would not be read as it is: read it, make the model again, compare."""
     read = read_parts(part)
-    again = rebuilt(read)
+    again = rebuilt(read.hierarchy, read.outcome, read.taken, read.priors)
     differing = same_table(model.design.frame, read.taken.frame)
-    differing = differing or ("" if read.hierarchy == model.hierarchy else "the description")
+    own = (model.hierarchy, kind_of(model).outcome(model))
+    differing = differing or ("" if (read.hierarchy, read.outcome) == own else "the description")
     if tree is not None and read.tree is not None:
         differing = differing or same_draws(tree, read.tree)
     if differing:
@@ -125,12 +124,8 @@ def _require_read(model: Model, tree: xr.DataTree | None, part: Path) -> None:
     require_same(again, read)
 
 
-def rebuilt(parts: Parts) -> Model:
-    """The model that the parts describe."""
-    with warnings.catch_warnings(), one_blas_thread():
-        warnings.simplefilter("ignore", UserWarning)  # of columns left out: said when the model was made
-        design = build_design(parts.hierarchy, parts.taken)
-    return Model(hierarchy=parts.hierarchy, design=design, given_priors=parts.priors)
+def _trials(design: Design) -> Any:
+    return None if design.outcome is None else design.outcome.trials
 
 
 def _changed(design: Design, again: Design) -> str:
@@ -145,6 +140,7 @@ def _changed(design: Design, again: Design) -> str:
         "y": (design.y, again.y),
         "X": (design.X, again.X),
         "the offset": (design.offset, again.offset),
+        "the trials": (_trials(design), _trials(again)),
     }
     for one, other in zip(design.levels, again.levels, strict=True):
         pairs |= {

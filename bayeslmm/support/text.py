@@ -21,6 +21,17 @@ def listed(items: Sequence[Any], most: int = 5, show: Any = repr) -> str:
     return shown + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
+def with_article(words: str) -> str:
+    """A noun with "a" or "an" before it.
+
+    Examples
+    --------
+    >>> with_article("count"), with_article("ordered category")
+    ('a count', 'an ordered category')
+    """
+    return f"{'an' if words[:1].lower() in 'aeio' else 'a'} {words}"
+
+
 def format_column(values: Sequence[float] | np.ndarray, digits: int = 5) -> list[str]:
     """Numbers with a common count of decimals, the largest with about `digits` digits, the smallest legible.
 
