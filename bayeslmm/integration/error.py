@@ -10,7 +10,8 @@ import pandas as pd
 from bayeslmm.errors import visible
 from bayeslmm.integration.by_group import laplace_by_group
 from bayeslmm.integration.objective import Problem
-from bayeslmm.integration.quadrature import Quadrature, converged_nodes, serves
+from bayeslmm.integration.quadrature import Quadrature, serves
+from bayeslmm.integration.rule import converged_nodes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +82,7 @@ def measure(problem: Problem, x: np.ndarray, s: np.ndarray, laplace_value: float
         found[nodes] = Quadrature(nodes=nodes).groups(*given)
         return float(found[nodes].sum())
 
-    nodes, value, left = converged_nodes(evaluate, most=most_nodes(rows.plan.chain))
+    nodes, value, left = converged_nodes(evaluate, most=most_nodes(rows.dimensions))
     own = laplace_by_group(*given)
     level = rows.design.levels[rows.plan.chain[-1]]
     best = found[max(found)]
@@ -94,12 +95,12 @@ def measure(problem: Problem, x: np.ndarray, s: np.ndarray, laplace_value: float
     )
 
 
-def most_nodes(chain: tuple[int, ...]) -> int:
-    """Nodes at each level beyond which it takes too long.
+def most_nodes(dimensions: int) -> int:
+    """Nodes for each effect beyond which it takes too long, of an integral over so many effects at once.
 
     Examples
     --------
-    >>> most_nodes((0,)), most_nodes((0, 1))
+    >>> most_nodes(1), most_nodes(2)
     (201, 51)
     """
-    return {1: 201, 2: 51, 3: 15}.get(len(chain), 9)
+    return {1: 201, 2: 51, 3: 15}.get(dimensions, 9)

@@ -18,7 +18,8 @@ from bayeslmm.integration.error import ApproximationError, measure, most_nodes
 from bayeslmm.integration.existence import CERTAIN
 from bayeslmm.integration.laplace import Point
 from bayeslmm.integration.objective import Objective, Problem
-from bayeslmm.integration.quadrature import Quadrature, converged_nodes, serves
+from bayeslmm.integration.quadrature import Quadrature, serves
+from bayeslmm.integration.rule import converged_nodes
 from bayeslmm.integration.search import ZERO, Peak, climb, held, maximise
 from bayeslmm.likelihood.fit import RandomEffects, theta_labels
 from bayeslmm.support.arguments import check_whole
@@ -391,12 +392,12 @@ def _by_quadrature(problem: Problem, first: Peak, nodes: int | None) -> tuple[Pe
     """The maximum of the quadrature's likelihood, with as many nodes as it takes unless their number is given."""
     if nodes is not None:
         return maximise(problem, Quadrature(nodes=nodes), near=first), nodes
-    chain = problem.rows.plan.chain
-    most = most_nodes(chain)
-    near = climb(problem, Quadrature(nodes=COARSE), first) if len(chain) > 1 else first
+    dimensions = problem.rows.dimensions
+    most = most_nodes(dimensions)
+    near = climb(problem, Quadrature(nodes=COARSE), first) if dimensions > 1 else first
     with one_blas_thread():
         used = _enough(problem, near.x, most)
-        bending = Quadrature(nodes=min(used, BENDING)) if len(chain) > 1 else None
+        bending = Quadrature(nodes=min(used, BENDING)) if dimensions > 1 else None
         peak = maximise(problem, Quadrature(nodes=used), near, bending)
         while (more := _enough(problem, peak.x, most)) > used:
             used = more
@@ -409,5 +410,5 @@ def _enough(problem: Problem, x: np.ndarray, most: int) -> int:
     objective = Objective(problem)
     s = objective.point(x).mode.s
     given = (problem.rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s)
-    tolerance = 1e-7 if len(problem.rows.plan.chain) == 1 else 1e-6
+    tolerance = 1e-7 if problem.rows.dimensions == 1 else 1e-6
     return converged_nodes(lambda nodes: float(Quadrature(nodes=nodes).groups(*given).sum()), tolerance, most)[0]
