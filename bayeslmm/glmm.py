@@ -9,12 +9,12 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.design import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.faces.link_building import LinkBuilding
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
 from bayeslmm.formula.cbind import split_cbind
 from bayeslmm.formula.tokens import quote
-from bayeslmm.link_model import LinkModel
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 NOT_YET = {
     "reml": "REML is a Gaussian outcome's; a GLMM has ml()",
-    "marginal": "a GLMM's marginal is an integral without a closed form; ml() approximates it, joint() is exact",
     "predictions": "a GLMM has ml().fitted and ml().linear_predictor so far",
     "comparisons": "a GLMM has ml().fixef so far",
     "slopes": "a GLMM has ml().fixef so far",
@@ -31,7 +30,7 @@ NOT_YET = {
 }
 
 
-class GLMM(LinkModel):
+class GLMM(LinkBuilding):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
 
     y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on

@@ -76,7 +76,8 @@ def find_alike(rows: Rows, outcome: Outcome, k: int = 0) -> Alike:
     edges = np.flatnonzero(np.diff(index, prepend=-1))
     ends = np.append(edges[1:], len(index))
     seen: dict[bytes, int] = {}
-    kind, kept, number = np.full(level.m, -1), [], np.stack([code[first], count])
+    kept: list[tuple[int, int]] = []
+    kind, number = np.full(level.m, -1), np.stack([code[first], count])
     for a, b in zip(edges, ends, strict=True):
         what = number[:, a:b].tobytes()
         if what not in seen:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayeslmm.errors import visible
 from bayeslmm.integration.by_group import laplace_by_group
+from bayeslmm.integration.choice import most_nodes
 from bayeslmm.integration.objective import Problem
 from bayeslmm.integration.quadrature import Quadrature, serves
 from bayeslmm.integration.rule import converged_nodes
@@ -93,14 +94,3 @@ def measure(problem: Problem, x: np.ndarray, s: np.ndarray, laplace_value: float
     return ApproximationError(
         laplace=float(own.sum()), quadrature=value, nodes=nodes, left=left, groups=frame.iloc[order]
     )
-
-
-def most_nodes(dimensions: int) -> int:
-    """Nodes for each effect beyond which it takes too long, of an integral over so many effects at once.
-
-    Examples
-    --------
-    >>> most_nodes(1), most_nodes(2)
-    (201, 51)
-    """
-    return {1: 201, 2: 51, 3: 15}.get(dimensions, 9)

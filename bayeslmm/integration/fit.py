@@ -12,23 +12,20 @@ import pandas as pd
 from bayeslmm.design.design import Design
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import level_names
-from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.integration.error import ApproximationError, measure, most_nodes
+from bayeslmm.integration.choice import choose, enough_nodes
+from bayeslmm.integration.error import ApproximationError, measure
 from bayeslmm.integration.existence import CERTAIN
 from bayeslmm.integration.laplace import Point
 from bayeslmm.integration.objective import Objective, Problem
-from bayeslmm.integration.quadrature import Quadrature, serves
-from bayeslmm.integration.rule import converged_nodes
+from bayeslmm.integration.quadrature import Quadrature
 from bayeslmm.integration.search import ZERO, Peak, climb, held, maximise
 from bayeslmm.likelihood.fit import RandomEffects, theta_labels
-from bayeslmm.support.arguments import check_whole
 from bayeslmm.support.threads import one_blas_thread
 
 ENDLESS = 30.0  # an SD from here on, in units of a probability's link, has run away
 COARSE = 9  # nodes at each level of a chain for the way to about where the maximum is
 BENDING = 21  # nodes at each level of a chain that are enough for second derivatives
-APPROXIMATIONS = ("auto", "laplace", "quadrature")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -362,22 +359,10 @@ def fit_glmm(
     laplace_peak: Peak | None = None,
 ) -> GLMMFit:
     """Maximise the likelihood, as `GLMM.ml` says."""
-    if approximation not in APPROXIMATIONS:
-        raise DescriptionError(
-            f"approximation={approximation!r}; expected {', '.join(map(repr, APPROXIMATIONS))}."
-            f"{did_you_mean(str(approximation), APPROXIMATIONS)}"
-        )
-    why = serves(problem.rows)
-    if nodes is not None:
-        check_whole("nodes", nodes, 1, example=25)
-        if approximation == "laplace":
-            raise DescriptionError("Laplace's approximation has no nodes; leave nodes= out, or write 'quadrature'.")
-    if approximation == "quadrature" and why:
-        raise DescriptionError(f"Quadrature can't be had: {why}. Write approximation='laplace'.")
+    kind = choose(problem, approximation, nodes)
     peak = first = laplace_peak or maximise(problem)
-    kind, used = "laplace", 1
-    if approximation != "laplace" and not why:
-        kind = "quadrature"
+    used = 1
+    if kind == "quadrature":
         peak, used = _by_quadrature(problem, first, nodes)
     objective = Objective(problem)
     with one_blas_thread():
@@ -392,23 +377,13 @@ def _by_quadrature(problem: Problem, first: Peak, nodes: int | None) -> tuple[Pe
     """The maximum of the quadrature's likelihood, with as many nodes as it takes unless their number is given."""
     if nodes is not None:
         return maximise(problem, Quadrature(nodes=nodes), near=first), nodes
-    dimensions = problem.rows.dimensions
-    most = most_nodes(dimensions)
-    near = climb(problem, Quadrature(nodes=COARSE), first) if dimensions > 1 else first
+    several = problem.rows.dimensions > 1
+    near = climb(problem, Quadrature(nodes=COARSE), first) if several else first
     with one_blas_thread():
-        used = _enough(problem, near.x, most)
-        bending = Quadrature(nodes=min(used, BENDING)) if dimensions > 1 else None
+        used = enough_nodes(problem, near.x)
+        bending = Quadrature(nodes=min(used, BENDING)) if several else None
         peak = maximise(problem, Quadrature(nodes=used), near, bending)
-        while (more := _enough(problem, peak.x, most)) > used:
+        while (more := enough_nodes(problem, peak.x)) > used:
             used = more
             peak = maximise(problem, Quadrature(nodes=used), peak, bending)
     return peak, used
-
-
-def _enough(problem: Problem, x: np.ndarray, most: int) -> int:
-    """Nodes that are enough at x: one step of `STEPS` fewer changes nothing to speak of."""
-    objective = Objective(problem)
-    s = objective.point(x).mode.s
-    given = (problem.rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s)
-    tolerance = 1e-7 if problem.rows.dimensions == 1 else 1e-6
-    return converged_nodes(lambda nodes: float(Quadrature(nodes=nodes).groups(*given).sum()), tolerance, most)[0]

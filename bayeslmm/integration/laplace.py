@@ -58,6 +58,8 @@ class Point:
     mode : Mode
     variances : flat array
         Blocks of Lambda H^-1 Lambda', as in `Adjoint`.
+    pull : (n,) array
+        X' pull is the gradient by beta.
     """
 
     value: float
@@ -67,6 +69,7 @@ class Point:
     mode: Mode
     variances: np.ndarray
     factor: Any
+    pull: np.ndarray
 
 
 def find_mode(
@@ -156,5 +159,5 @@ def laplace(
     slopes = by_psi.value.sum(axis=-1) + 0.5 * by_psi.second @ h + by_psi.first @ moved
     return Point(
         value=value, by_gamma=rows.X.T @ pull, by_lambda=by_lambda, by_psi=slopes, mode=mode,
-        variances=down.adjoint.variances, factor=factor,
+        variances=down.adjoint.variances, factor=factor, pull=pull,
     )  # fmt: skip

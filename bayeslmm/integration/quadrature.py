@@ -116,7 +116,7 @@ class Quadrature:
         value = float(values.sum())
         return Point(
             value=value if np.isfinite(value) else -np.inf, by_gamma=rows.X.T @ pull, by_lambda=by_lambda,
-            by_psi=by_psi, mode=mode, variances=np.zeros(0), factor=None,
+            by_psi=by_psi, mode=mode, variances=np.zeros(0), factor=None, pull=pull,
         )  # fmt: skip
 
     def groups(
