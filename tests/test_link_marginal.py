@@ -1,4 +1,4 @@
-"""The marginal of an outcome that is not Gaussian, in PyMC: its density by brute force, its gradient, its draws."""
+"""The marginal of an outcome that is not Gaussian, in PyMC: density by brute force, gradient, draws."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def find_alike(rows: Rows, outcome: Outcome, k: int = 0) -> Alike:
     seen: dict[bytes, int] = {}
     kept: list[tuple[int, int]] = []
     kind, number = np.full(level.m, -1), np.stack([code[first], count])
-    for a, b in zip(edges, ends, strict=True):
+    for a, b in zip(edges.tolist(), ends.tolist(), strict=True):
         what = number[:, a:b].tobytes()
         if what not in seen:
             seen[what] = len(kept)
