@@ -254,7 +254,10 @@ class GLMMFit:
 
     @cached_property
     def approximation_error(self) -> ApproximationError:
-        """Laplace's log-likelihood minus quadrature's, at these estimates, and the groups that it comes from."""
+        """Laplace's log-likelihood minus a better one at these estimates, and the groups that it comes from.
+
+        The better one is quadrature's, or importance sampling's where levels are crossed or groups have many effects.
+        """
         with one_blas_thread():
             return measure(self.problem, self.peak.x, self.point.mode.s, self.point.value)
 
@@ -315,10 +318,10 @@ class GLMMFit:
         if self.laplace_peak.others or self.peak.others:
             lower = min((*self.laplace_peak.others, *self.peak.others))
             out.append(f"The likelihood has another maximum, lower by {lower:.2g}: look at the posterior.")
-        if self.approximation == "quadrature" and self.approximation_error.left > 1e-4:
+        if self.approximation == "quadrature" and self.approximation_error.uncertainty > 1e-4:
             out.append(
                 f"The quadrature isn't settled: the last step to {self.approximation_error.nodes} nodes still changed "
-                f"the log-likelihood by {self.approximation_error.left:.2g}."
+                f"the log-likelihood by {self.approximation_error.uncertainty:.2g}."
             )
         return tuple(out)
 

@@ -46,7 +46,16 @@ class Mode:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Point:
+class Slopes:
+    """A gradient: by the coefficients of the orthogonal X, the kernels' lambda (flat), the dispersion."""
+
+    by_gamma: np.ndarray
+    by_lambda: np.ndarray
+    by_psi: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Point(Slopes):
     """The approximation at one point.
 
     Attributes
@@ -63,9 +72,6 @@ class Point:
     """
 
     value: float
-    by_gamma: np.ndarray
-    by_lambda: np.ndarray
-    by_psi: np.ndarray
     mode: Mode
     variances: np.ndarray
     factor: Any

@@ -87,9 +87,10 @@ class Groups:
         """Sums over the rows (axis -1) of each group."""
         return np.add.reduceat(x, self.starts, axis=-1)
 
-    def sums_of(self, x: np.ndarray) -> np.ndarray:
-        """Sums over the rows (the first axis) of each group."""
-        return np.add.reduceat(x, self.starts, axis=0)
+    def sums_with(self, x: np.ndarray) -> np.ndarray:
+        """Sums (..., m, r) over the rows (axis -1) of each group, times the columns of the effects."""
+        a = self.a
+        return np.stack([self.sums(x * a[:, e]) for e in range(a.shape[1])], axis=-1)
 
     def height(self, v: np.ndarray) -> np.ndarray:
         """l(v) - v'v / 2 of each group, (..., m)."""
@@ -99,22 +100,27 @@ class Groups:
         return np.where(np.isfinite(value), value, -np.inf)
 
     def _curvature(self, jet: Jet) -> np.ndarray:
-        """Minus the second derivatives of the height, (m, r, r); where they make no maximum, of its concave part."""
+        """Minus the second derivatives of the height, (..., m, r, r); where they make no maximum, of its concave part."""
         A = self._bent(-jet.second)
         if not self.family.log_concave:
-            low = np.linalg.eigvalsh(A)[:, 0] < STEEP
-            A = np.where(low[:, None, None], self._bent(np.maximum(-jet.second, 0.0)), A) if low.any() else A
+            low = np.linalg.eigvalsh(A)[..., 0] < STEEP
+            A = np.where(low[..., None, None], self._bent(np.maximum(-jet.second, 0.0)), A) if low.any() else A
         return A
 
     def _bent(self, weights: np.ndarray) -> np.ndarray:
-        a = self.a
-        return np.eye(a.shape[1]) + self.sums_of((self.count * weights)[:, None, None] * a[:, :, None] * a[:, None, :])
+        a, weights = self.a, self.count * weights
+        r = a.shape[1]
+        A = np.empty((*weights.shape[:-1], len(self.starts), r, r))
+        for e in range(r):
+            for f in range(e + 1):
+                A[..., e, f] = A[..., f, e] = self.sums(weights * (a[:, e] * a[:, f])) + (e == f)
+        return A
 
     def modes(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(m, A): Newton's method in every group at once, steps halved where they don't gain."""
-        a, v, A = self.a, start.copy(), np.zeros(0)
+        """(m, A), (..., m, r) and (..., m, r, r): Newton's method in all groups at once, steps halved until they gain."""
+        v, A = start.copy(), np.zeros(0)
         now, at_zero = self.height(v), self.height(np.zeros_like(v))
-        v = np.where((now >= at_zero)[:, None], v, 0.0)
+        v = np.where((now >= at_zero)[..., None], v, 0.0)
         now = np.maximum(now, at_zero)
         arrived = False
         for _ in range(MOST):
@@ -122,14 +128,13 @@ class Groups:
             A = self._curvature(jet)
             if arrived:
                 break
-            slope = self.sums_of((self.count * jet.first)[:, None] * a) - v
-            step = np.linalg.solve(A, slope[..., None])[..., 0]
+            step = _solve(A, self.sums_with(self.count * jet.first) - v)
             if arrived := bool((np.abs(step) < NEAR * (1 + np.abs(v))).all()):  # a last step squares what is left
                 v = v + step
                 continue
             trial = self.height(v + step)
             while (worse := trial < now - 1e-10 * (1 + np.abs(now))).any():
-                step = np.where(worse[:, None], step / 2, step)
+                step = np.where(worse[..., None], step / 2, step)
                 trial = self.height(v + step)
             arrived = bool((np.abs(step) < 1e-12 * (1 + np.abs(v))).all())
             v, now = v + step, trial
@@ -186,7 +191,7 @@ def integrate(groups: Groups, nodes: int, start: np.ndarray, copies: np.ndarray)
         by_psi = (family.dispersion(outcome, eta, psi).value * (at_rows * (c * each))).sum(axis=(1, 2))
 
     # what moves the points: m, and B = C^-T
-    g = np.stack([groups.sums((c * a[:, e]) * slope) for e in range(a.shape[1])], axis=-1) - v
+    g = groups.sums_with(c * slope) - v
     bar_m = np.einsum("jm,jme->me", p, g)
     bar_B = np.einsum("jm,jme,jf->mef", p, g, x)
     bar_C = -np.tril(B @ bar_B.swapaxes(1, 2) @ B)
@@ -203,8 +208,7 @@ def integrate(groups: Groups, nodes: int, start: np.ndarray, copies: np.ndarray)
     turned = np.einsum("nef,nf->ne", bar_A[owner], a)
     by_weight = c * np.einsum("ne,ne->n", a, turned)
     bent = -jet.third * by_weight
-    bar_m = bar_m + groups.sums_of(bent[:, None] * a)
-    q = np.linalg.solve(A, bar_m[..., None])[..., 0][owner]
+    q = _solve(A, bar_m + groups.sums_with(bent))[owner]
     along = np.einsum("ne,ne->n", a, q)
     pull = bent + c * jet.second * along
     by_eta = by_eta + pull
@@ -213,6 +217,55 @@ def integrate(groups: Groups, nodes: int, start: np.ndarray, copies: np.ndarray)
     return Integrated(
         value=value, modes=m, by_eta=each * by_eta, by_factor=groups.z.T @ (each[:, None] * by_a), by_psi=by_psi
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expected:
+    """Log integrals of groups at many linear predictors at once, and what is expected of rows under the integrand.
+
+    Attributes
+    ----------
+    value : (T, m) array
+    score : (T, n) array
+        E l'(eta_i).
+    moments : (T, n, r) array
+        E v l'(eta_i).
+    by_psi : (k, T, n) array
+        E dl_i / dpsi.
+    """
+
+    value: np.ndarray
+    score: np.ndarray
+    moments: np.ndarray
+    by_psi: np.ndarray
+
+
+def expect(groups: Groups, nodes: int, start: np.ndarray) -> Expected:
+    """Integrate each group's effects at each of T linear predictors, ``groups.base`` being (T, n)."""
+    family, outcome, psi, owner = groups.family, groups.outcome, groups.psi, groups.owner
+    r = groups.z.shape[1]
+    m, A = groups.modes(np.broadcast_to(start, (len(groups.base), *start.shape)))
+    C = np.linalg.cholesky(A)
+    x, log_w = grid(nodes, r)
+    v = m + np.einsum("tmba,jb->jtma", np.linalg.inv(C), x)
+    eta = groups.eta(v)
+    density, slope = family.slope(outcome, eta, psi)
+    terms = log_w[:, None, None] - 0.5 * (v**2).sum(axis=-1) + groups.sums(groups.count * density)
+    top = terms.max(axis=0)
+    p = np.exp(terms - top)
+    total = p.sum(axis=0)
+    at_rows = (p / total)[..., owner]
+    pulled = at_rows * slope
+    return Expected(
+        value=top + np.log(total) - np.log(np.diagonal(C, axis1=-2, axis2=-1)).sum(axis=-1),
+        score=pulled.sum(axis=0),
+        moments=np.stack([(pulled * v[..., owner, e]).sum(axis=0) for e in range(r)], axis=-1),
+        by_psi=(at_rows * family.dispersion(outcome, eta, psi).value).sum(axis=1),
+    )
+
+
+def _solve(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return b / A[..., 0] if A.shape[-1] == 1 else np.linalg.solve(A, b[..., None])[..., 0]
 
 
 def at_parameters(

@@ -31,8 +31,6 @@ CENTRING = 7  # nodes of inner integrals while the nodes of an outer one are pla
 def serves(rows: Rows) -> str:
     """Why quadrature can't integrate this model's effects; "" where it can."""
     levels = rows.design.levels
-    if not levels:
-        return "there are no random effects, so that nothing is integrated"
     for level in levels:
         if level.root is not None:
             return f"the groups of {level.label} have a known covariance, so that they are integrated together"
