@@ -150,13 +150,15 @@ class GLMM(LinkBuilding):
         random_seed: int | None = None,
         centered: bool | Mapping[str, bool] = False,
         target_accept: float = 0.9,
+        approximation: str = "auto",
         progress: bool = True,
     ) -> xr.DataTree:
-        """Sample the posterior of the joint model by NUTS.
+        """Sample the posterior of the joint or the marginal model by NUTS.
 
         Parameters
         ----------
-        variant : {"joint"}
+        variant : {"joint", "marginal"}
+            The marginal has no effects: they are integrated out.
         draws, tune, chains : int
             Kept and tuning draws per chain.
         random_seed : int, optional
@@ -165,6 +167,8 @@ class GLMM(LinkBuilding):
             As in `joint`.
         target_accept : float
             What NUTS adapts its step size to.
+        approximation : {"auto", "laplace", "quadrature"}
+            Of the marginal, as in `marginal`.
         progress : bool
 
         Returns
@@ -186,7 +190,7 @@ class GLMM(LinkBuilding):
 
         return sample_link(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, centered=centered,
-            target_accept=target_accept, progress=progress,
+            target_accept=target_accept, approximation=approximation, progress=progress,
         )  # fmt: skip
 
 

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from bayeslmm.link_model import LinkModel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pymc as pm
+
+    from bayeslmm.comparison.link_comparison import LinkComparison
 
 
 class LinkBuilding(LinkModel):
@@ -46,3 +50,47 @@ class LinkBuilding(LinkModel):
         from bayeslmm.pymc_models.link_marginal import build_link_marginal
 
         return build_link_marginal(self.problem, self.priors, self.rule(approximation, nodes))
+
+    def compare(
+        self,
+        *,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        random_seed: int | None = None,
+        variants: str | Iterable[str] = ("joint",),
+        progress: bool = True,
+    ) -> LinkComparison:
+        """Fit by each approximation of the integral, sample posteriors, and put all side by side, with words.
+
+        Parameters
+        ----------
+        draws, tune, chains, random_seed, progress
+            As in `sample`, the same for every posterior.
+        variants : names among "joint", "marginal", "marginal laplace", "marginal quadrature"
+            Which posteriors to sample; () for none.
+
+        Returns
+        -------
+        LinkComparison
+            With ``table``, ``off`` (how far Laplace's estimates are off, in standard errors), ``logliks``, ``findings``
+            and ``text``: how far Laplace is from the truth, and what hangs on it.
+
+        Raises
+        ------
+        DescriptionError
+            If there is no such posterior.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> both = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").compare(variants=())
+        >>> both.off["se"].round(3).to_dict()
+        {'beta[Intercept]': 0.011, 'sigma_u2': -0.018}
+        """
+        from bayeslmm.comparison.link_comparison import compare_link
+
+        return compare_link(
+            self, draws=draws, tune=tune, chains=chains, random_seed=random_seed, variants=variants, progress=progress
+        )

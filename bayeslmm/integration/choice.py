@@ -42,6 +42,9 @@ class Rule:
         """By name: "laplace" or "quadrature"."""
         return "quadrature" if isinstance(self.approximation, Quadrature) else "laplace"
 
+    def __str__(self) -> str:
+        return f"quadrature, {self.nodes} nodes" if self.kind == "quadrature" else "laplace"
+
 
 def choose(problem: Problem, approximation: str, nodes: int | None) -> str:
     """Check what was asked for, and say which it is: "laplace" or "quadrature".

@@ -96,8 +96,8 @@ class ApproximationError:
             heavy = int((self.k_hat >= HEAVY).sum())
             where = "" if len(self.k_hat) == 1 else f" in {heavy} of {len(self.k_hat)} groups"
             parts.append(
-                f"The weights have heavy tails{where} (k-hat up to {self.k_hat.max():.2f}): take this as a first guess, "
-                "and the posterior for an answer"
+                f"The weights have heavy tails{where} (k-hat up to {self.k_hat.max():.2f}): take this as a first "
+                "guess, and the posterior for an answer"
             )
         return ". ".join(parts) + "."
 

@@ -16,7 +16,7 @@ from bayeslmm.families.family import Family, Outcome
 from bayeslmm.integration.choice import choose, enough_nodes
 from bayeslmm.integration.error import ApproximationError, measure
 from bayeslmm.integration.existence import CERTAIN
-from bayeslmm.integration.laplace import Point
+from bayeslmm.integration.laplace import Point, Slopes
 from bayeslmm.integration.objective import Objective, Problem
 from bayeslmm.integration.quadrature import Quadrature
 from bayeslmm.integration.search import ZERO, Peak, climb, held, maximise
@@ -193,6 +193,27 @@ class GLMMFit:
         out |= dict(zip(self.problem.labels, self.problem.dispersion(x), strict=True))
         return pd.Series(out, name="ML", dtype=float)
 
+    @cached_property
+    def estimates_se(self) -> pd.Series:
+        """Their standard errors, by the delta method; NaN for what lies on the boundary."""
+        x, free = self.peak.x, self.peak.free
+        slopes = np.zeros((len(self.estimates()), len(x)))
+        for k in free:
+            step = np.zeros_like(x)
+            step[k] = 1e-6 * max(1.0, abs(x[k]))
+            up, down = (self.estimates_at(x + one).to_numpy() for one in (step, -step))
+            slopes[:, k] = (up - down) / (2 * step[k])
+        with np.errstate(invalid="ignore"):
+            se = np.sqrt(np.einsum("ij,jk,ik->i", slopes, self._covariance, slopes))
+        return pd.Series(np.where(se > 0, se, np.nan), index=self.estimates().index, name="se")
+
+    def step(self, slopes: Slopes) -> pd.Series:
+        """Where a Newton step along another likelihood's gradient at these estimates leads, less the estimates."""
+        x = self.peak.x + self._covariance @ np.where(
+            np.isin(np.arange(self.problem.size), self.peak.free), self.problem.gradient(self.peak.x, slopes), 0.0
+        )
+        return self.estimates_at(x) - self.estimates()
+
     @property
     def varcorr(self) -> pd.DataFrame:
         """Variances and covariances on the link's scale: group, effect, effect2, variance, sd or correlation."""
@@ -331,7 +352,7 @@ class GLMMFit:
         Returns
         -------
         pandas.DataFrame
-            Per coefficient and SD: laplace, here, and for coefficients the difference in standard errors.
+            Per parameter: laplace, here, and the difference in standard errors.
 
         Examples
         --------
@@ -341,9 +362,7 @@ class GLMMFit:
         ['laplace', 'quadrature', 'difference_in_se']
         """
         frame = pd.DataFrame({"laplace": self.estimates_at(self.laplace_peak.x), self.approximation: self.estimates()})
-        se = pd.Series(np.nan, index=frame.index)
-        se.iloc[: self.design.p] = self.fixef_se.to_numpy()
-        frame["difference_in_se"] = (frame["laplace"] - frame[self.approximation]) / se
+        frame["difference_in_se"] = (frame["laplace"] - frame[self.approximation]) / self.estimates_se
         return frame
 
     def __repr__(self) -> str:

@@ -5,13 +5,15 @@ modes with the covariance that Laplace's approximation gives them, the leaf's ef
 freedom where few are drawn at once, a normal where many are. Effects that have no rows in common have weights of their
 own, and the log-likelihood is the sum over such blocks of the logs of mean weights.
 
-Sources: Skaug & Fournier (2006) for importance sampling around Laplace's approximation; Vehtari et al. (2024) for k-hat.
+Sources: Skaug & Fournier (2006) for importance sampling around Laplace's approximation; Vehtari et al. (2024) for
+k-hat.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import lgamma
 from typing import Any
 
@@ -132,7 +134,7 @@ class Sampler:
         order = order[column_block[order] >= 0]
         edges = np.searchsorted(column_block[order], np.arange(self.block.max() + 2))
         out = []
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in pairwise(edges):
             own = order[a:b]
             out.append((own, np.linalg.cholesky(S[own][:, own].toarray())))
         return out
@@ -144,9 +146,8 @@ class Sampler:
         weights = -self.family.jet(self.outcome, self.mode.eta, self.psi).second
         if not self.family.log_concave:
             weights = np.maximum(weights, 0.0)
-        n, q = self.A.shape
         weighted = sparse.diags_array(weights) @ self.A
-        S = sparse.eye_array(q) + self.A.T @ weighted
+        S = sparse.eye_array(self.A.shape[1]) + self.A.T @ weighted
         if self.leaf is not None:
             own = self.columns(self.leaf)
             H = sparse.eye_array(own.shape[1]) + own.T @ sparse.diags_array(weights) @ own

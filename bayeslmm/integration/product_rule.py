@@ -100,7 +100,7 @@ class Groups:
         return np.where(np.isfinite(value), value, -np.inf)
 
     def _curvature(self, jet: Jet) -> np.ndarray:
-        """Minus the second derivatives of the height, (..., m, r, r); where they make no maximum, of its concave part."""
+        """Minus the second derivatives (..., m, r, r) of the height; where that is no maximum, of its concave part."""
         A = self._bent(-jet.second)
         if not self.family.log_concave:
             low = np.linalg.eigvalsh(A)[..., 0] < STEEP
@@ -117,7 +117,7 @@ class Groups:
         return A
 
     def modes(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(m, A), (..., m, r) and (..., m, r, r): Newton's method in all groups at once, steps halved until they gain."""
+        """Modes (..., m, r) and curvatures: Newton's method in all groups at once, steps halved until they gain."""
         v, A = start.copy(), np.zeros(0)
         now, at_zero = self.height(v), self.height(np.zeros_like(v))
         v = np.where((now >= at_zero)[..., None], v, 0.0)
