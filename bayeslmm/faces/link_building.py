@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from bayeslmm.link_model import LinkModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import pymc as pm
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from bayeslmm.comparison.link_comparison import LinkComparison
 
@@ -94,3 +96,49 @@ class LinkBuilding(LinkModel):
         return compare_link(
             self, draws=draws, tune=tune, chains=chains, random_seed=random_seed, variants=variants, progress=progress
         )
+
+    def plot_integral(
+        self,
+        group: object = None,
+        *,
+        level: str | None = None,
+        approximation: str = "auto",
+        nodes: int | None = None,
+        axes: Sequence[Axes] | None = None,
+    ) -> Figure:
+        """Draw the integral over one group's effects: the integrand, Laplace's normal on it, the nodes, the errors.
+
+        Parameters
+        ----------
+        group : label, optional
+            Of the group; where it is left out, the one whose integral Laplace's approximation gets wrong the most, or
+            the one with the fewest rows where that isn't known group by group.
+        level : str, optional
+            Such as "u3"; the outermost where groups are nested, else "u2".
+        approximation : {"auto", "laplace", "quadrature"}
+            At whose estimates.
+        nodes : int, optional
+            Of the rule that is drawn, for each effect; at most nine where it is left out.
+        axes : sequence of two Axes, optional
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Left, the density of y and the effects over one or two effects; right, the error of the log integral by
+            number of nodes.
+
+        Raises
+        ------
+        DescriptionError
+            If there is no such level or group, or it has no integral that can be drawn.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> len(blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").plot_integral("b").axes)
+        2
+        """
+        from bayeslmm.pictures.integral import integral_picture
+
+        return integral_picture(self.ml(approximation), group, level, nodes).draw(axes)
