@@ -9,6 +9,7 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.building import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.faces.link_building import LinkBuilding
 from bayeslmm.faces.link_saving import LinkSaving
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 NOT_YET = {
     "reml": "REML is a Gaussian outcome's; a GLMM has ml()",
-    "marginal": "a GLMM's marginal is an integral without a closed form; ml() approximates it, joint() is exact",
     "predictions": "a GLMM has ml().fitted and ml().linear_predictor so far",
     "comparisons": "a GLMM has ml().fixef so far",
     "slopes": "a GLMM has ml().fixef so far",
@@ -31,7 +31,7 @@ NOT_YET = {
 }
 
 
-class GLMM(LinkSaving):
+class GLMM(LinkBuilding, LinkSaving):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
 
     y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on
@@ -191,13 +191,15 @@ class GLMM(LinkSaving):
         random_seed: int | None = None,
         centered: bool | Mapping[str, bool] = False,
         target_accept: float = 0.9,
+        approximation: str = "auto",
         progress: bool = True,
     ) -> xr.DataTree:
-        """Sample the posterior of the joint model by NUTS.
+        """Sample the posterior of the joint or the marginal model by NUTS.
 
         Parameters
         ----------
-        variant : {"joint"}
+        variant : {"joint", "marginal"}
+            The marginal has no effects: they are integrated out.
         draws, tune, chains : int
             Kept and tuning draws per chain.
         random_seed : int, optional
@@ -206,6 +208,8 @@ class GLMM(LinkSaving):
             As in `joint`.
         target_accept : float
             What NUTS adapts its step size to.
+        approximation : {"auto", "laplace", "quadrature"}
+            Of the marginal, as in `marginal`.
         progress : bool
 
         Returns
@@ -227,7 +231,7 @@ class GLMM(LinkSaving):
 
         return sample_link(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, centered=centered,
-            target_accept=target_accept, progress=progress,
+            target_accept=target_accept, approximation=approximation, progress=progress,
         )  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from bayeslmm.errors import visible
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.formula.cbind import write_cbind
+from bayeslmm.integration.choice import APPROXIMATIONS, Rule, choose, rule_at
 from bayeslmm.integration.existence import words_before
-from bayeslmm.integration.fit import APPROXIMATIONS, GLMMFit, fit_glmm
+from bayeslmm.integration.fit import GLMMFit, fit_glmm
 from bayeslmm.integration.objective import Problem
 from bayeslmm.integration.rows import build_rows
 from bayeslmm.integration.search import Peak, maximise
@@ -136,6 +137,20 @@ class LinkModel:
                     stacklevel=2,
                 )
         return self._fits[key]
+
+    def rule(self, approximation: str = "auto", nodes: int | None = None) -> Rule:
+        """How effects are integrated out where parameters move around the maximum: as in `ml`, the nodes chosen there.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").rule("laplace").nodes
+        1
+        """
+        kind = choose(self.problem, approximation, nodes)
+        with enough_memory(self.design):
+            return rule_at(self.problem, kind, nodes, self._laplace.x)
 
     def describe(self) -> str:
         """Say in words what the outcome and the hierarchy are, and what should be known before a fit.

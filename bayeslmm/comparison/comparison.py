@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.findings import findings, listed, paragraphs
+from bayeslmm.comparison.link_comparison import LinkComparison, compare_link
 from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model, check_model
 from bayeslmm.posterior.agreement import Agreement, agreement
 from bayeslmm.posterior.draws import (
@@ -39,33 +41,60 @@ if TYPE_CHECKING:
     from bayeslmm.likelihood.fit import LikelihoodFit
 
 
+@overload
 def compare(
     lmm: Model,
+    *,
+    draws: int = ...,
+    tune: int = ...,
+    chains: int = ...,
+    random_seed: int | None = ...,
+    random_effects: bool = ...,
+    variants: str | Sequence[str] | None = ...,
+    progress: bool = ...,
+) -> Comparison: ...
+@overload
+def compare(
+    lmm: LinkModel,
+    *,
+    draws: int = ...,
+    tune: int = ...,
+    chains: int = ...,
+    random_seed: int | None = ...,
+    random_effects: bool = ...,
+    variants: str | Sequence[str] | None = ...,
+    progress: bool = ...,
+) -> LinkComparison: ...
+def compare(
+    lmm: Model | LinkModel,
     *,
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
     random_seed: int | None = None,
     random_effects: bool = False,
-    variants: str | Sequence[str] = VARIANTS,
+    variants: str | Sequence[str] | None = None,
     progress: bool = True,
-) -> Comparison:
+) -> Comparison | LinkComparison:
     """Fit by ML and REML, sample the joint and the marginal model, and put the results side by side.
+
+    A GLMM is fitted by ML with each approximation of its integral, and sampled.
 
     Parameters
     ----------
-    lmm : LMM
+    lmm : LMM or GLMM
         The model.
     draws, tune, chains, random_seed, progress
         As in `LMM.sample`, the same for every variant.
     random_effects : bool
         Whether the table also has a row for each random effect.
     variants : {"joint", "marginal"} or sequence of them
-        Which posteriors to sample.
+        Which posteriors to sample: both by default. Of a GLMM, by default "joint"; "marginal laplace" and
+        "marginal quadrature" too, and () for none.
 
     Returns
     -------
-    Comparison
+    Comparison, or LinkComparison of a GLMM
 
     Raises
     ------
@@ -82,9 +111,18 @@ def compare(
     >>> list(both.table.index)
     ['beta[Intercept]', 'sigma', 'sigma_u2']
     """
+    if isinstance(lmm, LinkModel):
+        if random_effects:
+            raise DescriptionError(
+                "random_effects=True: a GLMM's table has its parameters only; its effects are in ml().ranef."
+            )
+        return compare_link(
+            lmm, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress,
+            variants=("joint",) if variants is None else variants,
+        )  # fmt: skip
     check_model(lmm, "blm.compare(lmm)")
     check_flag("random_effects", random_effects)
-    names = _variants(variants)
+    names = _variants(VARIANTS if variants is None else variants)
     from bayeslmm.criticism.groups import complete
     from bayeslmm.posterior.sampling import sample
 

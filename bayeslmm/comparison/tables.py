@@ -23,6 +23,7 @@ NUMBERS = {
     "rhat": "R-hat",
     "mcse": "in MC errors",
     "estimate": "estimate",
+    "mc_error": "MC error",
 }
 
 
@@ -32,8 +33,8 @@ def terminal_text(comparison: Comparison) -> str:
     parts = [
         fill(model.hierarchy.formula, WIDTH),
         "\n".join(fill(line, WIDTH, subsequent_indent="  ") for line in model.describe().splitlines()),
-        _blocks(estimates(comparison)),
-        _blocks(sampling(comparison)),
+        blocks_text(estimates(comparison)),
+        blocks_text(sampling(comparison)),
         f"SDs by five rules (posterior of the {comparison.best} variant)\n\n{_plain(shown_centres(comparison))}",
         *(_plain(part) for part in (runs.iloc[:, :6], runs.iloc[:, 6:])),  # all columns are wider than a terminal
     ]
@@ -110,7 +111,7 @@ def _plain(table: pd.DataFrame) -> str:
     )
 
 
-def _blocks(table: pd.DataFrame) -> str:
+def blocks_text(table: pd.DataFrame) -> str:
     """Put the groups of columns side by side under their headings; start a new block where a line is full."""
     names = ["", "", *map(str, table.index)]
     left = max(map(len, names))

@@ -14,9 +14,10 @@ import pandas as pd
 from bayeslmm.errors import PriorError
 from bayeslmm.model import Model
 from bayeslmm.posterior.collapsed import CollapsedPosterior, collapsed_posterior
-from bayeslmm.posterior.independence import adapt, pareto_k, weigh
+from bayeslmm.posterior.independence import adapt, weigh
 from bayeslmm.posterior.trust import PARETO_LIMIT
 from bayeslmm.support.arguments import check_seed, check_whole
+from bayeslmm.support.pareto import pareto_k
 from bayeslmm.support.progress import Progress
 from bayeslmm.support.threads import one_blas_thread
 from bayeslmm.tables.table import Table

@@ -1,4 +1,4 @@
-"""Laplace's approximation group by group, along a chain of nested scalar effects: where its error comes from."""
+"""Laplace's approximation group by group, along a chain of nested levels: where its error comes from."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ def laplace_by_group(
     index = [rows.design.levels[k].index for k in chain]
     root = index[-1]
     total = np.bincount(root, weights=jet.value, minlength=rows.design.levels[chain[-1]].m)
-    a = np.stack([lam[rows.slices[k][1]][0] * rows.better[k][:, 0] for k in chain])
-    left = np.einsum("n,an,bn->nab", -jet.second, a, a)
+    a = np.hstack([rows.better[k] @ lam[rows.slices[k][1]].reshape(rows.better[k].shape[1], -1) for k in chain])
+    left = -jet.second[:, None, None] * a[:, :, None] * a[:, None, :]
     owner = np.arange(rows.design.n)
     for c, k in enumerate(chain):
-        m = rows.design.levels[k].m
+        m, r = rows.design.levels[k].m, rows.design.levels[k].r
         to = np.empty(owner.max() + 1, dtype=np.int64)
         to[owner] = index[c]  # the group of each group of the level below
         sums = np.zeros((m, *left.shape[1:]))
         np.add.at(sums, to, left)
-        own = 1 + sums[:, 0, 0]
+        own = np.eye(r) + sums[:, :r, :r]
+        seen = np.unique(index[c])  # a group without rows has the integral one
         top = np.empty(m, dtype=np.int64)
         top[index[c]] = root
-        np.add.at(total, top, -0.5 * np.log(own) - 0.5 * v[rows.slices[k][0]] ** 2)
-        left = sums[:, 1:, 1:] - sums[:, 1:, :1] * sums[:, :1, 1:] / own[:, None, None]
+        density = 0.5 * (v[rows.slices[k][0]].reshape(m, r) ** 2).sum(axis=1)
+        np.add.at(total, top[seen], (-0.5 * np.linalg.slogdet(own)[1] - density)[seen])
+        left = sums[:, r:, r:] - sums[:, r:, :r] @ np.linalg.solve(own, sums[:, :r, r:])
         owner = index[c]
     return total

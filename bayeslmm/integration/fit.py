@@ -12,22 +12,20 @@ import pandas as pd
 from bayeslmm.design.design import Design
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import level_names
-from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.integration.error import ApproximationError, measure, most_nodes
+from bayeslmm.integration.choice import choose, enough_nodes
+from bayeslmm.integration.error import ApproximationError, measure
 from bayeslmm.integration.existence import CERTAIN
-from bayeslmm.integration.laplace import Point
+from bayeslmm.integration.laplace import Point, Slopes
 from bayeslmm.integration.objective import Objective, Problem
-from bayeslmm.integration.quadrature import Quadrature, converged_nodes, serves
+from bayeslmm.integration.quadrature import Quadrature
 from bayeslmm.integration.search import ZERO, Peak, climb, held, maximise
 from bayeslmm.likelihood.fit import RandomEffects, theta_labels
-from bayeslmm.support.arguments import check_whole
 from bayeslmm.support.threads import one_blas_thread
 
 ENDLESS = 30.0  # an SD from here on, in units of a probability's link, has run away
 COARSE = 9  # nodes at each level of a chain for the way to about where the maximum is
 BENDING = 21  # nodes at each level of a chain that are enough for second derivatives
-APPROXIMATIONS = ("auto", "laplace", "quadrature")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,6 +193,27 @@ class GLMMFit:
         out |= dict(zip(self.problem.labels, self.problem.dispersion(x), strict=True))
         return pd.Series(out, name="ML", dtype=float)
 
+    @cached_property
+    def estimates_se(self) -> pd.Series:
+        """Their standard errors, by the delta method; NaN for what lies on the boundary."""
+        x, free = self.peak.x, self.peak.free
+        slopes = np.zeros((len(self.estimates()), len(x)))
+        for k in free:
+            step = np.zeros_like(x)
+            step[k] = 1e-6 * max(1.0, abs(x[k]))
+            up, down = (self.estimates_at(x + one).to_numpy() for one in (step, -step))
+            slopes[:, k] = (up - down) / (2 * step[k])
+        with np.errstate(invalid="ignore"):
+            se = np.sqrt(np.einsum("ij,jk,ik->i", slopes, self._covariance, slopes))
+        return pd.Series(np.where(se > 0, se, np.nan), index=self.estimates().index, name="se")
+
+    def step(self, slopes: Slopes) -> pd.Series:
+        """Where a Newton step along another likelihood's gradient at these estimates leads, less the estimates."""
+        x = self.peak.x + self._covariance @ np.where(
+            np.isin(np.arange(self.problem.size), self.peak.free), self.problem.gradient(self.peak.x, slopes), 0.0
+        )
+        return self.estimates_at(x) - self.estimates()
+
     @property
     def varcorr(self) -> pd.DataFrame:
         """Variances and covariances on the link's scale: group, effect, effect2, variance, sd or correlation."""
@@ -256,7 +275,10 @@ class GLMMFit:
 
     @cached_property
     def approximation_error(self) -> ApproximationError:
-        """Laplace's log-likelihood minus quadrature's, at these estimates, and the groups that it comes from."""
+        """Laplace's log-likelihood minus a better one at these estimates, and the groups that it comes from.
+
+        The better one is quadrature's, or importance sampling's where levels are crossed or groups have many effects.
+        """
         with one_blas_thread():
             return measure(self.problem, self.peak.x, self.point.mode.s, self.point.value)
 
@@ -317,10 +339,10 @@ class GLMMFit:
         if self.laplace_peak.others or self.peak.others:
             lower = min((*self.laplace_peak.others, *self.peak.others))
             out.append(f"The likelihood has another maximum, lower by {lower:.2g}: look at the posterior.")
-        if self.approximation == "quadrature" and self.approximation_error.left > 1e-4:
+        if self.approximation == "quadrature" and self.approximation_error.uncertainty > 1e-4:
             out.append(
                 f"The quadrature isn't settled: the last step to {self.approximation_error.nodes} nodes still changed "
-                f"the log-likelihood by {self.approximation_error.left:.2g}."
+                f"the log-likelihood by {self.approximation_error.uncertainty:.2g}."
             )
         return tuple(out)
 
@@ -330,7 +352,7 @@ class GLMMFit:
         Returns
         -------
         pandas.DataFrame
-            Per coefficient and SD: laplace, here, and for coefficients the difference in standard errors.
+            Per parameter: laplace, here, and the difference in standard errors.
 
         Examples
         --------
@@ -340,9 +362,7 @@ class GLMMFit:
         ['laplace', 'quadrature', 'difference_in_se']
         """
         frame = pd.DataFrame({"laplace": self.estimates_at(self.laplace_peak.x), self.approximation: self.estimates()})
-        se = pd.Series(np.nan, index=frame.index)
-        se.iloc[: self.design.p] = self.fixef_se.to_numpy()
-        frame["difference_in_se"] = (frame["laplace"] - frame[self.approximation]) / se
+        frame["difference_in_se"] = (frame["laplace"] - frame[self.approximation]) / self.estimates_se
         return frame
 
     def __repr__(self) -> str:
@@ -361,22 +381,10 @@ def fit_glmm(
     laplace_peak: Peak | None = None,
 ) -> GLMMFit:
     """Maximise the likelihood, as `GLMM.ml` says."""
-    if approximation not in APPROXIMATIONS:
-        raise DescriptionError(
-            f"approximation={approximation!r}; expected {', '.join(map(repr, APPROXIMATIONS))}."
-            f"{did_you_mean(str(approximation), APPROXIMATIONS)}"
-        )
-    why = serves(problem.rows)
-    if nodes is not None:
-        check_whole("nodes", nodes, 1, example=25)
-        if approximation == "laplace":
-            raise DescriptionError("Laplace's approximation has no nodes; leave nodes= out, or write 'quadrature'.")
-    if approximation == "quadrature" and why:
-        raise DescriptionError(f"Quadrature can't be had: {why}. Write approximation='laplace'.")
+    kind = choose(problem, approximation, nodes)
     peak = first = laplace_peak or maximise(problem)
-    kind, used = "laplace", 1
-    if approximation != "laplace" and not why:
-        kind = "quadrature"
+    used = 1
+    if kind == "quadrature":
         peak, used = _by_quadrature(problem, first, nodes)
     objective = Objective(problem)
     with one_blas_thread():
@@ -391,23 +399,13 @@ def _by_quadrature(problem: Problem, first: Peak, nodes: int | None) -> tuple[Pe
     """The maximum of the quadrature's likelihood, with as many nodes as it takes unless their number is given."""
     if nodes is not None:
         return maximise(problem, Quadrature(nodes=nodes), near=first), nodes
-    chain = problem.rows.plan.chain
-    most = most_nodes(chain)
-    near = climb(problem, Quadrature(nodes=COARSE), first) if len(chain) > 1 else first
+    several = problem.rows.dimensions > 1
+    near = climb(problem, Quadrature(nodes=COARSE), first) if several else first
     with one_blas_thread():
-        used = _enough(problem, near.x, most)
-        bending = Quadrature(nodes=min(used, BENDING)) if len(chain) > 1 else None
+        used = enough_nodes(problem, near.x)
+        bending = Quadrature(nodes=min(used, BENDING)) if several else None
         peak = maximise(problem, Quadrature(nodes=used), near, bending)
-        while (more := _enough(problem, peak.x, most)) > used:
+        while (more := enough_nodes(problem, peak.x)) > used:
             used = more
             peak = maximise(problem, Quadrature(nodes=used), peak, bending)
     return peak, used
-
-
-def _enough(problem: Problem, x: np.ndarray, most: int) -> int:
-    """Nodes that are enough at x: one step of `STEPS` fewer changes nothing to speak of."""
-    objective = Objective(problem)
-    s = objective.point(x).mode.s
-    given = (problem.rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s)
-    tolerance = 1e-7 if len(problem.rows.plan.chain) == 1 else 1e-6
-    return converged_nodes(lambda nodes: float(Quadrature(nodes=nodes).groups(*given).sum()), tolerance, most)[0]

@@ -47,7 +47,16 @@ class Mode:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Point:
+class Slopes:
+    """A gradient: by the coefficients of the orthogonal X, the kernels' lambda (flat), the dispersion."""
+
+    by_gamma: np.ndarray
+    by_lambda: np.ndarray
+    by_psi: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Point(Slopes):
     """The approximation at one point.
 
     Attributes
@@ -59,15 +68,15 @@ class Point:
     mode : Mode
     variances : flat array
         Blocks of Lambda H^-1 Lambda', as in `Adjoint`.
+    pull : (n,) array
+        X' pull is the gradient by beta.
     """
 
     value: float
-    by_gamma: np.ndarray
-    by_lambda: np.ndarray
-    by_psi: np.ndarray
     mode: Mode
     variances: np.ndarray
     factor: Any
+    pull: np.ndarray
 
 
 def find_mode(
@@ -161,5 +170,5 @@ def laplace(
     slopes = by_psi.value.sum(axis=-1) + 0.5 * by_psi.second @ h + by_psi.first @ moved
     return Point(
         value=value, by_gamma=rows.X.T @ pull, by_lambda=by_lambda, by_psi=slopes, mode=mode,
-        variances=down.adjoint.variances, factor=factor,
+        variances=down.adjoint.variances, factor=factor, pull=pull,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 
 from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.integration.laplace import Point, laplace
+from bayeslmm.integration.laplace import Point, Slopes, laplace
 from bayeslmm.integration.rows import Rows
 
 HOPELESS = 1e50  # stands for a value that cannot be computed
@@ -121,7 +121,7 @@ class Problem:
             out.append(L * np.where(np.diag(L) < 0, -1.0, 1.0))
         return tuple(out)
 
-    def gradient(self, x: np.ndarray, point: Point) -> np.ndarray:
+    def gradient(self, x: np.ndarray, point: Slopes) -> np.ndarray:
         """Of the value at x, by x."""
         parts = [
             chart.pull(x[at], point.by_lambda[span])

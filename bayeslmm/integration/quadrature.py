@@ -1,6 +1,6 @@
-"""Adaptive Gauss-Hermite quadrature over one scalar effect a group, and up a chain of nested groups.
+"""Adaptive Gauss-Hermite quadrature: the groups of one level, or one scalar effect a group up a chain of nested ones.
 
-For a group with effect u ~ N(0, 1) and log density l(u) of what lies in it,
+The first is `product_rule`. For a group of a chain, with effect u ~ N(0, 1) and log density l(u) of what lies in it,
 
     log I = log sum_j exp(log w_j + x_j^2 / 2 - u_j^2 / 2 + l(u_j)) - log(A) / 2,   u_j = m + x_j / sqrt(A),
 
@@ -14,32 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.integration.laplace import Point, find_mode
+from bayeslmm.integration.alike import Alike, find_alike
+from bayeslmm.integration.laplace import Mode, Point, find_mode
+from bayeslmm.integration.product_rule import NUMBERS, at_parameters, integrate
 from bayeslmm.integration.rows import Rows
+from bayeslmm.integration.rule import rule
 
-NUMBERS = 1_500_000  # nodes times rows that are computed at a time
+SEVERAL = 2  # effects a group up to which a product of rules serves
 CENTRING = 7  # nodes of inner integrals while the nodes of an outer one are placed
-
-
-@cache
-def rule(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(x_j, log w_j + x_j^2 / 2) of the standard normal density.
-
-    Examples
-    --------
-    >>> x, log_w = rule(3)
-    >>> float((np.exp(log_w - x**2 / 2) * x**4).sum().round(12))
-    3.0
-    """
-    from scipy.special import roots_hermitenorm
-
-    x, w = roots_hermitenorm(nodes)
-    return x, np.log(w / w.sum()) + 0.5 * x**2
 
 
 def serves(rows: Rows) -> str:
@@ -48,11 +34,14 @@ def serves(rows: Rows) -> str:
     for level in levels:
         if level.root is not None:
             return f"the groups of {level.label} have a known covariance, so that they are integrated together"
-        if level.r > 1:
-            return f"{level.label} has {level.r} effects a group, and there are nodes for one"
     if rows.plan.tail:
         names = " and ".join(level.label for level in levels)
         return f"{names} are crossed, so that all effects are integrated together"
+    for level in levels:
+        if level.r > SEVERAL:
+            return f"{level.label} has {level.r} effects a group, and there are nodes for {SEVERAL}"
+        if level.r > 1 and len(levels) > 1:
+            return f"{level.label} has {level.r} effects a group in a chain of levels, and there are nodes for one"
     return ""
 
 
@@ -102,7 +91,7 @@ class Integral:
 
 @dataclass(frozen=True, kw_only=True)
 class Quadrature:
-    """An approximation for `Objective`: so many nodes at each level.
+    """An approximation for `Objective`: so many nodes for each effect.
 
     With one level the gradient is that of the rule itself, nodes that move included. With several it is that of the
     integral (Fisher's identity over the nodes), which is the same once there are enough of them.
@@ -121,12 +110,11 @@ class Quadrature:
         s: np.ndarray,
     ) -> Point:
         """The log-likelihood and its gradient."""
-        mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
-        values, pull, by_lambda, by_psi = self._parts(rows, family, outcome, fixed, lam, psi, mode.s)
+        values, pull, by_lambda, by_psi, mode = self._parts(rows, family, outcome, fixed, lam, psi, s)
         value = float(values.sum())
         return Point(
             value=value if np.isfinite(value) else -np.inf, by_gamma=rows.X.T @ pull, by_lambda=by_lambda,
-            by_psi=by_psi, mode=mode, variances=np.zeros(0), factor=None,
+            by_psi=by_psi, mode=mode, variances=np.zeros(0), factor=None, pull=pull,
         )  # fmt: skip
 
     def groups(
@@ -134,30 +122,63 @@ class Quadrature:
         s: np.ndarray,
     ) -> np.ndarray:  # fmt: skip
         """The log integral of each group of the outermost level, in the design's order."""
-        mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
-        return self._parts(rows, family, outcome, fixed, lam, psi, mode.s)[0]
+        return self._parts(rows, family, outcome, fixed, lam, psi, s)[0]
 
     def _parts(self, rows, family, outcome, fixed, lam, psi, s):
+        given = (rows, family, outcome, fixed, lam, psi, s)
+        return self._level(*given) if len(rows.plan.chain) == 1 else self._chain(*given)
+
+    def _level(self, rows, family, outcome, fixed, lam, psi, s):
+        """(integrals, gradients, mode) of the groups of the one level there is."""
+        level, alike = rows.design.levels[0], alike_of(rows, outcome)
+        r = level.r
+        factor, z = lam.reshape(r, r), rows.better[0]
+        start = rows.transposed(lam, s).reshape(level.m, r)[alike.groups]
+        values, modes = np.empty(len(alike.groups)), np.empty_like(start)
+        pull, by_lambda, by_psi = np.zeros(rows.design.n), np.zeros((r, r)), np.zeros(len(psi))
+        for where in alike.parts(max(1, NUMBERS // self.nodes**r)):
+            own, at = where
+            part = at_parameters(alike, where, family, outcome, fixed, z, factor, psi)
+            found = integrate(part, self.nodes, start[own], alike.copies[own])
+            values[own], modes[own] = found.value, found.modes
+            pull[alike.rows[at]] = found.by_eta
+            by_lambda += found.by_factor
+            by_psi += found.by_psi
+        # a group without rows has the mode zero and the integral one
+        whole, v = np.append(values, 0.0)[alike.kind], np.vstack([modes, np.zeros(r)])[alike.kind]
+        b = v @ factor.T
+        eta = fixed + rows.spread(b.ravel())
+        value, slope = family.slope(outcome, eta, psi)
+        density = float(value.sum() - 0.5 * (v**2).sum())
+        mode = Mode(s=rows.gather(slope), b=b.ravel(), eta=eta, density=density, found=bool(np.isfinite(density)))
+        return whole, pull, by_lambda.ravel(), by_psi, mode
+
+    def _chain(self, rows, family, outcome, fixed, lam, psi, s):
+        """(integrals, gradients, mode) up a chain of levels with one effect a group."""
+        mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
         chain = rows.plan.chain
         scales = [float(lam[rows.slices[k][1]][0]) for k in chain]
-        v = rows.transposed(lam, s)
+        v = rows.transposed(lam, mode.s)
         values = np.zeros(rows.design.levels[chain[-1]].m)
         pull, by_lambda, by_psi = np.zeros(rows.design.n), np.zeros_like(lam), np.zeros(len(psi))
         for piece in pieces(rows, outcome, fixed, [v[rows.slices[k][0]] for k in chain], self.nodes):
             work = _Work(piece=piece, family=family, psi=psi, scales=scales)
             found = work.integral(len(chain) - 1, piece.eta, self.nodes)
-            score, moments, own_psi = found.score, list(found.moments), found.by_psi.sum(axis=-1)
-            if len(chain) == 1:
-                more, more_scale, more_psi = work.moving(self.nodes)
-                score, own_psi = score + more, own_psi + more_psi
             values[piece.groups[-1]] = found.value
-            pull[piece.rows] = score
-            by_psi += own_psi
+            pull[piece.rows] = found.score
+            by_psi += found.by_psi.sum(axis=-1)
             for c, k in enumerate(chain):
-                by_lambda[rows.slices[k][1]] += (piece.z[c] * moments[c]).sum()
-            if len(chain) == 1:
-                by_lambda[rows.slices[chain[0]][1]] += more_scale
-        return values, pull, by_lambda, by_psi
+                by_lambda[rows.slices[k][1]] += (piece.z[c] * found.moments[c]).sum()
+        return values, pull, by_lambda, by_psi, mode
+
+
+def alike_of(rows: Rows, outcome: Outcome) -> Alike:
+    """What is alike in the one level, found once for the design's own response."""
+    if outcome is not rows.design.outcome:
+        return find_alike(rows, outcome)
+    if "alike" not in rows.kept:
+        rows.kept["alike"] = find_alike(rows, outcome)
+    return rows.kept["alike"]
 
 
 def pieces(rows: Rows, outcome: Outcome, fixed: np.ndarray, modes: list[np.ndarray], nodes: int) -> Iterator[Piece]:
@@ -287,54 +308,3 @@ class _Work:
             if (np.abs(move) * np.sqrt(A) < 0.02).all():
                 break
         return u, A
-
-    def moving(self, nodes: int) -> tuple[np.ndarray, float, np.ndarray]:
-        """What the rule's value gains because its nodes move: by eta (n,), by the leaf's scale, by psi."""
-        piece, family = self.piece, self.family
-        z, owner = piece.z[0], piece.owner[0]
-        a = self.scales[0] * z
-        x, log_w = rule(nodes)
-        x, log_w = x[:, None], log_w[:, None]
-        center, A = self.leaf_modes(piece.eta)
-        u = center + x / np.sqrt(A)
-        value, score = family.slope(piece.outcome, piece.eta + a * u[..., owner], self.psi)
-        terms = log_w - 0.5 * u**2 + self._sum(0, value)
-        p = np.exp(terms - terms.max(axis=0))
-        p /= p.sum(axis=0)
-        slopes = self._sum(0, a * score) - u
-        by_center = (p * slopes).sum(axis=0)
-        by_A = -0.5 * A**-1.5 * (p * slopes * x).sum(axis=0) - 0.5 / A
-        mid = family.jet(piece.outcome, piece.eta + a * center[owner], self.psi)
-        mid_psi = family.dispersion(piece.outcome, piece.eta + a * center[owner], self.psi)
-        by_center = by_center - by_A * self._sum(0, a**3 * mid.third)
-        pulled, bent, at = (by_center / A)[owner], by_A[owner], center[owner]
-        by_eta = -bent * a**2 * mid.third + pulled * a * mid.second
-        by_a = -bent * (a**2 * mid.third * at + 2 * a * mid.second) + pulled * (a * mid.second * at + mid.first)
-        by_psi = mid_psi.second @ (-bent * a**2) + mid_psi.first @ (pulled * a)
-        return by_eta, float((z * by_a).sum()), by_psi
-
-
-def converged_nodes(evaluate, tolerance: float = 1e-7, most: int = 201) -> tuple[int, float, float]:
-    """(nodes, log-likelihood, last change): more nodes until two more steps change nothing to speak of.
-
-    Parameters
-    ----------
-    evaluate : callable
-        From a number of nodes to the log-likelihood.
-
-    Examples
-    --------
-    >>> converged_nodes(lambda nodes: -10 - 2.0**-nodes)[0]
-    35
-    """
-    values, steps = [], [n for n in STEPS if n <= most]
-    for k, nodes in enumerate(steps):
-        values.append(evaluate(nodes))
-        if k >= 2 and max(abs(values[-1] - values[-2]), abs(values[-2] - values[-3])) < tolerance * (
-            1 + 1e-3 * abs(values[-1])
-        ):
-            return steps[k - 1], values[-1], abs(values[-1] - values[-2])
-    return steps[-1], values[-1], abs(values[-1] - values[-2])
-
-
-STEPS = (5, 9, 15, 25, 35, 51, 75, 101, 151, 201)

@@ -6,7 +6,7 @@ the products says of the rows, such as h_i = z_i' C z_i, is S' times it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -38,6 +38,8 @@ class Rows:
     means : (p,) array
         What was taken off the columns first: zero but where thresholds stand for the constant, which are then those at
         the mean of the predictors.
+    kept : dict
+        What was found about the rows once and holds at all parameters.
     """
 
     design: Design
@@ -50,11 +52,17 @@ class Rows:
     X: np.ndarray
     back: np.ndarray
     means: np.ndarray
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def offset(self) -> np.ndarray:
         """The part of eta that is given, (n,)."""
         return np.zeros(self.design.n) if self.design.offset is None else self.design.offset
+
+    @property
+    def dimensions(self) -> int:
+        """How many effects are integrated at once in a quadrature: those of a group and of all groups that hold it."""
+        return sum(level.r for level in self.design.levels)
 
     @cached_property
     def slices(self) -> tuple[tuple[slice, slice], ...]:

@@ -18,6 +18,7 @@ from bayeslmm.errors import SamplingError
 from bayeslmm.likelihood.criterion import together
 from bayeslmm.posterior.collapsed import CollapsedPosterior, log_prior_beta
 from bayeslmm.posterior.proposal import Mixture, proposal_at
+from bayeslmm.support.pareto import pareto_k
 from bayeslmm.support.progress import Progress
 from bayeslmm.support.quasi_newton import least_point
 
@@ -350,37 +351,6 @@ def _mode_shares(proposal: Mixture, batch: Batch, apart: tuple[int, ...]) -> tup
     shares = np.sort(last.shares[list(apart)])[::-1]
     shares = shares[shares > 0.0101] / shares[shares > 0.0101].sum()
     return tuple(float(share) for share in shares)
-
-
-def pareto_k(log_weights: np.ndarray) -> float:
-    """Shape of the generalised Pareto law of the weights' upper tail; inf if there is no tail to speak of.
-
-    Source: Zhang & Stephens (2009) with the weak prior of Vehtari et al. (2024), as ArviZ's psislw, whose import alone
-    takes longer than a small posterior.
-
-    Examples
-    --------
-    >>> bool(0.4 < pareto_k(np.log1p(np.random.default_rng(1).pareto(2, 4000))) < 0.6)  # a tail of shape 1/2
-    True
-    """
-    w = np.sort(log_weights[np.isfinite(log_weights)])
-    size = int(3 * np.sqrt(w.size)) if w.size > 225 else w.size // 5
-    if w.size < 25 or size < 5:
-        return float("inf")
-    cutoff = w[-size - 1] - w[-1]
-    x = np.exp(w[-size:] - w[-1]) - np.exp(cutoff)
-    x = x[x > 0]
-    if x.size < 5:
-        return float("-inf")  # equal weights: no tail at all
-    n = x.size
-    grid = 30 + int(np.sqrt(n))
-    b = 1 / x[-1] + (1 - np.sqrt(grid / (np.arange(grid) + 0.5))) / (3 * x[int(n / 4 + 0.5) - 1])
-    k = np.log1p(-b[:, None] * x).mean(axis=1)
-    fit = n * (np.log(-b / k) - k - 1)
-    with np.errstate(over="ignore"):  # a hopeless fit has weight 1 / inf
-        weights = 1 / np.exp(fit - fit[:, None]).sum(axis=1)
-    centre = float((b * weights).sum() / weights.sum())
-    return float((n * np.log1p(-centre * x).mean() + 5) / (n + 10))
 
 
 def _require_support(batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""NUTS by nutpie on the joint model of an outcome that isn't Gaussian."""
+"""NUTS by nutpie on the joint or the marginal model of an outcome that isn't Gaussian."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import xarray as xr
 from bayeslmm.design.parameters import coords, dims, level_names
 from bayeslmm.errors import DescriptionError, SamplingError
 from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.integration.choice import choose
 from bayeslmm.link_model import LinkModel
 from bayeslmm.posterior.nuts import clean_draws, draw_twice
 from bayeslmm.posterior.sampler import Settings
@@ -32,13 +33,17 @@ def sample_link(
     random_seed: int | None = None,
     centered: bool | Mapping[str, bool] = False,
     target_accept: float = 0.9,
+    approximation: str = "auto",
     progress: bool = True,
 ) -> xr.DataTree:
     """Sample the posterior, as `GLMM.sample` says."""
-    if variant != "joint":
+    if variant not in ("joint", "marginal"):
+        raise DescriptionError(f"variant={variant!r}; expected 'joint' or 'marginal'.")
+    if variant == "joint" and approximation != "auto":
         raise DescriptionError(
-            f"variant={variant!r}; a GLMM's posterior is sampled from its joint model so far: write sample('joint')."
+            f"approximation={approximation!r} is the marginal's; the joint model is exact. Write sample('marginal')."
         )
+    choose(model.problem, approximation, None)
     if not isinstance(target_accept, int | float | np.floating) or not 0 < target_accept < 1:
         raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
     for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
@@ -53,20 +58,21 @@ def sample_link(
     )  # fmt: skip
     began = time.perf_counter()
     with enough_memory(model.design, "Sampling"):
-        compiled = _compile(model, centered)
+        compiled, said = _compile(model, variant, centered, approximation)
         compiling = time.perf_counter() - began
         trace, note = draw_twice(compiled, settings, int(seed.generate_state(1)[0]))
     tree = _tree(model, trace, settings)
     seconds = time.perf_counter() - began
     tree.attrs |= {
-        "variant": "joint", "draws": draws, "chains": chains, "tune": tune, "sampler": "nuts", "note": note,
-        "random_seed": -1 if random_seed is None else random_seed, "family": str(model.family), "seconds": seconds,
-        "seconds_compiling": compiling, "seconds_sampling": seconds - compiling, "inference_library": "bayeslmm",
+        "variant": variant, "approximation": said, "draws": draws, "chains": chains, "tune": tune, "sampler": "nuts",
+        "note": note, "random_seed": -1 if random_seed is None else random_seed, "family": str(model.family),
+        "seconds": seconds, "seconds_compiling": compiling, "seconds_sampling": seconds - compiling,
+        "inference_library": "bayeslmm",
     }  # fmt: skip
     judged = judge(tree)
     tree.attrs |= {"trusted": int(judged.trusted), "doubts": judged.text}  # netCDF has no booleans
     if judged.doubts:
-        other = "centered=True" if centered is False else "centered=False"
+        other = "sample('joint')" if variant == "marginal" else f"centered={centered is False}"
         warnings.warn(
             f"This posterior cannot be trusted yet: {'; '.join(judged.doubts)}. Take more draws (draws=4000), or write "
             f"{other}.",
@@ -76,17 +82,25 @@ def sample_link(
     return tree
 
 
-def _compile(model: LinkModel, centered: bool | Mapping[str, bool]) -> Any:
+def _compile(
+    model: LinkModel, variant: str, centered: bool | Mapping[str, bool], approximation: str
+) -> tuple[Any, str]:
+    """(the compiled model, how its effects are integrated out)."""
     import nutpie
     from pymc.model.transform.optimization import freeze_dims_and_data
 
     from bayeslmm.pymc_models.link_joint import build_link_joint
+    from bayeslmm.pymc_models.link_marginal import build_link_marginal
 
-    built = build_link_joint(model.design, model.family, model.priors, centered)
+    if variant == "joint":
+        built, said = build_link_joint(model.design, model.family, model.priors, centered), "none"
+    else:
+        rule = model.rule(approximation)
+        built, said = build_link_marginal(model.problem, model.priors, rule), str(rule)
     with warnings.catch_warnings():
         # PyMC finds its initial point in a mode that looks for a BLAS library and complains; numba needs none
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS installation")
-        return nutpie.compile_pymc_model(freeze_dims_and_data(built))
+        return nutpie.compile_pymc_model(freeze_dims_and_data(built)), said
 
 
 def link_dims(model: LinkModel) -> dict[str, tuple[str, ...]]:

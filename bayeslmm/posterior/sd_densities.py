@@ -18,7 +18,8 @@ import numpy as np
 from bayeslmm.errors import SamplingError
 from bayeslmm.posterior.collapsed import CollapsedPosterior, collapsed_posterior
 from bayeslmm.posterior.draws import sd_labels
-from bayeslmm.posterior.independence import adapt, pareto_k
+from bayeslmm.posterior.independence import adapt
+from bayeslmm.support.pareto import pareto_k
 from bayeslmm.support.progress import Progress
 from bayeslmm.support.threads import one_blas_thread
 

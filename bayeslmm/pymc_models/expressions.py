@@ -9,6 +9,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayeslmm.design.design import Design
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.pymc_models.color_op import ColorOp
@@ -49,11 +50,11 @@ def cross_products(stats: Statistics, columns):
     return pt.concatenate(blocks, axis=0) if blocks else pt.zeros((0, columns.shape[1]))
 
 
-def flatten_factors(stats: Statistics, factors: Sequence):
+def flatten_factors(maps: Sequence[np.ndarray], factors: Sequence):
     """Kernel vector of symbolic relative factors lambda_k (r, r)."""
     if not factors:
         return pt.zeros((0,))
-    return pt.concatenate([(M @ lam).ravel() for M, lam in zip(stats.maps, factors, strict=True)])
+    return pt.concatenate([(M @ lam).ravel() for M, lam in zip(maps, factors, strict=True)])
 
 
 def factorised(stats: Statistics, factors: Sequence, psi: Sequence, residual, known: np.ndarray):
@@ -85,7 +86,9 @@ def factorised(stats: Statistics, factors: Sequence, psi: Sequence, residual, kn
         ],
         axis=0,
     )
-    logdet, T = log_det_and_T(flatten_factors(stats, factors), ZtW, WtW, (ints, floats), products=products is not None)
+    logdet, T = log_det_and_T(
+        flatten_factors(stats.maps, factors), ZtW, WtW, (ints, floats), products=products is not None
+    )
     return logdet + R.log_det(psi, pt.log), T
 
 
@@ -94,10 +97,10 @@ def normal_logp(n: int, sigma, logdet, quadratic):
     return -0.5 * (n * (LOG_2PI + 2 * pt.log(sigma)) + logdet + quadratic / sigma**2)
 
 
-def random_effects_draw(stats: Statistics, factors: Sequence, sigma):
+def random_effects_draw(design: Design, factors: Sequence, sigma):
     """Z b of one prior draw of the random effects, Cov(b_k) = sigma^2 K (x) lambda_k lambda_k'."""
-    total = pt.zeros((stats.design.n,))
-    for level, lam in zip(stats.design.levels, factors, strict=True):
+    total = pt.zeros((design.n,))
+    for level, lam in zip(design.levels, factors, strict=True):
         z = pm.Normal.dist(ZERO, ONE, shape=(level.m, level.r))
         b = sigma * (z if level.root is None else level.root @ z) @ lam.T
         total = total + (b[level.index] * level.columns).sum(axis=-1)

@@ -48,7 +48,7 @@ def build_link_joint(
         y_data = pm.Data("y_data", outcome.y, dims="row")
         beta = declare_coefficients(design, priors)
         factors = declare_factors(design, priors, declare_deviations(design, priors))
-        own = _own_parameters(model, design, family, outcome, priors, beta)
+        own = own_parameters(model, design, family, outcome, priors, beta)
         eta = design.X @ beta if design.p else pt.zeros(design.n)
         if design.offset is not None:
             eta = design.offset + eta
@@ -66,7 +66,7 @@ def build_link_joint(
     return model
 
 
-def _own_parameters(
+def own_parameters(
     model: pm.Model, design: Design, family: Family, outcome: Outcome, priors: Priors, beta: Any
 ) -> list[Any]:
     """The family's parameters; thresholds as one ascending vector, stated at the mean of the predictors by default."""

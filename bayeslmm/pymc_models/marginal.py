@@ -49,7 +49,7 @@ def _law(stats: Statistics):
 
     def dist(beta, sigma, *rest):
         factors, psi = rest[:k], rest[k:-1]
-        mean = offset + design.X @ beta + random_effects_draw(stats, factors, sigma)
+        mean = offset + design.X @ beta + random_effects_draw(design, factors, sigma)
         return mean + residual_draw(design.residual, sigma, psi)
 
     return logp, dist

@@ -96,7 +96,7 @@ def MixedNormal(name: str, mu, sigma, factors: Sequence, lmm, residual: Sequence
 
     def dist(mu, sigma, *rest):
         b, psi = rest[: len(factors)], rest[len(factors) : -1]
-        return mu + random_effects_draw(stats, b, sigma) + residual_draw(stats.design.residual, sigma, psi)
+        return mu + random_effects_draw(stats.design, b, sigma) + residual_draw(stats.design.residual, sigma, psi)
 
     return pm.CustomDist(
         name, mu, sigma, *factors, *psi, logp=logp, dist=dist, class_name="MixedNormal",

@@ -1,0 +1,105 @@
+"""Which approximation serves a model, and how many nodes it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.integration.laplace import laplace
+from bayeslmm.integration.objective import Approximation, Objective, Problem
+from bayeslmm.integration.quadrature import Quadrature, serves
+from bayeslmm.integration.rule import converged_nodes
+from bayeslmm.support.arguments import check_whole
+from bayeslmm.support.threads import one_blas_thread
+
+APPROXIMATIONS = ("auto", "laplace", "quadrature")
+FOR_DRAWS = 1e-4  # of a log density is nothing to a draw
+WIDER = 1.5  # a posterior has SDs this much larger than the likelihood's maximum
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rule:
+    """How the effects are integrated out.
+
+    Attributes
+    ----------
+    approximation : callable
+        `laplace`, or a `Quadrature`.
+    nodes : int
+        For each effect; 1 for Laplace's approximation.
+    start : (q,) array
+        Where Newton's method for the modes of the effects begins: `Mode.s`.
+    """
+
+    approximation: Approximation
+    nodes: int
+    start: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        """By name: "laplace" or "quadrature"."""
+        return "quadrature" if isinstance(self.approximation, Quadrature) else "laplace"
+
+    def __str__(self) -> str:
+        return f"quadrature, {self.nodes} nodes" if self.kind == "quadrature" else "laplace"
+
+
+def choose(problem: Problem, approximation: str, nodes: int | None) -> str:
+    """Check what was asked for, and say which it is: "laplace" or "quadrature".
+
+    Raises
+    ------
+    DescriptionError
+        For another word, nodes of Laplace's approximation, or a quadrature that can't be had.
+    """
+    if approximation not in APPROXIMATIONS:
+        raise DescriptionError(
+            f"approximation={approximation!r}; expected {', '.join(map(repr, APPROXIMATIONS))}."
+            f"{did_you_mean(str(approximation), APPROXIMATIONS)}"
+        )
+    why = serves(problem.rows)
+    if nodes is not None:
+        check_whole("nodes", nodes, 1, example=25)
+        if approximation == "laplace":
+            raise DescriptionError("Laplace's approximation has no nodes; leave nodes= out, or write 'quadrature'.")
+    if approximation == "quadrature" and why:
+        raise DescriptionError(f"Quadrature can't be had: {why}. Write approximation='laplace'.")
+    if nodes is not None and why:
+        raise DescriptionError(f"nodes={nodes} are a quadrature's, which can't be had: {why}. Leave nodes= out.")
+    return "laplace" if approximation == "laplace" or why else "quadrature"
+
+
+def rule_at(problem: Problem, kind: str, nodes: int | None, x: np.ndarray) -> Rule:
+    """The rule for parameters around x, such as the draws of a posterior: nodes that are enough for larger SDs too."""
+    with one_blas_thread():
+        start = Objective(problem).point(x).mode.s
+        if kind == "laplace":
+            return Rule(approximation=laplace, nodes=1, start=start)
+        if nodes is None:
+            wide = x.copy()
+            wide[problem.sds] *= WIDER
+            nodes = max(enough_nodes(problem, at, FOR_DRAWS) for at in (x, wide))
+    return Rule(approximation=Quadrature(nodes=nodes), nodes=nodes, start=start)
+
+
+def enough_nodes(problem: Problem, x: np.ndarray, tolerance: float | None = None) -> int:
+    """Nodes that are enough at x: one step of `rule.STEPS` fewer changes the log-likelihood by less."""
+    s = Objective(problem).point(x).mode.s
+    given = (problem.rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s)
+    if tolerance is None:
+        tolerance = 1e-7 if problem.rows.dimensions == 1 else 1e-6
+    most = most_nodes(problem.rows.dimensions)
+    return converged_nodes(lambda nodes: float(Quadrature(nodes=nodes).groups(*given).sum()), tolerance, most)[0]
+
+
+def most_nodes(dimensions: int) -> int:
+    """Nodes for each effect beyond which it takes too long, of an integral over so many effects at once.
+
+    Examples
+    --------
+    >>> most_nodes(1), most_nodes(2)
+    (201, 51)
+    """
+    return {1: 201, 2: 51, 3: 15}.get(dimensions, 9)
