@@ -1,0 +1,170 @@
+"""The integral over the effects of a nested chain at many parameter values at once, and draws of these effects.
+
+By nested quadrature where every group of every level has one effect and the family is log-concave; else by importance
+sampling from a randomly shifted lattice, which leaves the likelihood unbiased: exact in a pseudo-marginal sampler.
+
+Sources: Andrieu & Roberts (2009) for the latter; Cranley & Patterson (1976) for the shifts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.factorisation.kernels.chains import POINTS, Rules, Work, walk
+from bayeslmm.factorisation.kernels.compiling import first_use
+from bayeslmm.families.family import Family, Outcome
+from bayeslmm.integration.quadrature import rule
+from bayeslmm.integration.rows import Rows
+from bayeslmm.integration.tables import GroupTables, group_tables
+from bayeslmm.support import threads
+
+FEW = 7  # nodes of inner integrals while those of an outer one are placed
+FEW_SAMPLED = 32  # the same of a lattice
+NUMBERS = 200_000  # densities from which on threads pay
+NONE = np.empty(0, np.uint64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChainIntegral:
+    """Log density of y given the parameters and the effects outside the chain, its constants apart.
+
+    Attributes
+    ----------
+    nodes : int
+        Of quadrature, or of the lattice, at each level.
+    start : per level (m, r), or None
+        Where the modes of the effects v, u = F v, are looked for.
+    """
+
+    rows: Rows
+    family: Family
+    outcome: Outcome
+    code: int
+    nodes: int
+    start: tuple[np.ndarray, ...] | None = None
+
+    @cached_property
+    def sampled(self) -> np.ndarray:
+        """Per level, whether it is integrated by a lattice; then so are those further out."""
+        several = [self.rows.design.levels[k].r > 1 for k in self.rows.plan.chain]
+        return np.logical_or.accumulate(np.array(several, dtype=np.bool_) | (not self.family.log_concave))
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing of it is random."""
+        return not self.sampled.any()
+
+    @cached_property
+    def merged(self) -> GroupTables:
+        """Tables for the integral."""
+        return self._started(group_tables(self.rows, self.outcome, self.code, merge=self.exact))
+
+    @cached_property
+    def every(self) -> GroupTables:
+        """Tables with every group by itself, for draws."""
+        if not self.exact:
+            return self.merged
+        return self._started(group_tables(self.rows, self.outcome, self.code, merge=False))
+
+    def _started(self, tables: GroupTables) -> GroupTables:
+        if self.start is None:
+            return tables
+        start, base = tables.chain.start.copy(), tables.chain.base
+        for c, (of, groups) in enumerate(zip(self.start, tables.groups, strict=True)):
+            start[base[c] : base[c + 1], : of.shape[1]] = of[groups]
+        return replace(tables, chain=tables.chain._replace(start=start))
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Nodes of every level."""
+        C = len(self.sampled)
+        width = max((self.rows.design.levels[k].r for k in self.rows.plan.chain), default=1)
+        counts = np.array([[FEW_SAMPLED, self.nodes] if one else [min(FEW, self.nodes), self.nodes] for one in self.sampled])
+        counts = counts.reshape(C, 2)
+        x, log_w = np.zeros((2, C, 2, int(counts.max(initial=1))))
+        for c in range(C):
+            if not self.sampled[c]:
+                for full in range(2):
+                    size = counts[c, full]
+                    x[c, full, :size], log_w[c, full, :size] = rule(int(size))
+        # of the additive sequence with the least discrepancy: powers of the root of g^(r + 1) = g + 1
+        g = 2.0
+        for _ in range(60):
+            g = (1 + g) ** (1 / max(width, 2))
+        generator = np.array([0.0, *(g ** -np.arange(1, width))])
+        return Rules(sampled=self.sampled, nodes=counts.astype(np.int64), x=x, log_w=log_w, generator=generator)
+
+    def evaluate(self, eta: np.ndarray, lams: np.ndarray, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """The log integral (B,).
+
+        Parameters
+        ----------
+        eta : (B, n') array
+            Linear predictors but for the chain's effects, of the rows of `merged`.
+        lams : (B, L) array
+            The kernels' lambda.
+        values : (B, k) array
+            The family's own parameters.
+        keys : (B,) array of uint64
+        """
+        return self._walk(self.merged, eta, lams, values, keys, NONE, np.empty((0, 0, 0)))
+
+    def by_group(self, eta: np.ndarray, lams: np.ndarray, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """The log integral of each of the outermost groups of `merged`, (B, m')."""
+        base = self.merged.chain.base
+        out = np.empty((len(eta), int(base[-1]), 1))
+        self._walk(self.merged, eta, lams, values, keys, NONE, out)
+        return out[:, base[-2] :, 0]
+
+    def draw(
+        self, eta: np.ndarray, lams: np.ndarray, values: np.ndarray, keys: np.ndarray, picks: np.ndarray
+    ) -> list[np.ndarray]:
+        """Per level of the chain, effects v (B, m, r) from their conditional distribution, at eta of the rows of `every`.
+
+        `keys` are those with which the integral was computed; `picks` (B,) of uint64 are the draws' own.
+        """
+        chain = self.every.chain
+        out = np.empty((len(eta), *chain.start.shape))
+        self._walk(self.every, eta, lams, values, keys, picks, out)
+        drawn = []
+        for c, groups in enumerate(self.every.groups):
+            r = int(chain.offset[c + 1] - chain.offset[c])
+            own = np.empty((len(eta), len(groups), r))
+            own[:, groups] = out[:, chain.base[c] : chain.base[c + 1], :r]
+            drawn.append(own)
+        return drawn
+
+    def _walk(self, tables: GroupTables, eta, lams, values, keys, picks, effects) -> np.ndarray:
+        B, n = eta.shape
+        out = np.empty(B)
+        rules = self.rules
+        eta, lams, values = (np.ascontiguousarray(x, dtype=float) for x in (eta, lams, values))
+        if not len(tables.chain.start):
+            picks = NONE
+
+        def task(lo: int, hi: int) -> None:
+            own = slice(lo, hi)
+            given = (eta[own], lams[own], values[own], keys[own], picks[own], out[own], effects[own])
+            walk(tuple(tables.chain), tuple(rules), tuple(workspace(tables, rules)), *given)
+
+        work = B * n * int(np.prod(rules.nodes[:, 1] + 8)) if len(self.sampled) else B * n
+        with first_use(walk):
+            threads.share(task, B, threads.workers() if work > NUMBERS else 1)
+        return out
+
+
+def workspace(tables: GroupTables, rules: Rules) -> Work:
+    """Empty arrays of one thread."""
+    n, R = tables.chain.z.shape
+    M, r = tables.chain.start.shape
+    C, most = rules.x.shape[0], rules.x.shape[2]
+    parts: dict[str, Any] = {
+        "eta": (C + 1, n), "a": (n, R), "mode": (M, r), "u": (C, r), "best": (C, r), "step": (C, r), "L": (C, r, r),
+        "slope": (C, R), "bend": (C, R, R), "e_slope": (C, R), "e_bend": (C, R, R), "terms": (C, most),
+        "hull": (C, 4, POINTS + 2), "out": (M, r),
+    }  # fmt: skip
+    return Work(**{name: np.zeros(shape) for name, shape in parts.items()})
