@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayeslmm.factorisation.kernels.compiling import inner, njit, recursive
+from bayeslmm.factorisation.kernels.compiling import inner, njit
 from bayeslmm.factorisation.kernels.outcomes import density
 
 POINTS = 12  # tangents of a hull
@@ -83,9 +83,15 @@ def _mix(x):
 
 
 @inner
-def _key(key, a, b):
-    """The key of something within."""
-    return _mix(_mix(key ^ np.uint64(a)) ^ np.uint64(b))
+def _key(key, a):
+    """The key of the a-th part of something."""
+    return _mix(key ^ np.uint64(a))
+
+
+@inner
+def _within(key, k):
+    """The key of group k in something."""
+    return _mix(_mix(key) + np.uint64(k + 1))
 
 
 @inner
@@ -103,8 +109,8 @@ def _t4(p):
 
 
 @inner
-def _rows(chain, work, values, k, wanted):
-    """The log density of a leaf's rows at eta[0]; its derivatives by all effects where they are wanted."""
+def _rows(c, k, full, wanted, key, chain, rules, values, work):
+    """What is inside a leaf, the log density of its rows at eta[0]; its derivatives by all effects where wanted."""
     total = 0.0
     R = work.a.shape[1]
     if wanted:
@@ -234,114 +240,104 @@ def _newton(chain, work, c, f, now, halvings):
     return f, 0, False
 
 
-@recursive
-def _integral(c, k, full, wanted, key, chain, rules, values, work):
-    """The log integral of group k of level c at eta[c + 1]; its derivatives further out where they are wanted."""
-    C, at = chain.offset.shape[0] - 1, chain.offset[c]
-    end, R = chain.offset[c + 1], work.a.shape[1]
-    r = end - at
-    if C == 0:  # also what tells the compiler the type of what comes back
-        return 0.0
-    u, slope, bend = work.u[c], work.slope[c], work.bend[c]
-    e_slope, e_bend = work.e_slope[c], work.e_bend[c]
-    for p in range(r):
-        u[p] = work.mode[k, p]
-        work.best[c, p] = 0.0
-    placing, searches, now, halvings = True, 0, -np.inf, 0
-    nodes, j = rules.nodes[c, full], 0
-    top, total, log_w = -np.inf, 0.0, 0.0
-    while j < nodes:
-        if not placing:
-            log_w = _node(chain, rules, work, c, full, key, j)
-        _move(chain, work, c, k)
-        more = wanted or placing
-        if c == 0:
-            value = _rows(chain, work, values, k, more)
-        else:
-            value = 0.0
-            if more:
+def _over(integral):
+    """What is inside a group of the next level out: the sum over the groups within."""
+
+    @inner
+    def inside(c, k, full, wanted, key, chain, rules, values, work):
+        at, R = chain.offset[c], work.a.shape[1]
+        slope, bend, e_slope, e_bend = work.slope[c], work.bend[c], work.e_slope[c - 1], work.e_bend[c - 1]
+        total = 0.0
+        if wanted:
+            for p in range(at, R):
+                slope[p] = 0.0
+                for q in range(at, p + 1):
+                    bend[p, q] = 0.0
+        for h in range(chain.first[k], chain.last[k]):
+            kid = chain.base[c - 1] + h
+            times = chain.count[kid]
+            total += times * integral(c - 1, kid, full, wanted, _within(key, kid), chain, rules, values, work)
+            if wanted:
                 for p in range(at, R):
-                    slope[p] = 0.0
+                    slope[p] += times * e_slope[p]
                     for q in range(at, p + 1):
-                        bend[p, q] = 0.0
-            inside = 0 if placing else full
-            for h in range(chain.first[k], chain.last[k]):
-                kid = chain.base[c - 1] + h
-                own = _key(key, np.uint64(kid + 1), np.uint64(0 if placing else j + 1))
-                times = chain.count[kid]
-                value += times * _integral(c - 1, kid, inside, more, own, chain, rules, values, work)
-                if more:
-                    for p in range(at, R):
-                        slope[p] += times * work.e_slope[c - 1, p]
-                        for q in range(at, p + 1):
-                            bend[p, q] += times * work.e_bend[c - 1, p, q]
-        if placing:
-            f = value
-            for p in range(r):
-                f -= 0.5 * u[p] * u[p]
-            now, halvings, done = _newton(chain, work, c, f, now, halvings)
-            searches += 1
-            if done or searches >= (100 if c == 0 else 12):
-                placing = False
-                if not rules.sampled[c]:  # a lattice must be found again where it was
-                    for p in range(r):
-                        work.mode[k, p] = work.best[c, p]
-                for p in range(end, R):
-                    e_slope[p] = 0.0
-                    for q in range(end, p + 1):
-                        e_bend[p, q] = 0.0
-            continue
-        term = log_w + value
-        work.terms[c, j] = term
-        j += 1
-        if not term > -1e300:
-            continue
-        if term > top:
-            shrink = math.exp(top - term) if top > -1e300 else 0.0
-            total *= shrink
+                        bend[p, q] += times * e_bend[p, q]
+        return total
+
+    return inside
+
+
+def _integrating(inside):
+    """The log integral of a group whose log density is `inside`."""
+
+    @inner
+    def integral(c, k, full, wanted, key, chain, rules, values, work):
+        """At eta[c + 1]; the derivatives by effects further out where they are wanted."""
+        r, end, R = chain.offset[c + 1] - chain.offset[c], chain.offset[c + 1], work.a.shape[1]
+        u, slope, bend = work.u[c], work.slope[c], work.bend[c]
+        e_slope, e_bend = work.e_slope[c], work.e_bend[c]
+        for p in range(r):
+            u[p] = work.mode[k, p]
+            work.best[c, p] = 0.0
+        placing, searches, now, halvings = True, 0, -np.inf, 0
+        nodes, j = rules.nodes[c, full], 0
+        top, total, log_w = -np.inf, 0.0, 0.0
+        while j < nodes:
+            if not placing:
+                log_w = _node(chain, rules, work, c, full, key, j)
+            _move(chain, work, c, k)
+            own = _key(key, np.uint64(0 if placing else j + 1))
+            value = inside(c, k, 0 if placing else full, wanted or placing, own, chain, rules, values, work)
+            if placing:
+                f = value
+                for p in range(r):
+                    f -= 0.5 * u[p] * u[p]
+                now, halvings, done = _newton(chain, work, c, f, now, halvings)
+                searches += 1
+                if done or searches >= (100 if c == 0 else 12):
+                    placing = False
+                    if not rules.sampled[c]:  # a lattice must be found again where it was
+                        for p in range(r):
+                            work.mode[k, p] = work.best[c, p]
+                    for p in range(end, R):
+                        e_slope[p] = 0.0
+                        for q in range(end, p + 1):
+                            e_bend[p, q] = 0.0
+                continue
+            term = log_w + value
+            work.terms[c, j] = term
+            j += 1
+            if not term > -1e300:
+                continue
+            if term > top:
+                shrink = math.exp(top - term) if top > -1e300 else 0.0
+                total *= shrink
+                if wanted:
+                    for p in range(end, R):
+                        e_slope[p] *= shrink
+                        for q in range(end, p + 1):
+                            e_bend[p, q] *= shrink
+                top = term
+            w = math.exp(term - top)
+            total += w
             if wanted:
                 for p in range(end, R):
-                    e_slope[p] *= shrink
+                    e_slope[p] += w * slope[p]
                     for q in range(end, p + 1):
-                        e_bend[p, q] *= shrink
-            top = term
-        w = math.exp(term - top)
-        total += w
+                        e_bend[p, q] += w * (bend[p, q] - slope[p] * slope[q])
+        if not total > 0:
+            return -np.inf
         if wanted:
             for p in range(end, R):
-                e_slope[p] += w * slope[p]
+                e_slope[p] /= total
+            for p in range(end, R):
                 for q in range(end, p + 1):
-                    e_bend[p, q] += w * (bend[p, q] - slope[p] * slope[q])
-    if wanted and total > 0:
-        for p in range(end, R):
-            e_slope[p] /= total
-        for p in range(end, R):
-            for q in range(end, p + 1):
-                e_bend[p, q] = e_bend[p, q] / total + e_slope[p] * e_slope[q]
-    if not total > 0:
-        return -np.inf
-    for p in range(r):
-        top -= math.log(work.L[c, p, p])
-    return top + math.log(total)
+                    e_bend[p, q] = e_bend[p, q] / total + e_slope[p] * e_slope[q]
+        for p in range(r):
+            top -= math.log(work.L[c, p, p])
+        return top + math.log(total)
 
-
-@inner
-def _height(c, k, x, chain, rules, values, work):
-    """(log density of the one effect of group k at x, its slope), all within it integrated."""
-    work.u[c, 0] = x
-    _move(chain, work, c, k)
-    if c == 0:
-        f = _rows(chain, work, values, k, True)
-        return f - 0.5 * x * x, work.slope[0, 0] - x
-    at = chain.offset[c]
-    f, slope, bend = 0.0, 0.0, 0.0
-    for h in range(chain.first[k], chain.last[k]):
-        kid = chain.base[c - 1] + h
-        f += chain.count[kid] * _integral(c - 1, kid, 1, True, np.uint64(0), chain, rules, values, work)
-        slope += chain.count[kid] * work.e_slope[c - 1, at]
-        bend += chain.count[kid] * work.e_bend[c - 1, at, at]
-    work.slope[c, at], work.bend[c, at, at] = slope, bend
-    return f - 0.5 * x * x, slope - x
+    return integral
 
 
 @inner
@@ -395,83 +391,119 @@ def _from_hull(hull, size, top, u_piece, u_in):
     return at, f + s * (at - x)
 
 
-@inner
-def _draw_one(c, k, key, chain, rules, values, work):
-    """The one effect of a group, by rejection under tangents of its log density, which is concave.
+def _rejecting(inside):
+    """Draws of a group's one effect, by rejection under tangents of its log density, which is concave.
 
     Source: Gilks & Wild (1992).
     """
-    hull = work.hull[c]
-    # the mode, and the spread there
-    u = work.u[c]
-    u[0] = work.mode[k, 0]
-    now, halvings = -np.inf, 0
-    for _ in range(60):
-        f, _ = _height(c, k, u[0], chain, rules, values, work)
-        now, halvings, done = _newton(chain, work, c, f, now, halvings)
-        if done:
-            break
-    centre, spread = work.best[c, 0], 1.0 / work.L[c, 0, 0]
-    size = 0
-    for j in range(3):
-        x = centre + (j - 1) * 1.2 * spread
-        f, s = _height(c, k, x, chain, rules, values, work)
-        size = _insert(hull, size, x, f, s)
-    far = spread
-    for _ in range(40):
-        left, right = hull[2, 0] > 1e-3 / far, hull[2, size - 1] < -1e-3 / far
-        if (left and right) or size >= POINTS:
-            break
-        far *= 2.0
-        x = hull[0, 0] - far if not left else hull[0, size - 1] + far
-        f, s = _height(c, k, x, chain, rules, values, work)
-        size = _insert(hull, size, x, f, s)
-    top = hull[1, 0]
-    for j in range(1, size):
-        top = max(top, hull[1, j])
-    x = centre
-    for attempt in range(10_000):
-        x, above = _from_hull(hull, size, top, _uniform(key, 3 * attempt), _uniform(key, 3 * attempt + 1))
-        f, s = _height(c, k, x, chain, rules, values, work)
-        if math.log(_uniform(key, 3 * attempt + 2)) <= f - above:
-            break
-        if size < POINTS:
-            size = _insert(hull, size, x, f, s)
-    work.u[c, 0] = x
 
+    @inner
+    def height(c, k, x, key, chain, rules, values, work):
+        """(log density at x, its slope), all within integrated."""
+        work.u[c, 0] = x
+        _move(chain, work, c, k)
+        f = inside(c, k, 1, True, key, chain, rules, values, work)
+        return f - 0.5 * x * x, work.slope[c, chain.offset[c]] - x
 
-@recursive
-def _draw(c, k, key, pick, chain, rules, values, work):
-    """Effects of group k and of all within it, at eta[c + 1], into `out`: 1.0 where that could be done."""
-    if chain.offset.shape[0] == 1:
-        return 0.0
-    j = 0
-    if rules.sampled[c]:
-        _integral(c, k, 1, False, key, chain, rules, values, work)
-        nodes = rules.nodes[c, 1]
-        top, total = -np.inf, 0.0
-        for i in range(nodes):
-            top = max(top, work.terms[c, i])
-        for i in range(nodes):
-            total += math.exp(work.terms[c, i] - top)
-        left = _uniform(_key(pick, np.uint64(k + 1), np.uint64(7)), 0) * total
-        for i in range(nodes):
-            left -= math.exp(work.terms[c, i] - top)
-            if left <= 0:
-                j = i
+    @inner
+    def draw(c, k, key, chain, rules, values, work):
+        hull, u = work.hull[c], work.u[c]
+        u[0] = work.mode[k, 0]
+        work.best[c, 0] = 0.0
+        now, halvings = -np.inf, 0
+        for _ in range(60):
+            f, _ = height(c, k, u[0], key, chain, rules, values, work)
+            now, halvings, done = _newton(chain, work, c, f, now, halvings)
+            if done:
                 break
-        _node(chain, rules, work, c, 1, key, j)
-    else:
-        _draw_one(c, k, _key(pick, np.uint64(k + 1), np.uint64(5)), chain, rules, values, work)
-    _move(chain, work, c, k)
-    for p in range(chain.offset[c + 1] - chain.offset[c]):
-        work.out[k, p] = work.u[c, p]
-    if c > 0:
+        centre, spread = work.best[c, 0], 1.0 / work.L[c, 0, 0]
+        size = 0
+        for j in range(3):
+            x = centre + (j - 1) * 1.2 * spread
+            f, s = height(c, k, x, key, chain, rules, values, work)
+            size = _insert(hull, size, x, f, s)
+        far = spread
+        for _ in range(40):
+            left, right = hull[2, 0] > 1e-3 / far, hull[2, size - 1] < -1e-3 / far
+            if (left and right) or size >= POINTS:
+                break
+            far *= 2.0
+            x = hull[0, 0] - far if not left else hull[0, size - 1] + far
+            f, s = height(c, k, x, key, chain, rules, values, work)
+            size = _insert(hull, size, x, f, s)
+        top = hull[1, 0]
+        for j in range(1, size):
+            top = max(top, hull[1, j])
+        x = centre
+        for attempt in range(10_000):
+            x, above = _from_hull(hull, size, top, _uniform(key, 3 * attempt), _uniform(key, 3 * attempt + 1))
+            f, s = height(c, k, x, key, chain, rules, values, work)
+            if math.log(_uniform(key, 3 * attempt + 2)) <= f - above:
+                break
+            if size < POINTS:
+                size = _insert(hull, size, x, f, s)
+        u[0] = x
+
+    return draw
+
+
+@inner
+def _take(c, pick, chain, rules, work):
+    """One of a lattice's nodes, by its weight."""
+    nodes = rules.nodes[c, 1]
+    top, total = -np.inf, 0.0
+    for i in range(nodes):
+        top = max(top, work.terms[c, i])
+    for i in range(nodes):
+        total += math.exp(work.terms[c, i] - top)
+    left = _uniform(pick, 0) * total
+    for i in range(nodes):
+        left -= math.exp(work.terms[c, i] - top)
+        if left <= 0:
+            return i
+    return nodes - 1
+
+
+def _drawing(inside, integral, below):
+    """Draws of a group's effects, and of those within, at eta[c + 1], into `out`; `below` is None for a leaf."""
+    reject = _rejecting(inside)
+
+    @inner
+    def own(c, k, key, pick, chain, rules, values, work):
+        j, mine = 0, _within(pick, k)
+        if rules.sampled[c]:
+            integral(c, k, 1, False, key, chain, rules, values, work)
+            j = _take(c, mine, chain, rules, work)
+            _node(chain, rules, work, c, 1, key, j)
+        else:
+            reject(c, k, mine, chain, rules, values, work)
+        _move(chain, work, c, k)
+        for p in range(chain.offset[c + 1] - chain.offset[c]):
+            work.out[k, p] = work.u[c, p]
+        return j
+
+    if below is None:
+        return own
+
+    @inner
+    def draw(c, k, key, pick, chain, rules, values, work):
+        j = own(c, k, key, pick, chain, rules, values, work)
+        key = _key(key, np.uint64(j + 1))
         for h in range(chain.first[k], chain.last[k]):
             kid = chain.base[c - 1] + h
-            own = _key(key, np.uint64(kid + 1), np.uint64(j + 1))
-            _draw(c - 1, kid, own, pick, chain, rules, values, work)
-    return 1.0
+            below(c - 1, kid, _within(key, kid), pick, chain, rules, values, work)
+        return j
+
+    return draw
+
+
+_integral_1 = _integrating(_rows)
+_integral_2 = _integrating(_over(_integral_1))
+_integral_3 = _integrating(_over(_integral_2))
+_draw_1 = _drawing(_rows, _integral_1, None)
+_draw_2 = _drawing(_over(_integral_1), _integral_2, _draw_1)
+_draw_3 = _drawing(_over(_integral_2), _integral_3, _draw_2)
+DEPTH = 3  # levels of a chain that there are functions for
 
 
 @njit
@@ -513,21 +545,26 @@ def walk(chain, rules, work, eta, lams, values, keys, picks, out, effects):
                 total += chain.weight[i] * value
             out[b] = total
             continue
-        if picks.shape[0] > 0:
-            for k in range(chain.base[C - 1], chain.base[C]):
-                own = _key(keys[b], np.uint64(k + 1), np.uint64(0))
-                _draw(C - 1, k, own, picks[b], chain, rules, values[b], work)
+        for k in range(chain.base[C - 1], chain.base[C]):
+            own = _within(keys[b], k)
+            if picks.shape[0] > 0:
+                if C == 1:
+                    _draw_1(0, k, own, picks[b], chain, rules, values[b], work)
+                elif C == 2:
+                    _draw_2(1, k, own, picks[b], chain, rules, values[b], work)
+                else:
+                    _draw_3(2, k, own, picks[b], chain, rules, values[b], work)
+            elif C == 1:
+                work.out[k, 0] = _integral_1(0, k, 1, False, own, chain, rules, values[b], work)
+            elif C == 2:
+                work.out[k, 0] = _integral_2(1, k, 1, False, own, chain, rules, values[b], work)
+            else:
+                work.out[k, 0] = _integral_3(2, k, 1, False, own, chain, rules, values[b], work)
+        total = 0.0
+        for k in range(chain.base[C - 1], chain.base[C]):
+            total += chain.count[k] * work.out[k, 0]
+        out[b] = total
+        if effects.shape[0] > 0:  # effects, or the log integrals of the outermost groups
             for k in range(work.out.shape[0]):
                 for p in range(work.out.shape[1]):
                     effects[b, k, p] = work.out[k, p]
-            continue
-        total = 0.0
-        for k in range(chain.base[C - 1], chain.base[C]):
-            own = _key(keys[b], np.uint64(k + 1), np.uint64(0))
-            one = chain.count[k] * _integral(C - 1, k, 1, False, own, chain, rules, values[b], work)
-            work.out[k, 0] = one
-            total += one
-        if effects.shape[0] > 0:  # the log integrals of the outermost groups, one by one
-            for k in range(work.out.shape[0]):
-                effects[b, k, 0] = work.out[k, 0]
-        out[b] = total

@@ -136,11 +136,6 @@ def inner(function):
     return numba.njit(pipeline_class=_PieceCompiler, **OPTIONS, **NO_ENTRY)(function)
 
 
-def recursive(function):
-    """Compile for the kernels alone, but whole: a function that calls itself has to be found by its name."""
-    return numba.njit(**OPTIONS, **NO_ENTRY)(function)
-
-
 def inlined(function):
     """Compile into the caller: for a function with many arrays, whose references cost more to count than its work."""
     return numba.njit(inline="always", **OPTIONS)(function)
