@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.factorisation.kernels.chains import POINTS, Rules, Work, walk
+from bayeslmm.factorisation.kernels.chains import walk
 from bayeslmm.factorisation.kernels.compiling import first_use
+from bayeslmm.factorisation.kernels.group_arrays import POINTS, Rules, Work
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.integration.quadrature import rule
 from bayeslmm.integration.rows import Rows
@@ -149,7 +150,8 @@ class ChainIntegral:
         def task(lo: int, hi: int) -> None:
             own = slice(lo, hi)
             given = (eta[own], lams[own], values[own], keys[own], picks[own], out[own], effects[own])
-            walk(tuple(tables.chain), tuple(rules), tuple(workspace(tables, rules)), *given)
+            copies = (x.copy() if isinstance(x, np.ndarray) else x for x in tables.chain)  # threads count references
+            walk(tuple(copies), tuple(x.copy() for x in rules), tuple(workspace(tables, rules)), *given)
 
         work = B * n * int(np.prod(rules.nodes[:, 1] + 8)) if len(self.sampled) else B * n
         with first_use(walk):
@@ -165,6 +167,6 @@ def workspace(tables: GroupTables, rules: Rules) -> Work:
     parts: dict[str, Any] = {
         "eta": (C + 1, n), "a": (n, R), "mode": (M, r), "u": (C, r), "best": (C, r), "step": (C, r), "L": (C, r, r),
         "slope": (C, R), "bend": (C, R, R), "e_slope": (C, R), "e_bend": (C, R, R), "terms": (C, most),
-        "hull": (C, 4, POINTS + 2), "out": (M, r),
+        "hull": (C, 4, POINTS + 2), "out": (M, r), "power": (n,), "share": (n,),
     }  # fmt: skip
     return Work(**{name: np.zeros(shape) for name, shape in parts.items()})

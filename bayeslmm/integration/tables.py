@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bayeslmm.factorisation.kernels.chains import Chain
+from bayeslmm.factorisation.kernels.group_arrays import Chain
 from bayeslmm.families.family import Outcome
 from bayeslmm.integration.rows import Rows
 
@@ -62,12 +62,14 @@ def group_tables(rows: Rows, outcome: Outcome, code: int, merge: bool) -> GroupT
     M, most = sum(sizes), max(widths, default=1)
     bounds = [np.concatenate(x) for x in zip(*_bounds(starts[:C], first_row[:C]), strict=True)]
     first, last, row0, row1 = bounds or [np.zeros(0, dtype=np.int64)] * 4
+    z = np.ascontiguousarray(np.hstack([np.zeros((len(here), 0)), *(rows.better[k][here] for k in chain)]))
+    changes = np.concatenate([[0], np.cumsum((z[1:] != z[:-1]).any(axis=1))])
     table = Chain(
-        code=code, y=outcome.y[here].astype(float), N=trials[here].astype(float), weight=weight,
-        z=np.ascontiguousarray(np.hstack([np.zeros((len(here), 0)), *(rows.better[k][here] for k in chain)])),
+        code=code, y=outcome.y[here].astype(float), N=trials[here].astype(float), weight=weight, z=z,
         offset=np.cumsum([0, *widths]), lam=np.array([rows.slices[k][1].start for k in chain], dtype=np.int64),
         base=np.cumsum([0, *sizes]), first=first, last=last, row0=row0, row1=row1,
         count=np.concatenate([np.zeros(0), *(selected[c + 1][1] for c in range(C))]), start=np.zeros((M, most)),
+        steady=changes[row0] == changes[row1 - 1] if M else np.zeros(0, dtype=np.bool_),
     )  # fmt: skip
     return GroupTables(chain=table, rows=here, groups=tuple(selected[c + 1][0] for c in range(C)))
 
