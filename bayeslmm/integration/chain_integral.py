@@ -1,6 +1,6 @@
 """The integral over the effects of a nested chain at many parameter values at once, and draws of these effects.
 
-By nested quadrature where every group of every level has one effect and the family is log-concave; else by importance
+By nested quadrature, the trapezoidal rule, where every group of every level has one effect and the family is log-concave; else by importance
 sampling from a randomly shifted lattice, which leaves the likelihood unbiased: exact in a pseudo-marginal sampler.
 
 Sources: Andrieu & Roberts (2009) for the latter; Cranley & Patterson (1976) for the shifts.
@@ -18,13 +18,12 @@ from bayeslmm.factorisation.kernels.chains import walk
 from bayeslmm.factorisation.kernels.compiling import first_use
 from bayeslmm.factorisation.kernels.group_arrays import POINTS, Rules, Work
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.integration.quadrature import rule
 from bayeslmm.integration.rows import Rows
 from bayeslmm.integration.tables import GroupTables, group_tables
 from bayeslmm.support import threads
 
-FEW = 7  # nodes of inner integrals while those of an outer one are placed
-FEW_SAMPLED = 32  # the same of a lattice
+DROP = 18.0  # log weights so far below the largest are left out
+ROUGH_STEP, ROUGH_DROP, ROUGH_NODES = 1.2, 7.0, 32  # of inner integrals while the nodes of an outer one are placed
 NUMBERS = 200_000  # densities from which on threads pay
 NONE = np.empty(0, np.uint64)
 
@@ -35,8 +34,10 @@ class ChainIntegral:
 
     Attributes
     ----------
+    step : float
+        Distance of the trapezoidal rule's nodes, in the spread at the mode.
     nodes : int
-        Of quadrature, or of the lattice, at each level.
+        Of a lattice.
     start : per level (m, r), or None
         Where the modes of the effects v, u = F v, are looked for.
     """
@@ -45,6 +46,7 @@ class ChainIntegral:
     family: Family
     outcome: Outcome
     code: int
+    step: float
     nodes: int
     start: tuple[np.ndarray, ...] | None = None
 
@@ -84,20 +86,16 @@ class ChainIntegral:
         """Nodes of every level."""
         C = len(self.sampled)
         width = max((self.rows.design.levels[k].r for k in self.rows.plan.chain), default=1)
-        counts = np.array([[FEW_SAMPLED, self.nodes] if one else [min(FEW, self.nodes), self.nodes] for one in self.sampled])
-        counts = counts.reshape(C, 2)
-        x, log_w = np.zeros((2, C, 2, int(counts.max(initial=1))))
-        for c in range(C):
-            if not self.sampled[c]:
-                for full in range(2):
-                    size = counts[c, full]
-                    x[c, full, :size], log_w[c, full, :size] = rule(int(size))
+        nodes, step = np.empty((2, C, 2))
+        nodes[:] = min(ROUGH_NODES, self.nodes), self.nodes
+        step[:] = max(ROUGH_STEP, self.step), self.step
         # of the additive sequence with the least discrepancy: powers of the root of g^(r + 1) = g + 1
         g = 2.0
         for _ in range(60):
             g = (1 + g) ** (1 / max(width, 2))
         generator = np.array([0.0, *(g ** -np.arange(1, width))])
-        return Rules(sampled=self.sampled, nodes=counts.astype(np.int64), x=x, log_w=log_w, generator=generator)
+        drop = np.array([ROUGH_DROP, DROP])
+        return Rules(sampled=self.sampled, nodes=nodes.astype(np.int64), step=step, drop=drop, generator=generator)
 
     def evaluate(self, eta: np.ndarray, lams: np.ndarray, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """The log integral (B,).
@@ -153,7 +151,7 @@ class ChainIntegral:
             copies = (x.copy() if isinstance(x, np.ndarray) else x for x in tables.chain)  # threads count references
             walk(tuple(copies), tuple(x.copy() for x in rules), tuple(workspace(tables, rules)), *given)
 
-        work = B * n * int(np.prod(rules.nodes[:, 1] + 8)) if len(self.sampled) else B * n
+        work = B * n * int(np.prod(np.where(rules.sampled, rules.nodes[:, 1], 12 / rules.step[:, 1]) + 8))
         with first_use(walk):
             threads.share(task, B, threads.workers() if work > NUMBERS else 1)
         return out
@@ -163,7 +161,7 @@ def workspace(tables: GroupTables, rules: Rules) -> Work:
     """Empty arrays of one thread."""
     n, R = tables.chain.z.shape
     M, r = tables.chain.start.shape
-    C, most = rules.x.shape[0], rules.x.shape[2]
+    C, most = len(rules.sampled), int(rules.nodes.max(initial=1))
     parts: dict[str, Any] = {
         "eta": (C + 1, n), "a": (n, R), "mode": (M, r), "u": (C, r), "best": (C, r), "step": (C, r), "L": (C, r, r),
         "slope": (C, R), "bend": (C, R, R), "e_slope": (C, R), "e_bend": (C, R, R), "terms": (C, most),

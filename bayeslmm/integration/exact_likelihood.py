@@ -88,9 +88,14 @@ class ExactLikelihood:
         """Whether nothing of it is random."""
         return self.integral.exact and not self.rows.plan.tail
 
-    def finer(self, nodes: int, draws: int) -> ExactLikelihood:
-        """The same with other numbers of nodes, and of draws."""
-        return replace(self, integral=replace(self.integral, nodes=nodes), draws=draws if self.rows.plan.tail else 0)
+    def finer(self, step: float) -> ExactLikelihood:
+        """The same with another distance of nodes."""
+        return replace(self, integral=replace(self.integral, step=step))
+
+    def more(self, draws: int) -> ExactLikelihood:
+        """The same with another number of draws, in a lattice and outside the chain."""
+        draws_outside = draws if self.rows.plan.tail else 0
+        return replace(self, integral=replace(self.integral, nodes=draws), draws=draws_outside)
 
     # values -----------------------------------------------------------------------------------------------------
 

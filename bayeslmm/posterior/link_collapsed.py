@@ -14,7 +14,7 @@ from bayeslmm.integration.exact_likelihood import ExactLikelihood
 from bayeslmm.link_model import LinkModel
 from bayeslmm.posterior.collapsed_sampler import MIN_ACCEPTANCE
 from bayeslmm.posterior.independence import finished, pareto_k
-from bayeslmm.posterior.link_independence import SEARCH_DRAWS, SEARCH_NODES, LinkChains, new_keys, run_chains
+from bayeslmm.posterior.link_independence import SEARCH_DRAWS, SEARCH_STEP, LinkChains, new_keys, run_chains
 from bayeslmm.posterior.link_posterior import LinkPosterior
 from bayeslmm.posterior.link_tree import link_tree
 from bayeslmm.posterior.sampler import Run, Settings
@@ -48,9 +48,9 @@ def link_posterior(model: LinkModel) -> LinkPosterior:
     """The posterior with as few nodes and draws as serve a search."""
     rows, code = model.problem.rows, family_code(model.family)
     assert code is not None
-    integral = ChainIntegral(rows=rows, family=model.family, outcome=model.outcome, code=code, nodes=SEARCH_NODES)
-    if not integral.exact:
-        integral = replace(integral, nodes=2 * SEARCH_DRAWS)
+    integral = ChainIntegral(
+        rows=rows, family=model.family, outcome=model.outcome, code=code, step=SEARCH_STEP, nodes=4 * SEARCH_DRAWS
+    )
     likelihood = ExactLikelihood(
         integral=integral, draws=SEARCH_DRAWS if rows.plan.tail else 0, s=np.zeros(model.design.q)
     )
@@ -94,7 +94,7 @@ class LinkCollapsed:
         likelihood = states.posterior.likelihood
         tree.attrs |= {
             "sampler": self.name, "pareto_k": states.pareto_k, "acceptance_rate": acceptance,
-            "integration": _how(states), "nodes": likelihood.integral.nodes, "importance_draws": likelihood.draws,
+            "integration": _how(states), "quadrature_step": likelihood.integral.step,
             "quadrature_left": states.left,
         }  # fmt: skip
         if (chains, draws) != (settings.chains, settings.draws):
@@ -122,8 +122,8 @@ def _how(states: LinkChains) -> str:
     plan, integral = likelihood.rows.plan, likelihood.integral
     said = []
     if plan.chain:
-        kind = "adaptive quadrature" if integral.exact else "importance sampling group by group"
-        said.append(f"{kind} with {integral.nodes} {'nodes' if integral.exact else 'draws'}")
+        exact = f"adaptive quadrature with nodes {integral.step:g} SDs apart"
+        said.append(exact if integral.exact else f"importance sampling group by group with {integral.nodes} draws")
     if plan.tail:
         names = listed([likelihood.rows.design.levels[k].label for k in plan.tail], show=str)
         said.append(f"importance sampling of {names} with {likelihood.draws} draws")
@@ -140,7 +140,7 @@ def _bad_groups(states: LinkChains, seed: np.random.SeedSequence) -> str:
     key = int(seed.generate_state(1)[0])
     said = []
     if likelihood.rows.plan.tail:
-        k = pareto_k(likelihood.finer(likelihood.integral.nodes, LOOK).tail_log_weights(best, key))
+        k = pareto_k(replace(likelihood, draws=LOOK).tail_log_weights(best, key))
         if k >= PARETO_LIMIT:
             said.append(f"The importance sampling of the levels that are crossed has a Pareto k of {k:.2f}.")
     return " ".join(said)

@@ -20,8 +20,8 @@ from bayeslmm.support.progress import Progress
 from bayeslmm.support.quasi_newton import least_point
 
 STEP = 1e-3  # of differences
-SEARCH_NODES, SEARCH_DRAWS = 9, 8  # while modes are looked for
-NODES = (9, 15, 25, 35, 51, 75)  # of quadrature
+SEARCH_STEP, SEARCH_DRAWS = 1.0, 8  # while modes are looked for
+STEPS = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)  # of quadrature
 EXACT = 1e-3  # what more nodes may change in a log density
 SAMPLED = (32, 64, 128, 256, 512)  # of a lattice, and draws of importance sampling
 NOISE = 0.25  # variance of an estimated log-likelihood that is little enough
@@ -162,24 +162,20 @@ def settle(posterior: LinkPosterior, proposal: Mixture, rng: np.random.Generator
     heights = posterior.evaluate(x, keys)[0]
     x = x[np.argsort(-(heights - proposal.logpdf(x)))[:12]]
     left = 0.0
-    if likelihood.integral.exact:
-        at = replace(posterior, likelihood=likelihood.finer(NODES[0], 2 * (SEARCH_DRAWS // 2)))
-        before = at.evaluate(x, keys[:12])[0]
-        for nodes in NODES[1:]:
-            finer = replace(posterior, likelihood=likelihood.finer(nodes, 2 * (SEARCH_DRAWS // 2)))
+    if len(likelihood.rows.plan.chain) and not likelihood.integral.sampled.all():
+        before = posterior.evaluate(x, keys[:12])[0]
+        for step in STEPS:
+            finer = replace(posterior, likelihood=likelihood.finer(step))
             now = finer.evaluate(x, keys[:12])[0]
             both = np.isfinite(before) & np.isfinite(now)
             left = float(np.abs(now - before)[both].max(initial=0.0))
             if left < EXACT:
                 break
-            at, before = finer, now
-        posterior = at if left < EXACT else finer
+            posterior, before = finer, now
     if likelihood.exact:
         return posterior, left
-    nodes = posterior.likelihood.integral.nodes
     for count in SAMPLED:
-        own = nodes if likelihood.integral.exact else count
-        posterior = replace(posterior, likelihood=likelihood.finer(own, count))
+        posterior = replace(posterior, likelihood=posterior.likelihood.more(count))
         repeated = np.repeat(x[:4], REPEATS, axis=0)
         estimates = posterior.evaluate(repeated, new_keys(rng, len(repeated)))[0].reshape(4, REPEATS)
         noise = float(np.median(estimates.var(axis=1, ddof=1)))

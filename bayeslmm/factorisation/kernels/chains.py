@@ -5,10 +5,13 @@ For a group with r effects v ~ N(0, I) and log density l(v) of all that lies in 
     log I = log sum_j exp(log w_j - v_j'v_j / 2 + l(v_j)) - log|L|,   v_j = m + L^-T x_j,   A = L L',
 
 with m the mode of l(v) - v'v / 2 and A its curvature there. l(v) is a sum over rows, or over the log integrals of the
-groups within, whose own nodes are placed anew at each v_j. The nodes x_j are Gauss and Hermite's, or those of a lattice
+groups within, whose own nodes are placed anew at each v_j. For one effect the nodes are equally spaced, as many as have
+any weight: the error of the trapezoidal rule falls exponentially with their distance. Else they are those of a lattice
 that is shifted at random and mapped to Student's t with 4 degrees of freedom: then I is unbiased whatever is in it.
 
 The derivatives by effects further out are Fisher's and Louis's: E l', and E[-l''] - Var l' over the nodes.
+
+Source: Trefethen & Weideman (2014) for the trapezoidal rule.
 """
 
 from __future__ import annotations
@@ -21,16 +24,19 @@ from bayeslmm.factorisation.kernels.compiling import inner, njit
 from bayeslmm.factorisation.kernels.group_arrays import Chain, Rules, Work
 from bayeslmm.factorisation.kernels.hulls import reject
 from bayeslmm.factorisation.kernels.leaves import (
+    MOST,
+    add_node,
     integrate_leaves,
+    lattice_node,
     move_rows,
     newton,
-    node,
     reject_leaves,
     shrink_sums,
 )
 from bayeslmm.factorisation.kernels.outcomes import density
 from bayeslmm.factorisation.kernels.random_numbers import key_of, uniform, within
 
+_LOG_SQRT_2PI = 0.9189385332046727
 DEPTH = 3  # levels of a chain that there are functions for
 
 
@@ -59,7 +65,7 @@ def _integrating(inside):
         r = end - at
         u, best, step, L = work.u[c], work.best[c], work.step[c], work.L[c]
         own_slope, own_bend, e_slope, e_bend = work.slope[c], work.bend[c], work.e_slope[c], work.e_bend[c]
-        nodes, sampled = rules.nodes[c, full], rules.sampled[c]
+        nodes, sampled, h, drop = rules.nodes[c, full], rules.sampled[c], rules.step[c, full], rules.drop[full]
         sum_of_all = 0.0
         for k in range(first, last):
             own = within(key, k)
@@ -82,29 +88,29 @@ def _integrating(inside):
             top, mass = -np.inf, 0.0
             if wanted:
                 shrink_sums(e_slope, e_bend, end, R, 0.0)
-            for j in range(nodes):
-                x, log_w = rules.x[c, full, j], rules.log_w[c, full, j]
-                term = node(sampled, nodes, rules.generator, x, log_w, L, best, u, r, own, j)
-                move_rows(work.eta[c], work.eta[c + 1], work.a, u, at, end, begin, stop)
-                term += inside(c, k, full, wanted, key_of(own, np.uint64(j + 1)), chain, rules, values, work)
-                work.terms[c, j] = term
-                if not term > -1e300:
-                    continue
-                w = 1.0
-                if term > top:
-                    by = math.exp(top - term) if top > -1e300 else 0.0
-                    mass *= by
-                    if wanted:
-                        shrink_sums(e_slope, e_bend, end, R, by)
-                    top = term
-                else:
-                    w = math.exp(term - top)
-                mass += w
-                if wanted:
-                    for p in range(end, R):
-                        e_slope[p] += w * own_slope[p]
-                        for q in range(end, p + 1):
-                            e_bend[p, q] += w * (own_bend[p, q] - own_slope[p] * own_slope[q])
+            if sampled:
+                for j in range(nodes):
+                    term = lattice_node(nodes, rules.generator, L, best, u, r, own, j)
+                    move_rows(work.eta[c], work.eta[c + 1], work.a, u, at, end, begin, stop)
+                    term += inside(c, k, full, wanted, key_of(own, np.uint64(j + 1)), chain, rules, values, work)
+                    work.terms[c, j] = term
+                    if term > -1e300:
+                        top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, end, R)
+            else:  # the trapezoidal rule, from the mode out to both sides
+                width = h / L[0, 0]
+                for side in range(2):
+                    u[0] = best[0]
+                    for j in range(MOST):
+                        if j > 0:
+                            u[0] += width if side == 0 else -width
+                        elif side == 1:
+                            continue
+                        move_rows(work.eta[c], work.eta[c + 1], work.a, u, at, end, begin, stop)
+                        term = inside(c, k, full, wanted, own, chain, rules, values, work) - 0.5 * u[0] * u[0]
+                        if not term > top - drop:
+                            break
+                        top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, end, R)
+                top += math.log(h) - _LOG_SQRT_2PI
             value, times = -np.inf, chain.count[k]
             if mass > 0:
                 value = top + math.log(mass)
@@ -161,7 +167,7 @@ def _drawing(inside, integrate, below):
                 integrate(c, k, k + 1, 1, False, key, work.slope[c], work.bend[c], chain, rules, values, work)
                 nodes = rules.nodes[c, 1]
                 j = _take(work.terms[c], nodes, uniform(mine, 0))
-                node(True, nodes, rules.generator, 0.0, 0.0, work.L[c], work.best[c], u, r, own, j)
+                lattice_node(nodes, rules.generator, work.L[c], work.best[c], u, r, own, j)
                 inner_key = key_of(own, np.uint64(j + 1))
             else:
                 inner_key = own
@@ -205,7 +211,7 @@ def _draw_leaves(c, first, last, key, pick, chain, rules, values, work):
         integrate_leaves(k, k + 1, 1, False, key, work.slope[0], work.bend[0], chain, rules, values, work)
         nodes = rules.nodes[0, 1]
         j = _take(work.terms[0], nodes, uniform(within(pick, k), 0))
-        node(True, nodes, rules.generator, 0.0, 0.0, work.L[0], work.best[0], work.u[0], r, within(key, k), j)
+        lattice_node(nodes, rules.generator, work.L[0], work.best[0], work.u[0], r, within(key, k), j)
         for p in range(r):
             work.out[k, p] = work.u[0, p]
 

@@ -30,12 +30,12 @@ class Chain(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """Nodes: per level (C,) its kind, and how many of them: few for placing nodes further out, and all."""
+    """Nodes: per level (C,) its kind, and what of them: rough, for placing nodes further out, and full."""
 
     sampled: np.ndarray  # (C,) bool: a lattice
-    nodes: np.ndarray  # (C, 2)
-    x: np.ndarray  # (C, 2, most)
-    log_w: np.ndarray  # (C, 2, most)
+    nodes: np.ndarray  # (C, 2) how many a lattice has
+    step: np.ndarray  # (C, 2) distance of the trapezoidal rule's, in the spread at the mode
+    drop: np.ndarray  # (2,) how far below the largest log weight its nodes end
     generator: np.ndarray  # (r,) of the lattice
 
 

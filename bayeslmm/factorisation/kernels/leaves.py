@@ -16,6 +16,8 @@ from bayeslmm.factorisation.kernels.random_numbers import t4, uniform, within
 from bayeslmm.factorisation.kernels.small_linear import down, factor, up
 
 _LOG_T4 = math.log(3.0 / 8.0) + 0.9189385332046727  # of t's density with 4 degrees of freedom, over the normal's
+_LOG_SQRT_2PI = 0.9189385332046727
+MOST = 10_000  # nodes to a side
 _FAR = 300.0  # a linear predictor from here on is left to the plain way
 
 
@@ -52,22 +54,48 @@ def add_rows(code, y, N, weight, eta, a, begin, end, values, slope, bend, wanted
 
 
 @inner
-def node(sampled, S, generator, x, log_w, L, best, u, r, key, j):
-    """u = best + L^-T x_j; returns the node's log weight over the standard normal density, log|L| apart."""
-    if sampled:
-        log_w = -math.log(S)
-        for p in range(r):
-            at = uniform(key, p) + (j * generator[p] if p else j / S)
-            at = t4(min(max(at - math.floor(at), 1e-15), 1.0 - 1e-15))
-            log_w += 2.5 * math.log1p(0.25 * at * at) - _LOG_T4
-            u[p] = at
-    else:
-        u[0] = x
+def lattice_node(S, generator, L, best, u, r, key, j):
+    """u = best + L^-T x_j of a shifted lattice; returns its log weight over the standard normal density, log|L| apart."""
+    log_w = -math.log(S)
+    for p in range(r):
+        at = uniform(key, p) + (j * generator[p] if p else j / S)
+        at = t4(min(max(at - math.floor(at), 1e-15), 1.0 - 1e-15))
+        log_w += 2.5 * math.log1p(0.25 * at * at) - _LOG_T4
+        u[p] = at
     up(L, r, u)
     for p in range(r):
         u[p] += best[p]
         log_w -= 0.5 * u[p] * u[p]
     return log_w
+
+
+@inner
+def shrink_sums(e_slope, e_bend, r, R, by):
+    """Scale what is summed over nodes."""
+    for p in range(r, R):
+        e_slope[p] *= by
+        for q in range(r, p + 1):
+            e_bend[p, q] *= by
+
+
+@inner
+def add_node(term, top, mass, wanted, slope, bend, e_slope, e_bend, r, R):
+    """One more node of log weight `term`: (largest log weight, sum of weights over it), and sums of derivatives."""
+    w = 1.0
+    if term > top:
+        by = math.exp(top - term) if top > -1e300 else 0.0
+        mass *= by
+        if wanted:
+            shrink_sums(e_slope, e_bend, r, R, by)
+        top = term
+    else:
+        w = math.exp(term - top)
+    if wanted:
+        for p in range(r, R):
+            e_slope[p] += w * slope[p]
+            for q in range(r, p + 1):
+                e_bend[p, q] += w * (bend[p, q] - slope[p] * slope[q])
+    return top, mass + w
 
 
 @inner
@@ -122,15 +150,15 @@ def prepare(code, y, N, weight, eta, begin, end, power, share):
 
 
 @inner
-def steady_at(code, begin, end, power, share, total, linear, count, powers, alpha, x, wanted):
-    """(log density of a group's rows at eta + x, its first derivative by x, minus its second)."""
+def steady_at(code, begin, end, power, share, total, linear, count, powers, alpha, x, U, wanted):
+    """(log density of a group's rows at eta + x, its first derivative by x, minus its second); U = exp(x)."""
     if code == POISSON:
-        mu = powers * math.exp(x)
+        mu = powers * U
         return linear + total * x - mu, total - mu, mu
     if code == GAMMA:
-        ratio = powers * math.exp(-x)
+        ratio = powers / U
         return -alpha * (linear + count * x + ratio), alpha * (ratio - count), alpha * ratio
-    U, product, value, first, second = math.exp(x), 1.0, linear + total * x, total, 0.0
+    product, value, first, second = 1.0, linear + total * x, total, 0.0
     for i in range(begin, end):
         odds, w = power[i] * U, share[i]
         if odds > 1e100:
@@ -163,6 +191,16 @@ def plain_at(code, y, N, weight, eta, a, begin, end, u, values):
 
 
 @inner
+def plain_value(code, y, N, weight, eta, a, begin, end, u, values):
+    """The first of `plain_at` alone."""
+    value = 0.0
+    for i in range(begin, end):
+        f, _, _ = density(code, y[i], N[i], eta[i] + a[i, 0] * u, values)
+        value += weight[i] * f
+    return value
+
+
+@inner
 def leaf_at(
     quick, code, y, N, weight, eta, a, begin, end, power, share, total, linear, count, powers, values, x, wanted
 ):  # fmt: skip
@@ -170,7 +208,7 @@ def leaf_at(
     a0 = a[begin, 0]
     if quick and abs(a0 * x) < _FAR:
         alpha = values[0] if code == GAMMA else 0.0
-        f, s, b = steady_at(code, begin, end, power, share, total, linear, count, powers, alpha, a0 * x, wanted)
+        f, s, b = steady_at(code, begin, end, power, share, total, linear, count, powers, alpha, a0 * x, math.exp(a0 * x), wanted)
         return f - 0.5 * x * x, a0 * s - x, a0 * a0 * b + 1.0
     f, s, b = plain_at(code, y, N, weight, eta, a, begin, end, x, values)
     return f - 0.5 * x * x, s - x, b + 1.0
@@ -198,15 +236,6 @@ def find_leaf(
 
 
 @inner
-def shrink_sums(e_slope, e_bend, r, R, by):
-    """Scale what is summed over nodes."""
-    for p in range(r, R):
-        e_slope[p] *= by
-        for q in range(r, p + 1):
-            e_bend[p, q] *= by
-
-
-@inner
 def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, values, work):
     """The sum of the log integrals of the leaves from `first` to `last` at eta[1]; each goes to `out`.
 
@@ -218,8 +247,10 @@ def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, 
     own_slope, own_bend, e_slope, e_bend = work.slope[0], work.bend[0], work.e_slope[0], work.e_bend[0]
     modes, terms, out, generator = work.mode, work.terms[0], work.out, rules.generator
     row0, row1, counts, steadies = chain.row0, chain.row1, chain.count, chain.steady
-    x_j, w_j, nodes, sampled = rules.x[0, full], rules.log_w[0, full], rules.nodes[0, full], rules.sampled[0]
-    R, r = a.shape[1], chain.offset[1]
+    nodes, sampled, h, drop = rules.nodes[0, full], rules.sampled[0], rules.step[0, full], rules.drop[full]
+    R, r, alpha = a.shape[1], chain.offset[1], 0.0
+    if code == GAMMA:
+        alpha = values[0]
     quick_family = code == LOGIT or code == POISSON or code == GAMMA
     sum_of_all = 0.0
     for k in range(first, last):
@@ -227,6 +258,7 @@ def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, 
         scalar = r == 1 and not sampled
         quick, total, linear, count, powers = False, 0.0, 0.0, 0.0, 0.0
         own = within(key, k) if sampled else key
+        a0 = a[begin, 0]
         if scalar:
             if quick_family and steadies[k]:
                 quick, total, linear, count, powers = prepare(code, y, N, weight, eta, begin, end, power, share)
@@ -252,42 +284,48 @@ def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, 
         top, mass = -np.inf, 0.0
         if wanted:
             shrink_sums(e_slope, e_bend, r, R, 0.0)
-        for j in range(nodes):
-            if scalar and not (wanted and not quick):
-                x = best[0] + x_j[j] / L[0, 0]
-                f, s, b = leaf_at(
-                    quick, code, y, N, weight, eta, a, begin, end, power, share, total, linear, count, powers, values,
-                    x, wanted,
-                )  # fmt: skip
-                term = w_j[j] + f
-                if wanted:  # a is the same in all rows, and so are derivatives by eta
-                    s, b = (s + x) / a[begin, 0], (b - 1.0) / a[begin, 0] ** 2
-                    for p in range(r, R):
-                        own_slope[p] = s * a[begin, p]
-                        for q in range(r, p + 1):
-                            own_bend[p, q] = b * a[begin, p] * a[begin, q]
-            else:
-                term = node(sampled, nodes, generator, x_j[j], w_j[j], L, best, u, r, own, j)
+        if scalar:  # the trapezoidal rule, from the mode out to both sides
+            width = h / L[0, 0]
+            ratio = math.exp(min(max(a0 * width, -_FAR), _FAR))
+            for side in range(2):
+                x, by_step = best[0], width if side == 0 else -width
+                grow = ratio if side == 0 else 1.0 / ratio
+                U = math.exp(min(max(a0 * x, -_FAR), _FAR))
+                for j in range(MOST):
+                    if j > 0:
+                        x += by_step
+                        U *= grow
+                    elif side == 1:
+                        continue
+                    own_at = abs(a0 * x) < _FAR
+                    if quick and own_at:
+                        term, s, b = steady_at(
+                            code, begin, end, power, share, total, linear, count, powers, alpha, a0 * x, U, wanted
+                        )
+                        if wanted:
+                            for p in range(r, R):
+                                own_slope[p] = s * a[begin, p]
+                                for q in range(r, p + 1):
+                                    own_bend[p, q] = b * a[begin, p] * a[begin, q]
+                    elif wanted:
+                        u[0] = x
+                        move_rows(here, eta, a, u, 0, r, begin, end)
+                        term = add_rows(code, y, N, weight, here, a, begin, end, values, own_slope, own_bend, True)
+                    else:
+                        term = plain_value(code, y, N, weight, eta, a, begin, end, x, values)
+                    term -= 0.5 * x * x
+                    if not term > top - drop:
+                        break
+                    top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, r, R)
+            top += math.log(h) - _LOG_SQRT_2PI
+        else:
+            for j in range(nodes):
+                term = lattice_node(nodes, generator, L, best, u, r, own, j)
                 move_rows(here, eta, a, u, 0, r, begin, end)
                 term += add_rows(code, y, N, weight, here, a, begin, end, values, own_slope, own_bend, wanted)
-            terms[j] = term
-            if not term > -1e300:
-                continue
-            w = 1.0
-            if term > top:
-                by = math.exp(top - term) if top > -1e300 else 0.0
-                mass *= by
-                if wanted:
-                    shrink_sums(e_slope, e_bend, r, R, by)
-                top = term
-            else:
-                w = math.exp(term - top)
-            mass += w
-            if wanted:
-                for p in range(r, R):
-                    e_slope[p] += w * own_slope[p]
-                    for q in range(r, p + 1):
-                        e_bend[p, q] += w * (own_bend[p, q] - own_slope[p] * own_slope[q])
+                terms[j] = term
+                if term > -1e300:
+                    top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, r, R)
         value, times = -np.inf, counts[k]
         if mass > 0:
             value = top + math.log(mass)
