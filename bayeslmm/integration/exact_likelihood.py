@@ -114,20 +114,31 @@ class ExactLikelihood:
                     value[piece] = self.integral.evaluate(eta, at.lams[piece], values[piece], keys[piece])
                 return value + self._constants(at.psi), np.zeros(len(at), dtype=np.int64)
             value, index = np.empty(len(at)), np.zeros(len(at), dtype=np.int64)
-            for b in range(len(at)):
-                terms = self._particles(at.part(slice(b, b + 1)), values[b], int(keys[b]))[0]
-                top = terms.max()
-                w = np.exp(terms - top) if np.isfinite(top) else np.zeros_like(terms)
-                value[b] = top + np.log(w.mean()) if w.any() else -np.inf
-                if len(picks) and w.any():
-                    u = np.random.default_rng(int(picks[b])).random()
-                    index[b] = min(int(np.searchsorted(np.cumsum(w), u * w.sum())), len(w) - 1)
+            for piece in _pieces(len(at), self.draws * self.rows.design.n):
+                terms = self._particles(at.part(piece), values[piece], keys[piece])
+                top = np.where(np.isfinite(terms.max(axis=1)), terms.max(axis=1), 0.0)
+                w = np.exp(terms - top[:, None])
+                with np.errstate(divide="ignore"):
+                    value[piece] = top + np.log(w.mean(axis=1))
+                if len(picks):
+                    u = np.array([np.random.default_rng(int(one)).random() for one in picks[piece]])
+                    below = (np.cumsum(w, axis=1) < (u * w.sum(axis=1))[:, None]).sum(axis=1)
+                    index[piece] = np.minimum(below, self.draws - 1)
             return value + self._constants(at.psi), index
+
+    def begun(self, at: Points) -> ExactLikelihood:
+        """The same, modes being looked for from those at one point on."""
+        if not self.rows.design.q:
+            return self
+        mode = self.mode(at)
+        v, levels = self.rows.transposed(at.lams[0], mode.s), self.rows.design.levels
+        start = tuple(v[self.rows.slices[k][0]].reshape(levels[k].m, levels[k].r) for k in self.rows.plan.chain)
+        return replace(self, integral=replace(self.integral, start=start), s=mode.s)
 
     def tail_log_weights(self, at: Points, key: int) -> np.ndarray:
         """Log weights of the importance sampling at one point."""
         values = self.family.dispersion_values(at.psi) if at.psi.shape[1] else at.psi
-        return self._particles(at, values[0], key)[0]
+        return self._particles(at, values, np.array([key], np.uint64))[0]
 
     def _fixed(self, at: Points, own: np.ndarray) -> np.ndarray:
         return self.rows.offset[own] + at.gamma @ self.rows.X[own].T
@@ -209,15 +220,19 @@ class ExactLikelihood:
             start += level.q
         return np.concatenate(parts, axis=1)
 
-    def _particles(self, at: Points, values: np.ndarray, key: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(log weights (S,), b of the tail (S, q_T), linear predictors (S, n) without the chain) at one point."""
-        _, b, log_w = self._tail(at, key)
-        eta = self._fixed(at, np.arange(self.rows.design.n)) + (self._tail_Z @ b.T).T
-        S, own = len(b), self.integral.merged.rows
-        lams = np.broadcast_to(at.lams, (S, at.lams.shape[1]))
-        inside = self.integral.evaluate(eta[:, own], lams, np.broadcast_to(values, (S, len(values))), _sub(key, S))
-        terms = log_w + inside
-        return np.where(np.isfinite(terms), terms, -np.inf), b, eta
+    def _particles(self, at: Points, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Log weights (B, S) of the importance sampling, the chain integrated at each draw."""
+        B, S, own = len(at), self.draws, self.integral.merged.rows
+        eta, log_w = np.empty((B, S, len(own))), np.empty((B, S))
+        fixed = self._fixed(at, own)
+        for b in range(B):
+            _, drawn, log_w[b] = self._tail(at.part(slice(b, b + 1)), int(keys[b]))
+            eta[b] = fixed[b] + (self._tail_Z @ drawn.T)[own].T
+        inner = np.concatenate([_sub(int(key), S) for key in keys]) if B else keys
+        lams, values = np.repeat(at.lams, S, axis=0), np.repeat(values, S, axis=0)
+        inside = self.integral.evaluate(eta.reshape(B * S, -1), lams, values, inner)
+        terms = log_w + inside.reshape(B, S)
+        return np.where(np.isfinite(terms), terms, -np.inf)
 
     # effects ------------------------------------------------------------------------------------------------------
 

@@ -191,7 +191,8 @@ def adapt(
     progress.stage("finding the mode", 60)
     modes = find_modes(posterior, progress)
     k = modes[0].phi.size
-    posterior = posterior.shifted(modes[0].phi)
+    begun = posterior.likelihood.begun(posterior.points(modes[0].phi[None]))
+    posterior = replace(posterior.shifted(modes[0].phi), likelihood=begun)
     parts = []
     for mode in modes:
         centre, slope = posterior.from_log(mode.phi)
