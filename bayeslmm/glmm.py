@@ -10,6 +10,7 @@ from bayeslmm.design.building import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.faces.link_building import LinkBuilding
+from bayeslmm.faces.link_sampling import LinkSampling
 from bayeslmm.faces.link_saving import LinkSaving
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
@@ -20,7 +21,6 @@ from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import pymc as pm
-    import xarray as xr
 
 NOT_YET = {
     "reml": "REML is a Gaussian outcome's; a GLMM has ml()",
@@ -31,7 +31,7 @@ NOT_YET = {
 }
 
 
-class GLMM(LinkBuilding, LinkSaving):
+class GLMM(LinkBuilding, LinkSampling, LinkSaving):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
 
     y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on
@@ -180,59 +180,6 @@ class GLMM(LinkBuilding, LinkSaving):
         from bayeslmm.pymc_models.link_joint import build_link_joint
 
         return build_link_joint(self.design, self.family, self.priors, centered)
-
-    def sample(
-        self,
-        variant: str = "joint",
-        *,
-        draws: int = 1000,
-        tune: int = 1000,
-        chains: int = 4,
-        random_seed: int | None = None,
-        centered: bool | Mapping[str, bool] = False,
-        target_accept: float = 0.9,
-        approximation: str = "auto",
-        progress: bool = True,
-    ) -> xr.DataTree:
-        """Sample the posterior of the joint or the marginal model by NUTS.
-
-        Parameters
-        ----------
-        variant : {"joint", "marginal"}
-            The marginal has no effects: they are integrated out.
-        draws, tune, chains : int
-            Kept and tuning draws per chain.
-        random_seed : int, optional
-            The same seed gives the same draws.
-        centered : bool or mapping of level name to bool
-            As in `joint`.
-        target_accept : float
-            What NUTS adapts its step size to.
-        approximation : {"auto", "laplace", "quadrature"}
-            Of the marginal, as in `marginal`.
-        progress : bool
-
-        Returns
-        -------
-        xarray.DataTree
-            Groups ``posterior`` (beta, sigma_u2, corr_u2, u2, ..., the family's parameters), ``sample_stats`` and
-            ``observed_data``; its attribute ``doubts`` says what speaks against the draws.
-
-        Examples
-        --------
-        >>> import bayeslmm as blm
-        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
-        >>> glmm = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson")
-        >>> tree = glmm.sample(draws=20, tune=100, chains=2, random_seed=1, progress=False)
-        >>> dict(tree["posterior"]["u2"].sizes)
-        {'chain': 2, 'draw': 20, 'g': 4}
-        """
-        from bayeslmm.posterior.link_nuts import sample_link
-
-        return sample_link(
-            self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, centered=centered,
-            target_accept=target_accept, approximation=approximation, progress=progress,
-        )  # fmt: skip
 
 
 def _check(hierarchy: Hierarchy, reader: ResponseReader) -> None:

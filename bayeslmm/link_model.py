@@ -70,6 +70,13 @@ class LinkModel:
         with one_blas_thread():
             return resolve_link_priors(self.design, self.family, self.outcome, self.given_priors)
 
+    @property
+    def thresholds_as_written(self) -> bool:
+        """Whether the priors of thresholds are those of the parameters as written: elsewhere, at the predictors' mean."""
+        labels = self.family.dispersion_labels(self.outcome)
+        given = any(row.source == "given" and row.parameter in labels for row in self.priors.reasons)
+        return given and not self.family.has_intercept
+
     @cached_property
     def problem(self) -> Problem:
         """The likelihood as a function of one vector."""

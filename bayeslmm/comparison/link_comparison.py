@@ -181,12 +181,12 @@ def compare_link(
     }  # fmt: skip
     kinds = ["laplace"] if serves(model.problem.rows) else ["laplace", "quadrature"]
     fits = {kind: model.ml(kind) for kind in kinds}
-    from bayeslmm.posterior.link_nuts import sample_link
+    from bayeslmm.posterior.link_sampling import sample_link
 
     posteriors = {}
     for name in names:
         variant, _, approximation = name.partition(" ")
-        posteriors[name] = sample_link(model, variant, approximation=approximation or "auto", **settings)
+        posteriors[name] = sample_link(model, variant, approximation=approximation, **settings)
     return LinkComparison(model=model, fits=fits, posteriors=posteriors)
 
 

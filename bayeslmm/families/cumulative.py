@@ -152,6 +152,10 @@ class Cumulative(Family):
         steps = np.concatenate([[1.0], np.exp(psi[1:])])
         return np.tril(np.ones((len(psi), len(psi)))) * steps
 
+    def dispersion_log_jacobian(self, psi: np.ndarray) -> np.ndarray:
+        """Log of the determinant of `dispersion_slopes`: the first threshold is its own coordinate."""
+        return psi[..., 1:].sum(axis=-1)
+
     def dispersion_prior(self, label: str, outcome: Outcome) -> tuple[Prior, str]:
         """Each around the link of its cumulative share."""
         at = self.dispersion_labels(outcome).index(label)

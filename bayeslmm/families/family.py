@@ -165,6 +165,10 @@ class Family(ABC):
         """Derivatives (k, k) of the parameters by the coordinates."""
         return np.diag(np.exp(psi))
 
+    def dispersion_log_jacobian(self, psi: np.ndarray) -> np.ndarray:
+        """Log of the determinant (...,) of `dispersion_slopes` at psi (..., k)."""
+        return psi.sum(axis=-1)
+
     def dispersion_prior(self, label: str, outcome: Outcome) -> tuple[Prior, str]:
         """Default prior of a parameter, and its reason."""
         raise NotImplementedError(f"{self.name} has no parameter {label}")

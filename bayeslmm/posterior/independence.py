@@ -296,22 +296,13 @@ def run_chains(
     first = rng.choice(batch.lp.size, size=chains, p=batch.weights)
     starting = batch.lp[first] - proposal.logpdf(batch.x[first])
     log_u = np.log(np.stack([r.random(draws) for r in rngs[:chains]]))
-    kept = np.empty((chains, draws), dtype=np.int64)
-    accepted = np.empty((chains, draws), dtype=bool)
-    weights = fresh.log_weight.reshape(chains, draws)
-    for c in range(chains):
-        current, index = starting[c], -1 - first[c]
-        for t in range(draws):
-            accepted[c, t] = log_u[c, t] < weights[c, t] - current
-            if accepted[c, t]:
-                current, index = weights[c, t], c * draws + t
-            kept[c, t] = index
-    states = kept.ravel()
+    kept, accepted = metropolis(fresh.log_weight.reshape(chains, draws), starting, log_u)
+    states, origin = kept.ravel(), np.repeat(first, draws)
     old = states < 0
 
     def pick(new, before):
         out = new[np.where(old, 0, states)]
-        out[old] = before[-1 - states[old]]
+        out[old] = before[origin[old]]
         return out
 
     b = None
@@ -330,6 +321,37 @@ def run_chains(
         modes=_mode_shares(proposal, fresh, apart),
         b=b,
     )
+
+
+def metropolis(log_weights: np.ndarray, starting: np.ndarray, log_u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(which proposal each state is, -1 for that from before the run; which were accepted), both (chains, draws).
+
+    Parameters
+    ----------
+    log_weights : (chains, draws) array
+        Of the proposals.
+    starting : (chains,) array
+        Log weights of the states from before the run.
+    log_u : (chains, draws) array
+        Logs of uniform numbers.
+
+    Examples
+    --------
+    >>> kept, accepted = metropolis(np.array([[-9.0, 1.0, 0.0]]), np.zeros(1), np.log(np.full((1, 3), 0.5)))
+    >>> kept.tolist(), accepted.tolist()
+    ([[-1, 1, 1]], [[False, True, False]])
+    """
+    chains, draws = log_weights.shape
+    kept = np.empty((chains, draws), dtype=np.int64)
+    accepted = np.empty((chains, draws), dtype=bool)
+    for c in range(chains):
+        current, index = starting[c], -1
+        for t in range(draws):
+            accepted[c, t] = log_u[c, t] < log_weights[c, t] - current
+            if accepted[c, t]:
+                current, index = log_weights[c, t], c * draws + t
+            kept[c, t] = index
+    return kept, accepted
 
 
 def finished(done: int, chains: int, draws: int) -> tuple[int, int]:

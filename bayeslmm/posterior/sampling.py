@@ -46,7 +46,7 @@ def sample(
     progress: bool = True,
 ) -> xr.DataTree:
     """Sample the posterior of one variant, as `LMM.sample` says."""
-    _check(variant, sampler, target_accept)
+    check_choices(variant, sampler, target_accept)
     for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
         check_whole(name, count, least, example=4 if name == "chains" else 1000)
     check_seed(random_seed)
@@ -101,7 +101,8 @@ def _say(note: str) -> None:
     warnings.warn(note, UserWarning, stacklevel=5)
 
 
-def _check(variant: str, sampler: str, target_accept: float) -> None:
+def check_choices(variant: str, sampler: str, target_accept: float) -> None:
+    """Refuse what is no variant, no sampler, no share, and the collapsed sampler on the joint model."""
     for name, value, known in (
         ("variant", variant, ("marginal", "joint")),
         ("sampler", sampler, ("auto", "collapsed", "nuts")),
