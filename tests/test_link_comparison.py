@@ -86,7 +86,7 @@ def test_posteriors_stand_beside():
     assert "The marginal laplace posterior." in both.text
     tree = both.posteriors["marginal laplace"]
     assert "u2" not in tree["posterior"].data_vars
-    assert tree.attrs["approximation"] == "laplace"
+    assert tree.attrs["integration"] == "laplace"
 
 
 def test_what_cannot_be_compared_is_refused_in_words():

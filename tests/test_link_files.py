@@ -251,7 +251,7 @@ def posterior(glmm: blm.GLMM):
     import xarray as xr
 
     from bayeslmm.design.parameters import coords
-    from bayeslmm.posterior.link_nuts import CUT, link_dims
+    from bayeslmm.posterior.link_tree import CUT, link_dims
 
     rng = np.random.default_rng(3)
     labels = dict(coords(glmm.design))

@@ -12,7 +12,7 @@ from bayeslmm.design.parameters import coords, level_names
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.integration.objective import Objective
 from bayeslmm.link_model import LinkModel
-from bayeslmm.posterior.link_nuts import link_dims
+from bayeslmm.posterior.link_tree import link_dims
 from bayeslmm.saved.check import ROUNDINGS_OF, Densities, as_json, differing, largest_gap, some_draws, values_at
 from bayeslmm.support.threads import one_blas_thread
 
