@@ -55,7 +55,7 @@ def write_notebooks(folder: Path) -> None:
         (folder / f"{name}.png").write_bytes(first_picture(json.loads(text)))
     table = re.sub(
         r"^(\| \[\d+\]\((\w+)\.ipynb\) \|[^|]*\|)([^|]*)\|",
-        r"\1 ![\3](\2.png){width=220px} \3 |",
+        r"\1 ![\3](\2.png){width=220px}<br>\3 |",
         table,
         flags=re.MULTILINE,
     )
