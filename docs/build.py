@@ -51,11 +51,18 @@ def write_notebooks(folder: Path) -> None:
         raise ValueError("notebooks/README.md doesn't list the notebooks that there are, each once.")
     for name in names:
         text = (ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")
-        (folder / f"{name}.ipynb").write_text(text.replace("](../docs/", "](../"), "utf-8")
-        (folder / f"{name}.png").write_bytes(first_picture(json.loads(text)))
+        notebook = json.loads(text.replace("](../docs/", "](../").replace("](README.md)", "](index.md)"))
+        picture, end = opening_picture(notebook)
+        for cell in notebook["cells"][
+            :end
+        ]:  # folded away, so that the page opens with the picture and not with its code
+            if cell["cell_type"] == "code":
+                cell["metadata"]["tags"] = ["hide-input"]
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook), "utf-8")
+        (folder / f"{name}.png").write_bytes(picture)
     table = re.sub(
         r"^(\| \[\d+\]\((\w+)\.ipynb\) \|[^|]*\|)([^|]*)\|",
-        r"\1 ![\3](\2.png){width=220px} \3 |",
+        r"\1 ![\3](\2.png){width=220px}<br>\3 |",
         table,
         flags=re.MULTILINE,
     )
@@ -63,11 +70,13 @@ def write_notebooks(folder: Path) -> None:
     (folder / "index.md").write_text(f"{table.replace('](../docs/', '](../')}\n{tree}\n", "utf-8")
 
 
-def first_picture(notebook: dict) -> bytes:
-    """The first picture of a notebook's outputs, as PNG."""
-    outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
-    encoded = next(output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {}))
-    return base64.b64decode("".join(encoded))
+def opening_picture(notebook: dict) -> tuple[bytes, int]:
+    """A notebook's first picture, as PNG, and the number of cells up to it."""
+    for end, cell in enumerate(notebook["cells"], start=1):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                return base64.b64decode("".join(output["data"]["image/png"])), end
+    raise ValueError("A notebook has no picture.")
 
 
 def write_gallery(folder: Path) -> None:

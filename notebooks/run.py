@@ -1,8 +1,8 @@
 """Run the notebooks, each in a fresh kernel, and say how long each took: ``python notebooks/run.py [name ...]``.
 
-A cell that fails, or more than three minutes for a notebook, fails the run. With ``--write`` the notebooks are written back
-as they are committed: with outputs, without a trace of the machine (timestamps, versions, how an output was cut into
-pieces). Where a cell fails, nothing is written.
+A cell that fails, or more than three minutes for a notebook, fails the run. With ``--write`` the notebooks are written
+back as they are committed: with outputs, without a trace of the machine (timestamps, versions, how an output was cut
+into pieces). Where a cell fails, nothing is written.
 """
 
 from __future__ import annotations

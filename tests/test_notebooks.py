@@ -146,7 +146,7 @@ def test_the_check_of_prose_follows_the_seed_through_names(prose, refused):
 
 
 def unexplained(notebook) -> list[str]:
-    """The words of the field whose first place, exercises and sources left out, isn't in bold, where it is explained."""
+    """The words of the field whose first place, exercises left out, isn't in bold, where it is explained."""
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     prose = prose.partition("## Exercises")[0]
     text = re.sub(r"`[^`]*`|\[[^]]*\]\([^)]*\)|^#.*", " ", prose, flags=re.MULTILINE)
