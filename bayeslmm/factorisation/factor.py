@@ -51,8 +51,8 @@ class ProductAdjoint:
     ----------
     zz, zt : flat arrays
         Of the chain's products: a product of two different columns is stored once and counts twice.
-    zz_tail : (q_T, q_T) array
-        Of the tail's products, for changes that keep them symmetric.
+    zz_tail : (q_T, q_T) or packed array
+        Of the tail's products, for changes that keep them symmetric; packed, a product of two columns counts twice.
     ZtW : (q, d) array
     WtW : (d, d) array
     adjoint : Adjoint
@@ -87,7 +87,7 @@ class Factor:
 
     def adjoint(self, a: float, Tbar: np.ndarray) -> Adjoint:
         """Pull the cotangents of (log|V0|, T) back to lambda; Tbar (d, d) is symmetrised."""
-        return self._backward(a, (Tbar + Tbar.T) / 2, np.empty(0), np.empty(0), np.empty((0, 0)))
+        return self._backward(a, (Tbar + Tbar.T) / 2, np.empty(0), np.empty(0), self.layout.no_tail)
 
     def product_adjoint(self, a: float, Tbar: np.ndarray) -> ProductAdjoint:
         """Pull the cotangents of (log|V0|, T) back to the cross-products too; Tbar (d, d) is symmetrised.
