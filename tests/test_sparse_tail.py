@@ -39,7 +39,8 @@ def schools(seed=0, *, schools=6, teachers=4, pupils=30, movers=0.1):
             rows.append((pupil, school, int(rng.integers(teachers)) + teachers * (grade + 3 * school)))
     pupil, school, teacher = np.array(rows)[rng.permutation(len(rows))].T
     x, w = rng.normal(2, 1, len(rows)), rng.normal(0, 3, len(rows))
-    y = rng.normal(size=pupil.max() + 1)[pupil] + rng.normal(size=teacher.max() + 1)[teacher] + rng.normal(size=len(rows))
+    u2, u3 = rng.normal(size=pupil.max() + 1), rng.normal(size=teacher.max() + 1)
+    y = u2[pupil] + u3[teacher] + rng.normal(size=len(rows))
     district = school // 2
     return {"y": y, "x": x, "w": w, "pupil": pupil, "school": school, "teacher": teacher, "district": district}
 
@@ -72,7 +73,8 @@ def design(name: str) -> Design:
 @cache
 def both(name: str) -> tuple[Statistics, Statistics]:
     """The statistics of a design for a sparse and for a dense tail."""
-    return build_statistics(design(name), forced(design(name))), build_statistics(design(name), dense_plan(design(name)))
+    of = design(name)
+    return build_statistics(of, forced(of)), build_statistics(of, dense_plan(of))
 
 
 def forced(of: Design) -> Plan:
@@ -137,7 +139,7 @@ def test_the_pattern_has_all_that_elimination_fills_and_little_else(name):
     a, b = (x.ravel() for x in np.meshgrid(column, column, indexing="ij"))
     there = pattern.find(a, b)[1].reshape(n, n)
     assert there[filled | filled.T].all()
-    assert there.sum() <= 2 * (filled | filled.T).sum() + 8 * n  # supernodes of few columns are joined whatever they hold
+    assert there.sum() <= 2 * (filled | filled.T).sum() + 8 * n  # few columns are joined whatever they hold
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -196,7 +198,7 @@ def test_every_output_is_that_of_the_dense_tail(name, scale):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3])
 @pytest.mark.parametrize("name", CROSSED)
 def test_ten_digits_of_the_dense_formulas(name, scale):
-    """Variance ratios of 1e-6 to 1e6, against 40 digits; at the last, as wide as a dense tail's (`test_factor.WIDER`)."""
+    """Variance ratios of 1e-6 to 1e6, against 40 digits; at the last, as wide as a dense tail's."""
     stats, _ = both(name)
     levels = stats.design.levels
     lambdas = factors(levels, (scale,) * len(levels))
@@ -314,8 +316,8 @@ def test_rows_with_weights_of_their_own():
     data = schools() | {"hit": (schools()["y"] > 0).astype(int)}
     lmm = blm.GLMM("hit ~ 1 + (1 + x | pupil) + (1 + x | teacher) + (1 | school)", data, family="bernoulli")
     found = []
-    for plan in (forced(lmm.design), dense_plan(lmm.design, weights_vary=True)):
-        rows = build_rows(lmm.design, plan=plan)
+    for chosen in (forced(lmm.design), dense_plan(lmm.design, weights_vary=True)):
+        rows = build_rows(lmm.design, plan=chosen)
         rng = np.random.default_rng(3)
         weights, right = rng.uniform(0.1, 0.3, lmm.design.n), rng.normal(size=rows.layout.q)
         lam = np.concatenate([0.5 * np.eye(level.r).ravel() for level in lmm.design.levels])
@@ -362,7 +364,7 @@ def test_where_few_groups_meet_the_tail_is_sparse():
     assert lmm.statistics.plan.pattern is not None
     text = " ".join(lmm.explain().split())
     assert "Sparse tail: 720 columns (u3 (teacher) with 720)" in text
-    assert "a dense one would take 1.1 Gflops" in text
+    assert "where a dense one takes 1.1 Gflops" in text
 
 
 def test_where_many_meet_or_there_are_few_columns_it_is_dense():

@@ -53,7 +53,7 @@ def plan_cost(stats: Statistics) -> Cost:
     (3, 6)
     """
     levels, plan, st = stats.design.levels, stats.plan, stats.layout
-    d, columns = stats.design.p + 1, plan.tail_columns
+    d = stats.design.p + 1
     value = back = 0.0
     stored = work = ancestors = 0
     for place in reversed(range(len(plan.chain))):
@@ -171,22 +171,23 @@ def _tail(stats: Statistics, cost: Cost) -> list[str]:
     kind = "Dense" if plan.pattern is None else "Sparse"
     text = f"{kind} tail: {_many(columns, 'column')} ({parts}), because {_reasons(stats)}. "
     if plan.pattern is None:
-        text += f"It is a dense matrix of {_bytes(8 * columns**2)}, and takes {share} of the flops of value and gradient."
+        size = _bytes(8 * columns**2)
+        text += f"It is a dense matrix of {size}, and takes {share} of the flops of value and gradient."
     else:
         own, length = plan.pattern.shapes.T
         numbers = tail_numbers(stats)
         fill = _percent(100 * numbers / (columns * (columns + 1) // 2))
         text += (
-            f"Few of its groups meet: in the order of least degree its factor has {_many(numbers, 'number')}, {fill} of a "
-            f"full triangle, in {_many(len(own), 'block')} of up to {int(own.max()):,} columns and {int(length.max()):,} "
-            f"rows. It takes {share} of the flops of value and gradient; a dense one would take "
-            f"{_flops(dense_flops(columns))}."
+            f"Few of its groups meet: in the order of least degree its factor has {_many(numbers, 'number')}, {fill} "
+            f"of a full triangle, in {_many(len(own), 'block')} of up to {int(own.max()):,} columns and "
+            f"{int(length.max()):,} rows. It takes {share} of the flops of value and gradient, where a dense "
+            f"one takes {_flops(dense_flops(columns))}."
         )
     lines = [text]
     if plan.pattern is None and columns > LARGE_TAIL:
         lines.append(
-            f"The tail is what costs here: time grows with the cube of its columns, and {_most()} are the most that are "
-            f"taken. What makes it smaller: {_remedies(stats)}."
+            f"The tail is what costs here: time grows with the cube of its columns, and {_most()} are the most that "
+            f"are taken. What makes it smaller: {_remedies(stats)}."
         )
     return lines
 

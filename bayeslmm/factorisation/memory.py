@@ -13,7 +13,7 @@ from bayeslmm.support.memory_limit import gigabytes, ran_out
 
 COPIES_OF_X = 4  # X itself, its orthonormal basis, the columns that default priors are stated for, pieces in work
 COPIES_OF_TAIL = 8  # the Schur complement, its factor, and what value and gradient take; as in `explain`
-COPIES_OF_PANELS = 5  # the same of a sparse tail: its products, the Schur complement, its factor, the inverse, and places
+COPIES_OF_PANELS = 5  # the same of a sparse tail: products, Schur complement, factor, inverse, and places
 COPIES_OF_ROOT = 4
 LARGE = 1e9  # bytes at the peak from which they are worth a word
 

@@ -1,4 +1,4 @@
-"""The sparse tail's pattern: which of its groups meet, in which order they are eliminated, where numbers stand, the cost.
+"""The sparse tail's pattern: which of its groups meet, in which order they are eliminated, where numbers stand.
 
 The tail's groups are the nodes of a graph. Two are joined where they share rows, correlated rows, or a group of the
 chain, which joins all that it meets when it is eliminated.
@@ -17,6 +17,8 @@ from bayeslmm.design.design import Design
 from bayeslmm.factorisation.kernels.arrays import Sparse
 from bayeslmm.factorisation.kernels.compiling import first_use
 from bayeslmm.factorisation.kernels.symbolic import analyse, places_of_pairs
+
+MADE = ("column", "of", "first", "starts", "rows", "panels", "run_starts", "runs", "relative")  # by `analyse`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,16 +116,15 @@ def make_pattern(design: Design, chain: Sequence[int], tail: Sequence[int], limi
     weights = effects[level]
     most = int(min(limit / effects.min() ** 2, 2**62))
     with first_use(analyse, "pattern"):
-        (column, of, first, *rest), made = analyse(starts, neighbours, weights, most)
-    if not made or rest[2][-1] > limit:
+        arrays, made = analyse(starts, neighbours, weights, most)
+    found = dict(zip(MADE, arrays, strict=True))
+    if not made or found["panels"][-1] > limit:
         return None
-    place = _spread(column, weights)
+    place = _spread(found["column"], weights)
     of_level = np.empty(len(place), dtype=np.int64)
     of_level[place] = np.repeat(level, weights)
-    nothing = np.zeros(0, dtype=np.int64)
-    return Pattern(
-        place=place, sparse=Sparse(nothing.reshape(0, 0), column, of_level, of, first, *rest, nothing, nothing)
-    )
+    later = dict.fromkeys(("tail", "pair_starts", "pairs"), np.zeros(0, dtype=np.int64))
+    return Pattern(place=place, sparse=Sparse(level=of_level, **found, **later))
 
 
 def _spread(first: np.ndarray, counts: np.ndarray) -> np.ndarray:

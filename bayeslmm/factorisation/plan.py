@@ -67,7 +67,7 @@ _plans: WeakKeyDictionary[Design, dict[bool, Plan]] = WeakKeyDictionary()
 
 
 def plan_elimination(design: Design, weights_vary: bool = False) -> Plan:
-    """Choose what leaves the smallest tail, a nested chain, or one level with a known covariance, rotated; then its kind.
+    """Choose what leaves the smallest tail, a nested chain or one level with a known covariance, rotated; and its kind.
 
     Nothing is rotated where the rows' weights will change (`weights_vary`). Rows that are correlated through R have to
     lie in one group of every level of the chain. The plan is kept for as long as the design is.
@@ -154,7 +154,7 @@ def check_tail(levels: tuple[LevelDesign, ...], plan: Plan) -> None:
         crossed = ", ".join(f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail)
         raise DataError(
             f"The crossed levels {crossed} leave a block of {plan.tail_columns:,} x {plan.tail_columns:,}, in which "
-            f"elimination fills {plan.stored:,} numbers: value and gradient take {flops:.2g} flops. At most {NUMBERS:,} "
-            f"numbers and {FLOPS:.2g} flops are supported. Write one of them as nested (a/b) if it is, drop an effect, or "
-            "fit a subset of the groups."
+            f"elimination fills {plan.stored:,} numbers: value and gradient take {flops:.2g} flops. At most "
+            f"{NUMBERS:,} numbers and {FLOPS:.2g} flops are supported. Write one of them as nested (a/b) if it is, "
+            "drop an effect, or fit a subset of the groups."
         )

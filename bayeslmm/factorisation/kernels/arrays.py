@@ -34,7 +34,7 @@ TAIL_COLUMNS = 6
 
 
 class Tables(NamedTuple):
-    """Where everything stands; integers but for `inspan`. The table of a dense tail goes by itself, for it may be None."""
+    """Where everything stands; integers but for `inspan`. A dense tail's table goes by itself, for it may be None."""
 
     chain: np.ndarray  # (s, 13), its columns above
     parent: np.ndarray  # (M,) the renumbered mother of each renumbered group of the chain

@@ -44,7 +44,6 @@ from bayeslmm.factorisation.kernels.arrays import (
 from bayeslmm.factorisation.kernels.compiling import inner
 from bayeslmm.factorisation.kernels.elimination import b_offsets
 from bayeslmm.factorisation.kernels.sparse_tail import (
-    add_product,
     cotangents_of_products,
     sparse_backward,
     sparse_draw,
@@ -151,6 +150,7 @@ def backward(tail, sparse, tables, lam, parts, pullback):
             tailbar[:, :] = a * CT + np.dot(np.dot(bT, Tbar), bT.T)
     if sparse is not None:
         nt = sparse.tail.shape[0]
+        pair_starts, pairs = sparse.pair_starts, sparse.pairs
         packed, bT = sparse_backward(sparse, lam, voff, parts, pullback)
         if tailbar.size > 0:
             cotangents_of_products(sparse, a, Tbar, packed, bT, tailbar)
@@ -259,7 +259,15 @@ def backward(tail, sparse, tables, lam, parts, pullback):
             if tail is not None and nt > 0:
                 _add_product(CT, columns, first, Z, KX)
             if sparse is not None:
-                add_product(sparse, chain[level, C_GROUP] + g, packed, Z, KX)
+                at = pair_starts[chain[level, C_GROUP] + g]
+                for m in range(nz):
+                    for k in range(m, nz):
+                        x = packed[np.uint64(pairs[at])]
+                        at += 1
+                        for i in range(r):
+                            KX[i, k] += Z[i, m] * x
+                            if k > m:
+                                KX[i, m] += Z[i, k] * x
             for m in range(R):
                 for i in range(r):
                     for k in range(nz):

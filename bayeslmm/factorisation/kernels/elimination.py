@@ -49,7 +49,7 @@ from bayeslmm.factorisation.kernels.arrays import (
 )
 from bayeslmm.factorisation.kernels.compiling import inlined, inner
 from bayeslmm.factorisation.kernels.sparse_tail import begin as begin_sparse
-from bayeslmm.factorisation.kernels.sparse_tail import sparse_forward, subtract_share
+from bayeslmm.factorisation.kernels.sparse_tail import sparse_forward
 from bayeslmm.factorisation.kernels.tail import tail_forward
 
 # Planes of the work space of one group, r rows each: its own rows of products [A | B], R, E, L, X, K, s and y below.
@@ -248,18 +248,20 @@ def _subtract_from_dense(tables, parts, level, g, Vt, Vc):
 
 
 @inlined
-def _subtract_from_sparse(sparse, tables, parts, level, g, Vt, Vc):
-    """Subtract one group's share from S and SW."""
-    chain, lists, columns = tables.chain, tables.lists, tables.columns
-    SW = parts.SW
-    ancestors = chain[level, C_ANCESTORS]
-    first = lists[chain[level, C_LIST] + g]
-    nz = lists[chain[level, C_LIST] + g + 1] - first
-    subtract_share(sparse, chain[level, C_GROUP] + g, chain[level, C_EFFECTS], nz, Vt, parts.S)
-    for e in range(chain[level, C_EFFECTS]):
-        for k in range(nz):
+def _subtract_from_sparse(pair_starts, pairs, columns, S, SW, group, first, nz, r, ancestors, Vt, Vc):
+    """Subtract one group's share from S, packed, and SW."""
+    at = pair_starts[group]
+    for k in range(nz):
+        for j in range(k, nz):
+            x = 0.0
+            for e in range(r):
+                x += Vt[e, k] * Vt[e, j]
+            S[np.uint64(pairs[at])] -= x
+            at += 1
+        row = np.uint64(columns[first + k])
+        for e in range(r):
             for w in range(SW.shape[1]):
-                SW[np.uint64(columns[first + k]), w] -= Vt[e, k] * Vc[e, ancestors + w]
+                SW[row, w] -= Vt[e, k] * Vc[e, ancestors + w]
 
 
 @inlined
@@ -335,6 +337,7 @@ def forward(tail, sparse, tables, products, lam, parts, T):
                 drop = drop or winspan[i, a] or winspan[i, b]
             T[a, b] = 0.0 if drop else WtW[a, b]
     if sparse is not None:
+        columns, pair_starts, pairs = tables.columns, sparse.pair_starts, sparse.pairs
         begin_sparse(sparse, products, parts)
     if tail is not None and nt > 0:
         for i in range(S.shape[0]):
@@ -445,7 +448,10 @@ def forward(tail, sparse, tables, products, lam, parts, T):
                 _couple_tail(tables, parts, level, g, work, Vt, Vc)
             if sparse is not None:
                 _whiten_tail(tables, parts, level, g, work, block, Vt, Vc)
-                _subtract_from_sparse(sparse, tables, parts, level, g, Vt, Vc)
+                first = lists[chain[level, C_LIST] + g]
+                nz = lists[chain[level, C_LIST] + g + 1] - first
+                place = chain[level, C_GROUP] + g
+                _subtract_from_sparse(pair_starts, pairs, columns, S, SW, place, first, nz, r, na, Vt, Vc)
                 _couple_tail(tables, parts, level, g, work, Vt, Vc)
             if level > 0:
                 for k in range(fo, fo + c * c):

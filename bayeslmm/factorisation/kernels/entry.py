@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayeslmm.factorisation.kernels.arrays import Draws, Parts, Products, Pullback, Sparse, Tables, Terms, Values
+from bayeslmm.factorisation.kernels.arrays import Draws, Parts, Products, Pullback, Tables, Terms, Values
 from bayeslmm.factorisation.kernels.backsolve import backward, draw
 from bayeslmm.factorisation.kernels.compiling import first_use, inner, njit
 from bayeslmm.factorisation.kernels.elimination import forward

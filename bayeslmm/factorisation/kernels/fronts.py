@@ -1,8 +1,8 @@
 """Cholesky factor and inverse of a sparse matrix, the inverse only where the factor has numbers; in supernodes.
 
-The matrix and its factor are packed panel by panel. A supernode's panel has a row for each of its columns, and in it the
-columns of its list: its own first, which are an upper triangle, then those of later supernodes. Small panels are worked
-on by loops, large ones by BLAS and LAPACK.
+The matrix and its factor are packed panel by panel. A supernode's panel has a row for each of its columns, and in it
+the columns of its list: its own first, which are an upper triangle, then those of later supernodes. Small panels are
+worked on by loops, large ones by BLAS and LAPACK.
 
 In `tests/twins.py`, `packed_cholesky` and `packed_inverse` are the dense factor and the dense inverse, packed.
 
@@ -30,11 +30,6 @@ def longest_rest(sparse):
         rest = max(rest, length - own)
         panel = max(panel, own * length)
     return rest, panel
-
-
-@inner
-def _run(runs, run):
-    return runs[run, 0], runs[run, 1], runs[run, 2], runs[run, 3]
 
 
 @inner
@@ -120,7 +115,8 @@ def _small_inverse(panel, own, length, after, left, out):
 @inner
 def factor(sparse, U):
     """Replace the packed positive definite matrix by its upper Cholesky factor; False where it isn't that."""
-    first, starts, panels = sparse.first, sparse.starts, sparse.panels
+    first, starts, panels, rows = sparse.first, sparse.starts, sparse.panels, sparse.rows
+    runs, relative, run_starts = sparse.runs, sparse.relative, sparse.run_starts
     rest, _ = longest_rest(sparse)
     work = np.empty(rest * rest)
     for s in range(first.shape[0] - 1):
@@ -137,32 +133,32 @@ def factor(sparse, U):
                 return False
             if rest > 0:
                 panel_square(panel, own, length, work)
-        for run in range(sparse.run_starts[s], sparse.run_starts[s + 1]):
-            above, begin, end, to = _run(sparse.runs, run)
+        for run in range(run_starts[s], run_starts[s + 1]):
+            above, begin, end, to = runs[run, 0], runs[run, 1], runs[run, 2], runs[run, 3]
             wide = starts[above + 1] - starts[above]
             for i in range(begin, end):
-                base = panels[above] + (sparse.rows[starts[s] + i] - first[above]) * wide
+                base = panels[above] + (rows[starts[s] + i] - first[above]) * wide
                 row = (i - own) * rest - own
                 for j in range(i, length):
-                    U[base + sparse.relative[to + j - begin]] -= work[row + j]
+                    U[base + relative[to + j - begin]] -= work[row + j]
     return True
 
 
 @inner
 def solve_transposed(sparse, U, X):
     """Replace X (columns, d) by U'^-1 X."""
-    first, starts = sparse.first, sparse.starts
+    first, starts, panels, rows = sparse.first, sparse.starts, sparse.panels, sparse.rows
     d = X.shape[1]
     for s in range(first.shape[0] - 1):
         length = starts[s + 1] - starts[s]
         for i in range(first[s + 1] - first[s]):
-            row = sparse.panels[s] + i * length
+            row = panels[s] + i * length
             pivot = U[row + i]
             for w in range(d):
                 X[first[s] + i, w] /= pivot
             for p in range(i + 1, length):
                 u = U[row + p]
-                c = sparse.rows[starts[s] + p]
+                c = rows[starts[s] + p]
                 for w in range(d):
                     X[c, w] -= u * X[first[s] + i, w]
 
@@ -170,15 +166,15 @@ def solve_transposed(sparse, U, X):
 @inner
 def solve(sparse, U, X):
     """Replace X (columns, d) by U^-1 X."""
-    first, starts = sparse.first, sparse.starts
+    first, starts, panels, rows = sparse.first, sparse.starts, sparse.panels, sparse.rows
     d = X.shape[1]
     for s in range(first.shape[0] - 2, -1, -1):
         length = starts[s + 1] - starts[s]
         for i in range(first[s + 1] - first[s] - 1, -1, -1):
-            row = sparse.panels[s] + i * length
+            row = panels[s] + i * length
             for p in range(i + 1, length):
                 u = U[row + p]
-                c = sparse.rows[starts[s] + p]
+                c = rows[starts[s] + p]
                 for w in range(d):
                     X[first[s] + i, w] -= u * X[c, w]
             pivot = U[row + i]
@@ -189,7 +185,8 @@ def solve(sparse, U, X):
 @inner
 def inverse(sparse, U):
     """(U'U)^-1, packed: what of it is in the pattern of U; a panel's own square is whole."""
-    first, starts, panels = sparse.first, sparse.starts, sparse.panels
+    first, starts, panels, rows = sparse.first, sparse.starts, sparse.panels, sparse.rows
+    runs, relative, run_starts = sparse.runs, sparse.relative, sparse.run_starts
     rest, panel = longest_rest(sparse)
     after, left = np.empty(rest * rest), np.empty(panel)
     C = np.empty(U.shape[0])
@@ -197,14 +194,14 @@ def inverse(sparse, U):
         own = first[s + 1] - first[s]
         length = starts[s + 1] - starts[s]
         rest = length - own
-        for run in range(sparse.run_starts[s], sparse.run_starts[s + 1]):
-            above, begin, end, to = _run(sparse.runs, run)
+        for run in range(run_starts[s], run_starts[s + 1]):
+            above, begin, end, to = runs[run, 0], runs[run, 1], runs[run, 2], runs[run, 3]
             wide = starts[above + 1] - starts[above]
             for i in range(begin, end):
-                base = panels[above] + (sparse.rows[starts[s] + i] - first[above]) * wide
+                base = panels[above] + (rows[starts[s] + i] - first[above]) * wide
                 row = (i - own) * rest - own
                 for j in range(i, length):
-                    after[row + j] = C[base + sparse.relative[to + j - begin]]
+                    after[row + j] = C[base + relative[to + j - begin]]
         given, out = U[panels[s] : panels[s + 1]], C[panels[s] : panels[s + 1]]
         if own * length <= SMALL:
             _small_inverse(given, own, length, after, left, out)

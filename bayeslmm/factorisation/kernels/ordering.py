@@ -1,7 +1,7 @@
 """The order in which the nodes of a sparse graph are eliminated: approximate minimum degree on the quotient graph.
 
-A node that has been eliminated becomes an element, the list of the nodes that it joined; a node's neighbours are its own
-and those of its elements. Elements that lie in a newer one are absorbed, nodes that can no longer be told apart go
+A node that has been eliminated becomes an element, the list of the nodes that it joined; a node's neighbours are its
+own and those of its elements. Elements that lie in a newer one are absorbed, nodes that can no longer be told apart go
 together. The next is always one with the fewest neighbours, an upper bound of which is kept.
 
 Source: Amestoy, Davis & Duff (1996), An approximate minimum degree ordering algorithm. `least_degree_order` in
@@ -60,10 +60,10 @@ def _join(pool, start, size, weight, of, top, lists):
 @inner
 def _same(pool, start, size, stamp, mark, j):
     """Whether node j has the elements and neighbours that are stamped, and no others."""
+    same = True
     for p in range(start[j] + 1, start[j] + size[j]):
-        if stamp[pool[p]] != mark:
-            return False
-    return True
+        same = same and stamp[pool[p]] == mark
+    return same
 
 
 @inner

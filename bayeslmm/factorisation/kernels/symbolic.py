@@ -33,7 +33,7 @@ def _tree(starts, neighbours, order, rank):
                 top[i] = j
                 if above == NONE:
                     mother[i] = j
-                if above == NONE or above == j:
+                if above in (NONE, j):
                     break
                 i = above
     return mother
@@ -227,7 +227,7 @@ def supernode_lists(starts, neighbours, order, mother, nodes, ends):
 
 @inner
 def extensions(first, starts, rows, of):
-    """(where each supernode's runs begin, runs, relative): how a supernode's later columns stand in those they belong to.
+    """(where each supernode's runs begin, runs, relative): where its later columns stand in the lists of their own.
 
     A run is columns of a list that belong to one and the same later supernode: that one, the run's first and last place
     in the list, and where in `relative` the places begin that its columns, and all after them, have in that one's list.
@@ -280,7 +280,7 @@ def _spread(first, counts, out):
 
 @njit
 def analyse(starts, neighbours, weights, limit):
-    """The pattern of a sparse matrix: `arrays.Sparse` from `column` to `relative`, but for `level`; and whether it is made.
+    """A sparse matrix's pattern, `arrays.Sparse` from `column` to `relative` but for `level`; and whether it is made.
 
     Parameters
     ----------
