@@ -42,3 +42,48 @@ def backward(steps, left, M, a, Tbar):
         K, Q = M[np.ix_(own, own)], M[own, q:]  # Z'V0^-1 Z and Z'V0^-1 W
         gradients.append(2 * (a * K - Q @ Tbar @ Q.T) @ lam)
     return b, C, gradients[::-1]
+
+
+def least_degree_order(joined, weights):
+    """`ordering.minimum_degree`, by exact degrees: of the symmetric truth values `joined`, with the nodes' weights."""
+    joined, left, order = joined.copy(), set(range(len(joined))), []
+    while left:
+        node = min(left, key=lambda i: (joined[i] @ weights, i))
+        near = joined[node].copy()
+        joined[np.ix_(near, near)] = True
+        joined[node] = joined[:, node] = False
+        np.fill_diagonal(joined, False)
+        left.remove(node)
+        order.append(node)
+    return np.array(order, dtype=int)
+
+
+def eliminate(joined, order):
+    """`symbolic`: for each node those that it is joined to when it is eliminated, itself included, in no order."""
+    joined, filled = joined.copy(), np.eye(len(joined), dtype=bool)
+    for node in order:
+        near = joined[node].copy()
+        filled[node] |= near
+        joined[np.ix_(near, near)] = True
+        joined[node] = joined[:, node] = False
+        np.fill_diagonal(joined, False)
+    return filled
+
+
+def packed_cholesky(A, pattern):
+    """`fronts.factor`: the upper Cholesky factor of the dense A, in the order of elimination, packed."""
+    return packed(np.linalg.cholesky(A).T, pattern)
+
+
+def packed_inverse(A, pattern):
+    """`fronts.inverse`: what of the inverse of A the pattern has."""
+    return packed(np.linalg.inv(A), pattern)
+
+
+def packed(A, pattern):
+    """The upper triangle of A on the pattern; zero elsewhere."""
+    row, column = np.triu_indices(len(A))
+    where, there = pattern.find(row, column)
+    out = np.zeros(pattern.size)
+    out[where[there]] = A[row, column][there]
+    return out

@@ -10,7 +10,7 @@ import numpy as np
 from bayeslmm.design.describe import relation
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.factorisation import memory
-from bayeslmm.factorisation.plan import TAIL_LIMIT, nested_in
+from bayeslmm.factorisation.plan import FLOPS, NUMBERS, nested_in
 from bayeslmm.factorisation.statistics import Statistics
 
 LARGE_TAIL = 1_000
@@ -25,7 +25,7 @@ class Cost:
     value, gradient : float
         Flops of one evaluation of the value, and of value and gradient.
     tail : float
-        Flops of the dense tail's part in value and gradient.
+        Flops of the tail's part in value and gradient.
     stored, full : int
         Numbers in the factor, and in a dense triangle of its size.
     statistics, work : int
@@ -53,7 +53,7 @@ def plan_cost(stats: Statistics) -> Cost:
     (3, 6)
     """
     levels, plan, st = stats.design.levels, stats.plan, stats.layout
-    d, columns = stats.design.p + 1, plan.tail_columns
+    d = stats.design.p + 1
     value = back = 0.0
     stored = work = ancestors = 0
     for place in reversed(range(len(plan.chain))):
@@ -70,20 +70,30 @@ def plan_cost(stats: Statistics) -> Cost:
         if place:
             work += m * (r + ancestors) ** 2 + (r + ancestors) * int(couplings.sum())
         ancestors += r
-    tail_value = columns**3 / 3 + 2 * columns**2 * d
-    tail_back = 8 * columns**3 / 3 + 4 * columns**2 * d
-    arrays = [x for x in vars(st).values() if isinstance(x, np.ndarray)]
+    tail_factor, tail_back = plan.flops
+    tail_value = tail_factor + 2 * plan.stored * d
+    tail_back += 4 * plan.stored * d
+    arrays = [x for x in (*vars(st).values(), *(st.sparse or ())) if isinstance(x, np.ndarray)]
     kept = [stats.ZtW, stats.WtW, stats.Q, stats.upper, *stats.better]
     q = stats.design.q
     return Cost(
         value=value + tail_value,
         gradient=value + back + tail_value + tail_back,
         tail=tail_value + tail_back,
-        stored=stored + columns * (columns + 1) // 2,
+        stored=stored + tail_numbers(stats),
         full=q * (q + 1) // 2,
         statistics=sum(array.nbytes for array in (*arrays, *kept)),
-        work=8 * (work + 8 * columns**2 + q * d),
+        work=8 * (work + (8 if plan.pattern is None else 3) * plan.stored + q * d),
     )
+
+
+def tail_numbers(stats: Statistics) -> int:
+    """Numbers in the tail's factor: a full triangle, or what a sparse one stores of it."""
+    columns, pattern = stats.plan.tail_columns, stats.plan.pattern
+    if pattern is None:
+        return columns * (columns + 1) // 2
+    own, length = pattern.shapes.T
+    return int((own * length - own * (own - 1) // 2).sum())
 
 
 def _couplings(stats: Statistics, place: int) -> np.ndarray:
@@ -157,17 +167,39 @@ def _tail(stats: Statistics, cost: Cost) -> list[str]:
         return ["Dense tail: none, so that work and memory grow linearly with the number of groups."]
     columns = plan.tail_columns
     parts = " and ".join(f"{_named(levels[k])} with {levels[k].q:,}" for k in plan.tail)
-    share = 100 * cost.tail / cost.gradient
-    lines = [
-        f"Dense tail: {_many(columns, 'column')} ({parts}), because {_reasons(stats)}. It is a dense matrix "
-        f"of {_bytes(8 * columns**2)}, and takes {_percent(share)} of the flops of value and gradient."
-    ]
-    if columns > LARGE_TAIL:
+    share = _percent(100 * cost.tail / cost.gradient)
+    kind = "Dense" if plan.pattern is None else "Sparse"
+    text = f"{kind} tail: {_many(columns, 'column')} ({parts}), because {_reasons(stats)}. "
+    if plan.pattern is None:
+        size = _bytes(8 * columns**2)
+        text += f"It is a dense matrix of {size}, and takes {share} of the flops of value and gradient."
+    else:
+        own, length = plan.pattern.shapes.T
+        numbers = tail_numbers(stats)
+        fill = _percent(100 * numbers / (columns * (columns + 1) // 2))
+        text += (
+            f"Few of its groups meet: in the order of least degree its factor has {_many(numbers, 'number')}, {fill} "
+            f"of a full triangle, in {_many(len(own), 'block')} of up to {int(own.max()):,} columns and "
+            f"{int(length.max()):,} rows. It takes {share} of the flops of value and gradient, where a dense "
+            f"one takes {_flops(dense_flops(columns))}."
+        )
+    lines = [text]
+    if plan.pattern is None and columns > LARGE_TAIL:
         lines.append(
-            f"The tail is what costs here: time grows with the cube of its columns, and {TAIL_LIMIT:,} are "
-            f"the most that are taken. What makes it smaller: {_remedies(stats)}."
+            f"The tail is what costs here: time grows with the cube of its columns, and {_most()} are the most that "
+            f"are taken. What makes it smaller: {_remedies(stats)}."
         )
     return lines
+
+
+def dense_flops(columns: int) -> float:
+    """Flops of value and gradient of a dense tail, W apart."""
+    return 3.0 * columns**3
+
+
+def _most() -> str:
+    """The most columns of a dense tail."""
+    return f"{int(min((FLOPS / 3) ** (1 / 3), NUMBERS**0.5) + 0.5):,}"
 
 
 def _reasons(stats: Statistics) -> str:

@@ -125,8 +125,15 @@ class EffectCovariances:
         out = np.where(there, values[at], 0.0) if len(known) else np.zeros(len(key))
         a, b = self._tail[key // self.size], self._tail[key % self.size]
         both = (a >= 0) & (b >= 0)
-        out[both] = self._bar.zz_tail[a[both], b[both]]
-        return out, there | both
+        pattern = self.stats.plan.pattern
+        if pattern is None:
+            out[both] = self._bar.zz_tail[a[both], b[both]]
+            return out, there | both
+        where, met = pattern.find(a[both], b[both])
+        half = np.where(a[both] == b[both], 1.0, 0.5)  # a product that is stored once counts twice
+        out[both] = self._bar.zz_tail[where] * half * met
+        there[both] = met
+        return out, there
 
     @cached_property
     def _tail(self) -> np.ndarray:
@@ -137,7 +144,8 @@ class EffectCovariances:
             if level.root is None:
                 out[self.starts[k] : self.starts[k] + level.q] = at + np.arange(level.q)
             at += level.q
-        return out
+        pattern = self.stats.plan.pattern
+        return out if pattern is None else np.where(out >= 0, pattern.place[out], out)
 
     @cached_property
     def _chain(self) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +186,7 @@ class EffectCovariances:
         within = np.arange(len(group)) - np.repeat(starts[:-1] - starts[0], length)
         effect_of = np.flatnonzero(self._tail >= 0)
         effect_of = effect_of[np.argsort(self._tail[effect_of])]
-        place = np.full(st.zz_tail.shape[0], -1, dtype=np.int64)
+        place = np.full(st.tail_columns, -1, dtype=np.int64)
         place[self._tail[effect_of]] = effect_of
         other = place[st.columns[starts[0] : starts[-1]]]
         first = row[C_TZ] + r * (starts[group] - starts[0]) + within

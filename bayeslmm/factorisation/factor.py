@@ -7,6 +7,7 @@ One implementation serves ML, REML, the PyTensor Op and the collapsed sampler. T
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from bayeslmm.support import threads
 COLUMNS = 64  # right-hand sides that are solved for together
 PIECE = 256  # factorisations that are kept at a time, where their parts have
 PARTS = 500_000  # no more numbers than this
+LARGE_PANEL = 250_000  # numbers in a panel of a sparse tail from which on BLAS may use all its threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ class ProductAdjoint:
     ----------
     zz, zt : flat arrays
         Of the chain's products: a product of two different columns is stored once and counts twice.
-    zz_tail : (q_T, q_T) array
-        Of the tail's products, for changes that keep them symmetric.
+    zz_tail : (q_T, q_T) or packed array
+        Of the tail's products, for changes that keep them symmetric; packed, a product of two columns counts twice.
     ZtW : (q, d) array
     WtW : (d, d) array
     adjoint : Adjoint
@@ -87,7 +89,7 @@ class Factor:
 
     def adjoint(self, a: float, Tbar: np.ndarray) -> Adjoint:
         """Pull the cotangents of (log|V0|, T) back to lambda; Tbar (d, d) is symmetrised."""
-        return self._backward(a, (Tbar + Tbar.T) / 2, np.empty(0), np.empty(0), np.empty((0, 0)))
+        return self._backward(a, (Tbar + Tbar.T) / 2, np.empty(0), np.empty(0), self.layout.no_tail)
 
     def product_adjoint(self, a: float, Tbar: np.ndarray) -> ProductAdjoint:
         """Pull the cotangents of (log|V0|, T) back to the cross-products too; Tbar (d, d) is symmetrised.
@@ -108,7 +110,8 @@ class Factor:
         gradient = np.zeros(st.n_lambda)
         cotangents = (np.ascontiguousarray(Tbar), float(a))
         pullback = Pullback(*cotangents, b, variances, gradient, zz, zt, zz_tail)
-        ascend(st, self.parts, self.lam[None], pullback=pullback)
+        with _blas_threads(st):
+            ascend(st, self.parts, self.lam[None], pullback=pullback)
         return Adjoint(b=b, variances=variances, gradient=gradient)
 
     def draw(self, v: np.ndarray, sigma: float, z: np.ndarray) -> np.ndarray:
@@ -119,9 +122,16 @@ class Factor:
         return b[0]
 
 
+def _blas_threads(st: Layout) -> AbstractContextManager[None]:
+    """One thread where a sparse tail's panels are small: several wait for each other longer than they work."""
+    small = st.sparse is not None and int(np.diff(st.sparse.panels).max(initial=0)) < LARGE_PANEL
+    return threads.one_blas_thread() if small else nullcontext()
+
+
 def factorise(st: Layout, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, winspan: np.ndarray) -> Factor:
     """Factorise at the kernels' lambda vector."""
-    logdets, Ts, parts = descend(st, winspan, ZtW, WtW, lam[None])
+    with _blas_threads(st):
+        logdets, Ts, parts = descend(st, winspan, ZtW, WtW, lam[None])
     return Factor(layout=st, lam=lam, logdet=float(logdets[0]), T=Ts[0], parts=parts)
 
 

@@ -34,6 +34,7 @@ from bayeslmm.factorisation.kernels.arrays import (
     T_LEVEL,
     T_Z,
     TAIL_COLUMNS,
+    Sparse,
 )
 from bayeslmm.factorisation.plan import Plan
 
@@ -58,6 +59,8 @@ class Layout:
         Products: of each chain group with itself and its ancestors, with the tail; of the tail with itself.
     voff : array
         Where each level's variance blocks begin.
+    sparse : Sparse or None
+        Of a sparse tail: then `zz_tail` is packed, and tail columns stand in its order of elimination.
     """
 
     chain: np.ndarray
@@ -75,6 +78,17 @@ class Layout:
     q: int
     n_lambda: int
     n_blocks: int
+    sparse: Sparse | None = None
+
+    @property
+    def tail_columns(self) -> int:
+        """Columns of the tail."""
+        return int(self.tail[:, T_GROUPS] @ self.tail[:, T_EFFECTS])
+
+    @property
+    def no_tail(self) -> np.ndarray:
+        """Nothing, of the kind of `zz_tail`."""
+        return np.empty((0,) * self.zz_tail.ndim)
 
     @cached_property
     def sizes(self) -> tuple[int, int, int]:
@@ -152,18 +166,22 @@ class Blocks:
         return _join(zz, np.float64), _join(zt, np.float64), self._tail_products(ZT, PZT)
 
     def tail_columns(self) -> Any:
-        """All tail levels' improved Z side by side (n, q_T), before the roots of known covariances; None without."""
+        """The tail levels' improved Z (n, q_T), side by side or, of a sparse tail, in its order of elimination.
+
+        That is before the roots of known covariances; None without a tail.
+        """
         if not self.plan.tail:
             return None
         from scipy import sparse
 
-        return sparse.hstack(
-            [sparse_columns(self.design.levels[k], self.better[k]) for k in self.plan.tail], format="csr"
-        )
+        Z = sparse.hstack([sparse_columns(self.design.levels[k], self.better[k]) for k in self.plan.tail], format="csr")
+        return Z if self.plan.pattern is None else reordered(Z, self.plan.pattern.place)
 
     def _tail_products(self, ZT: Any, PZT: Any) -> np.ndarray:
         if ZT is None:
             return np.zeros((0, 0))
+        if self.plan.pattern is not None:
+            return self.plan.pattern.pack(ZT.T @ PZT)
         half = self.spread((ZT.T @ PZT).toarray())
         return np.ascontiguousarray(self.spread(half.T).T)
 
@@ -198,6 +216,13 @@ def sparse_columns(level: LevelDesign, columns: np.ndarray, renumber: np.ndarray
     cols = (index[:, None] * level.r + np.arange(level.r)).ravel()
     indptr = np.arange(0, cols.size + 1, level.r)
     return sparse.csr_array((columns.ravel(), cols, indptr), shape=(level.index.size, level.q))
+
+
+def reordered(A: Any, place: np.ndarray) -> Any:
+    """The sparse A with column j at place[j]."""
+    from scipy import sparse
+
+    return sparse.csr_array((A.data, place[A.indices], A.indptr), shape=A.shape)
 
 
 def lay_out(
@@ -264,6 +289,8 @@ def _meet(design: Design, plan: Plan, c: int, rank: np.ndarray) -> Couplings:
             pattern = pattern @ sparse.csr_array(np.ones((other.m, other.m)))
         parts.append(sparse.kron(pattern, np.ones((1, other.r)), format="csr") if other.r > 1 else pattern)
     whole = sparse.hstack(parts, format="csr")
+    if plan.pattern is not None:
+        whole = reordered(whole, plan.pattern.place)
     whole.sort_indices()
     return Couplings(starts=whole.indptr.astype(np.int64), columns=whole.indices.astype(np.int64))
 
@@ -320,17 +347,27 @@ def _tables(blocks: Blocks, parent: np.ndarray, effects: np.ndarray, groups: np.
             group = parent[groups[a - 1] + group]
             wanted = group * tail_column[-1] + couplings[c].columns
             maps.append(np.searchsorted(couplings[a].keys(int(tail_column[-1])), wanted) - couplings[a].starts[group])
+    columns = _join([coupling.columns for coupling in couplings], np.int64)
+    sparse = None
+    if plan.pattern is not None:
+        sparse = plan.pattern.complete(tail, _ends(lists), columns)
     return {
+        "sparse": sparse,
         "chain": chain,
         "tail": tail,
         "lists": _join(lists, np.int64),
-        "columns": _join([coupling.columns for coupling in couplings], np.int64),
+        "columns": columns,
         "maps": _join(maps, np.int64),
         "voff": voff.astype(np.int64),
         "q": int(zoff[-1]),
         "n_lambda": int(loff[-1]),
         "n_blocks": int(voff[-1]),
     }
+
+
+def _ends(lists: Sequence[np.ndarray]) -> np.ndarray:
+    """Where each group's columns begin, all levels in one, and where the last ends."""
+    return np.concatenate([np.zeros(1, dtype=np.int64), *(starts[1:] for starts in lists)]).astype(np.int64)
 
 
 def _starts(sizes: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from bayeslmm.support.memory_limit import gigabytes, ran_out
 
 COPIES_OF_X = 4  # X itself, its orthonormal basis, the columns that default priors are stated for, pieces in work
 COPIES_OF_TAIL = 8  # the Schur complement, its factor, and what value and gradient take; as in `explain`
+COPIES_OF_PANELS = 5  # the same of a sparse tail: products, Schur complement, factor, inverse, and places
 COPIES_OF_ROOT = 4
 LARGE = 1e9  # bytes at the peak from which they are worth a word
 
@@ -28,11 +29,13 @@ def needed(design: Design) -> dict[str, float]:
     {'the columns of the levels': 288.0, 'X (6 x 1)': 192.0}
     """
     rows = sum(level.m for level in design.levels)
-    tail = plan_elimination(design).tail_columns
+    plan = plan_elimination(design)
+    tail = f"{plan.tail_columns:,} x {plan.tail_columns:,}"
+    kind, copies = ("dense", COPIES_OF_TAIL) if plan.pattern is None else ("sparse", COPIES_OF_PANELS)
     sizes = {
         f"X ({design.n:,} x {design.p:,})": 8.0 * COPIES_OF_X * design.n * design.p,
         "the columns of the levels": 8.0 * sum(6 * level.columns.size for level in design.levels),
-        f"the dense block of the crossed levels ({tail:,} x {tail:,})": 8.0 * COPIES_OF_TAIL * tail**2,
+        f"the {kind} block of the crossed levels ({tail})": 8.0 * copies * plan.stored,
         f"known covariances of {rows:,} groups": 8.0
         * COPIES_OF_ROOT
         * sum(level.root.size for level in design.levels if level.root is not None),

@@ -1,25 +1,34 @@
-"""The order of elimination: which levels go group by group, which meet in the dense tail."""
+"""The order of elimination: which levels go group by group, which meet in the tail, and whether that is dense."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DataError
+from bayeslmm.factorisation.pattern import Pattern, make_pattern
 
-TAIL_LIMIT = 8_000
+FLOPS = 3.0 * 8_000**3  # of value and gradient, the most that is taken: those of 8,000 dense columns
+NUMBERS = 8_000**2  # in the tail's matrix, likewise
+FEW = 200  # columns of a tail from which on a sparse one is thought of
+PER_FLOP = 8.0  # a sparse tail's time, in flops of a dense one: for each of its own,
+PER_NUMBER = 200.0  # for each number that its factor has,
+PER_COLUMN = 3_000.0  # and for each column
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which levels are eliminated group by group (the chain, leaf first) and which meet in the dense tail.
+    """Which levels are eliminated group by group (the chain, leaf first) and which meet in the tail.
 
     Attributes
     ----------
+    pattern : Pattern or None
+        Of a sparse tail; None for a dense one.
     rotated : bool
         Whether the chain is one level with a known covariance, in the basis in which its cross-product is diagonal.
     """
@@ -28,6 +37,18 @@ class Plan:
     tail: tuple[int, ...]
     tail_columns: int
     rotated: bool = False
+    pattern: Pattern | None = None
+
+    @property
+    def stored(self) -> int:
+        """Numbers that an array of the tail holds."""
+        return self.tail_columns**2 if self.pattern is None else self.pattern.size
+
+    @property
+    def flops(self) -> tuple[float, float]:
+        """Multiplications and additions of the tail: of its factorisation, and of the way back."""
+        factor = self.tail_columns**3 / 3 if self.pattern is None else self.pattern.flops
+        return factor, 8 * factor if self.pattern is None else 4 * factor
 
 
 def nested_in(a: np.ndarray, b: np.ndarray) -> bool:
@@ -43,12 +64,41 @@ def nested_in(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(mother[a], b))
 
 
+_plans: WeakKeyDictionary[Design, dict[bool, Plan]] = WeakKeyDictionary()
+
+
 def plan_elimination(design: Design, weights_vary: bool = False) -> Plan:
-    """Choose what leaves the smallest dense tail: a nested chain, or one level with a known covariance, rotated.
+    """Choose what leaves the smallest tail, a nested chain or one level with a known covariance, rotated; and its kind.
 
     Nothing is rotated where the rows' weights will change (`weights_vary`). Rows that are correlated through R have to
-    lie in one group of every level of the chain.
+    lie in one group of every level of the chain. The plan is kept for as long as the design is.
     """
+    made = _plans.setdefault(design, {})
+    if weights_vary not in made:
+        dense = dense_plan(design, weights_vary)
+        sparse = sparse_plan(design, dense) if dense.tail_columns >= FEW else dense
+        made[weights_vary] = sparse if _quicker(sparse, dense) else dense
+    return made[weights_vary]
+
+
+def _quicker(sparse: Plan, dense: Plan) -> bool:
+    if sparse.pattern is None:
+        return False
+    cost = PER_FLOP * sparse.pattern.flops + PER_NUMBER * sparse.pattern.size + PER_COLUMN * sparse.tail_columns
+    return cost < dense.flops[0]
+
+
+def sparse_plan(design: Design, plan: Plan) -> Plan:
+    """The plan with a sparse tail; as it is where that has a known covariance, or too many numbers to be worth it."""
+    if not plan.tail or plan.rotated or any(design.levels[k].root is not None for k in plan.tail):
+        return plan
+    dense = plan.tail_columns**3 / 3
+    limit = min(dense / PER_NUMBER, NUMBERS) if plan.tail_columns >= FEW else np.inf
+    return replace(plan, pattern=make_pattern(design, plan.chain, plan.tail, limit))
+
+
+def dense_plan(design: Design, weights_vary: bool = False) -> Plan:
+    """The plan with a dense tail, if any."""
     levels, residual = design.levels, design.residual
     columns = sum(level.q for level in levels)
     able = [k for k, level in enumerate(levels) if level.root is None]
@@ -72,7 +122,7 @@ def _better_dense(levels: tuple[LevelDesign, ...], plan: Plan) -> bool:
         return False
     chain = sum(levels[k].q for k in plan.chain)
     whole = plan.tail_columns + chain
-    return whole <= TAIL_LIMIT and whole**3 - plan.tail_columns**3 < 30 * chain * plan.tail_columns**2
+    return whole**2 <= NUMBERS and whole**3 - plan.tail_columns**3 < 30 * chain * plan.tail_columns**2
 
 
 def _longest_chain(levels: tuple[LevelDesign, ...], able: list[int]) -> tuple[int, ...]:
@@ -93,17 +143,19 @@ def _plan(levels: tuple[LevelDesign, ...], chain: tuple[int, ...], rotated: bool
 
 
 def check_tail(levels: tuple[LevelDesign, ...], plan: Plan) -> None:
-    """Refuse a dense tail that is beyond reach.
+    """Refuse a tail that is beyond reach.
 
     Raises
     ------
     DataError
-        If the crossed levels leave more than 8,000 dense columns.
+        If it takes more flops, or more numbers, than a dense one of 8,000 columns.
     """
-    if plan.tail_columns > TAIL_LIMIT:
+    flops = sum(plan.flops)
+    if flops > FLOPS or plan.stored > NUMBERS:
         crossed = ", ".join(f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail)
         raise DataError(
-            f"The crossed levels {crossed} leave a dense block of {plan.tail_columns:,} x {plan.tail_columns:,}; "
-            f"at most {TAIL_LIMIT:,} columns are supported. Write one of them as nested (a/b) if it is, "
+            f"The crossed levels {crossed} leave a block of {plan.tail_columns:,} x {plan.tail_columns:,}, in which "
+            f"elimination fills {plan.stored:,} numbers: value and gradient take {flops:.2g} flops. At most "
+            f"{NUMBERS:,} numbers and {FLOPS:.2g} flops are supported. Write one of them as nested (a/b) if it is, "
             "drop an effect, or fit a subset of the groups."
         )

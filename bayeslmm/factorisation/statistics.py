@@ -115,16 +115,16 @@ class Statistics:
         return out
 
 
-def build_statistics(design: Design) -> Statistics:
-    """Reduce a design to its cross-products.
+def build_statistics(design: Design, plan: Plan | None = None) -> Statistics:
+    """Reduce a design to its cross-products, for the quickest plan of elimination or another.
 
     Raises
     ------
     DataError
-        If the crossed levels leave more than 8,000 dense columns.
+        If the crossed levels leave a tail that is beyond reach.
     """
     levels, residual = design.levels, design.residual
-    plan = plan_elimination(design)
+    plan = plan_elimination(design) if plan is None else plan
     check_tail(levels, plan)
     maps = tuple(effect_map(level) for level in levels)
     better = tuple(

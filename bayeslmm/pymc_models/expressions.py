@@ -86,9 +86,8 @@ def factorised(stats: Statistics, factors: Sequence, psi: Sequence, residual, kn
         ],
         axis=0,
     )
-    logdet, T = log_det_and_T(
-        flatten_factors(stats.maps, factors), ZtW, WtW, (ints, floats), products=products is not None
-    )
+    kind = {"products": products is not None, "sparse": stats.layout.sparse is not None}
+    logdet, T = log_det_and_T(flatten_factors(stats.maps, factors), ZtW, WtW, (ints, floats), **kind)
     return logdet + R.log_det(psi, pt.log), T
 
 

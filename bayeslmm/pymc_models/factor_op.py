@@ -20,7 +20,14 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from bayeslmm.factorisation.kernels.compiling import kernel_version
-from bayeslmm.factorisation.kernels.packed import packed_backward, packed_backward_products, packed_forward
+from bayeslmm.factorisation.kernels.packed import (
+    packed_backward,
+    packed_backward_products,
+    packed_backward_products_sparse,
+    packed_backward_sparse,
+    packed_forward,
+    packed_forward_sparse,
+)
 
 if TYPE_CHECKING:
     from bayeslmm.factorisation.layout import Layout
@@ -31,6 +38,13 @@ CONSTANT_LIMIT = 400_000
 
 INTS = ("chain", "tail", "parent", "order", "inspan", "lists", "columns", "maps", "voff")
 FLOATS = ("zz", "zz_tail", "zt")
+# (products, sparse) -> the pull-back's kernel
+BACKWARD = {
+    (False, False): packed_backward,
+    (True, False): packed_backward_products,
+    (False, True): packed_backward_sparse,
+    (True, True): packed_backward_products_sparse,
+}
 
 
 def pack_layout(layout: Layout, winspan: np.ndarray) -> tuple:
@@ -38,8 +52,9 @@ def pack_layout(layout: Layout, winspan: np.ndarray) -> tuple:
     ints = [np.asarray(getattr(layout, name)).astype(np.int64).ravel() for name in INTS]
     ints.append(np.asarray(winspan).astype(np.int64).ravel())
     floats = [getattr(layout, name).ravel() for name in FLOATS]
-    head = np.array([x.size for x in (*ints, *floats)], dtype=np.int64)
-    packed = (np.concatenate([head, *ints]), pack_floats(*(x[None] for x in floats))[0])
+    more = [] if layout.sparse is None else [x.ravel() for x in layout.sparse[1:]]  # the table of the tail is there
+    head = np.array([x.size for x in (*ints, *floats, *more)], dtype=np.int64)
+    packed = (np.concatenate([head, *ints, *more]), pack_floats(*(x[None] for x in floats))[0])
     if sum(x.nbytes for x in packed) < CONSTANT_LIMIT:
         return tuple(pt.constant(x) for x in packed)
     return tuple(pytensor.shared(x, borrow=True) for x in packed)
@@ -54,13 +69,15 @@ def pack_floats(zz: np.ndarray, zz_tail: np.ndarray, zt: np.ndarray) -> np.ndarr
 class FactorOp(Op):
     """Factorise; the output after T, all of `layout.Parts` in one vector, is a by-product that only the pullback reads.
 
-    With `products`, `floats` may depend on parameters. It costs compile time, so that only such a graph has it.
+    With `products`, `floats` may depend on parameters. It costs compile time, so that only such a graph has it, and
+    likewise a sparse tail.
     """
 
-    __props__ = ("products",)
+    __props__ = ("products", "sparse")
 
-    def __init__(self, products: bool = False):
+    def __init__(self, products: bool = False, sparse: bool = False):
         self.products = products
+        self.sparse = sparse
 
     def make_node(self, *inputs):
         """Inputs: lam (n_lambda,), ZtW (q, d), WtW (d, d), and the packed layout."""
@@ -69,7 +86,8 @@ class FactorOp(Op):
 
     def perform(self, node, inputs, outputs):
         """Run the kernel from Python (when PyTensor folds constants, or in its other modes)."""
-        for storage, value in zip(outputs, packed_forward(*map(np.ascontiguousarray, inputs)), strict=True):
+        forward = packed_forward_sparse if self.sparse else packed_forward
+        for storage, value in zip(outputs, forward(*map(np.ascontiguousarray, inputs)), strict=True):
             storage[0] = value
 
     def pullback(self, inputs: Sequence[Any], outputs: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
@@ -77,7 +95,7 @@ class FactorOp(Op):
         lam, _, WtW, ints, floats = inputs
         a = cotangents[0] if _connected(cotangents[0]) else pt.zeros((), dtype="float64")
         Tbar = cotangents[1] if _connected(cotangents[1]) else pt.zeros_like(WtW)
-        pulled: Any = FactorPullbackOp(self.products)(a, Tbar, lam, ints, floats, outputs[2])
+        pulled: Any = FactorPullbackOp(self.products, self.sparse)(a, Tbar, lam, ints, floats, outputs[2])
         symmetric = (Tbar + Tbar.T) / 2
         none = pytensor.gradient.disconnected_type
         return [pulled[0], -2 * pulled[1] @ symmetric, symmetric, none(), pulled[2] if self.products else none()]
@@ -91,10 +109,11 @@ class FactorOp(Op):
 class FactorPullbackOp(Op):
     """The gradient kernel: cotangents (a, Tbar) -> (of lambda, conditional modes b, and with `products` of floats)."""
 
-    __props__ = ("products",)
+    __props__ = ("products", "sparse")
 
-    def __init__(self, products: bool = False):
+    def __init__(self, products: bool = False, sparse: bool = False):
         self.products = products
+        self.sparse = sparse
 
     def make_node(self, *inputs):
         """Inputs: a, Tbar, lam, the packed layout, the by-product of `FactorOp`."""
@@ -104,7 +123,7 @@ class FactorPullbackOp(Op):
     def perform(self, node, inputs, outputs):
         """Run the kernel from Python."""
         arrays = [np.array(x, order="C") for x in inputs]
-        values = packed_backward_products(*arrays) if self.products else packed_backward(*arrays, np.empty(0))
+        values = BACKWARD[self.products, self.sparse](*arrays, *([] if self.products else [np.empty(0)]))
         for storage, value in zip(outputs, values, strict=True):
             storage[0] = value
 
@@ -115,34 +134,38 @@ def _connected(variable) -> bool:
 
 @register_funcify_default_op_cache_key(FactorOp)
 def _numba_factor(op, node=None, **kwargs):
+    forward = packed_forward_sparse if op.sparse else packed_forward
+
     @numba.njit(nogil=True, error_model="numpy")
     def factor(lam, ZtW, WtW, ints, floats):
         c = np.ascontiguousarray
-        return packed_forward(c(lam), c(ZtW), c(WtW), c(ints), c(floats))
+        return forward(c(lam), c(ZtW), c(WtW), c(ints), c(floats))
 
     return factor, kernel_version()
 
 
 @register_funcify_default_op_cache_key(FactorPullbackOp)
 def _numba_pullback(op, node=None, **kwargs):
+    backward = BACKWARD[op.products, op.sparse]
+
     @numba.njit(nogil=True, error_model="numpy")
     def factor_pullback(a, Tbar, lam, ints, floats, flat):
         c = np.ascontiguousarray
-        return packed_backward(a, c(Tbar), c(lam), c(ints), c(floats), c(flat), np.empty(0))
+        return backward(a, c(Tbar), c(lam), c(ints), c(floats), c(flat), np.empty(0))
 
     @numba.njit(nogil=True, error_model="numpy")
     def factor_pullback_products(a, Tbar, lam, ints, floats, flat):
         c = np.ascontiguousarray
-        return packed_backward_products(a, c(Tbar), c(lam), c(ints), c(floats), c(flat))
+        return backward(a, c(Tbar), c(lam), c(ints), c(floats), c(flat))
 
     return factor_pullback_products if op.products else factor_pullback, kernel_version()
 
 
-def log_det_and_T(lam, ZtW, WtW, packed: tuple, products: bool = False):
-    """Symbolic (log|V0|, T) of the given W; `packed` comes from `pack_layout`.
+def log_det_and_T(lam, ZtW, WtW, packed: tuple, products: bool = False, sparse: bool = False):
+    """Symbolic (log|V0|, T) of the given W; `packed` comes from `pack_layout`, of a layout with a sparse tail or not.
 
     With `products` the second of `packed` may be an expression of parameters, laid out as `pack_layout` does:
     its gradient is exact where no column is marked as lying in the span of a level.
     """
-    outputs: Any = FactorOp(products)(lam, ZtW, WtW, *packed)
+    outputs: Any = FactorOp(products, sparse)(lam, ZtW, WtW, *packed)
     return outputs[0], outputs[1]

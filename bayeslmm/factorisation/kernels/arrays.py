@@ -34,7 +34,7 @@ TAIL_COLUMNS = 6
 
 
 class Tables(NamedTuple):
-    """Where everything stands; integers but for `inspan`. The table `tail` goes by itself, for it may be None."""
+    """Where everything stands; integers but for `inspan`. A dense tail's table goes by itself, for it may be None."""
 
     chain: np.ndarray  # (s, 13), its columns above
     parent: np.ndarray  # (M,) the renumbered mother of each renumbered group of the chain
@@ -46,11 +46,29 @@ class Tables(NamedTuple):
     voff: np.ndarray  # (levels + 1,) where each level's variance blocks begin
 
 
+class Sparse(NamedTuple):
+    """Where a sparse tail has its numbers; integers. Its columns are those of the tail in the order of elimination."""
+
+    tail: np.ndarray  # (levels, 6), its columns above but for T_COLUMN
+    column: np.ndarray  # per group of the tail, level by level: where its effects begin among the columns
+    level: np.ndarray  # (q_T,) the row of `tail` that each column belongs to
+    of: np.ndarray  # (q_T,) its supernode
+    first: np.ndarray  # (s + 1,) where each supernode's own columns begin
+    starts: np.ndarray  # (s + 1,) where its list begins in `rows`
+    rows: np.ndarray  # the columns of each list, ascending, its own first
+    panels: np.ndarray  # (s + 1,) where its panel begins in packed arrays
+    run_starts: np.ndarray  # (s + 1,) where its runs begin in `runs`
+    runs: np.ndarray  # (runs, 4) as `symbolic.extensions` has them
+    relative: np.ndarray  # and theirs
+    pair_starts: np.ndarray  # (M + 1,) where each group of the chain begins in `pairs`
+    pairs: np.ndarray  # where the tail columns that it meets meet each other in packed arrays, k with j >= k
+
+
 class Products(NamedTuple):
     """The data: cross-products of Z and W through R^-1."""
 
     zz: np.ndarray  # flat: each chain group with itself and its ancestors, r x (r + R)
-    zz_tail: np.ndarray  # (q_T, q_T): of the tail
+    zz_tail: np.ndarray  # (q_T, q_T): of the tail; of a sparse one packed in its panels, above the diagonal
     zt: np.ndarray  # flat: each chain group with the tail columns it meets, r x length
     ZtW: np.ndarray  # (q, d)
     WtW: np.ndarray  # (d, d)
@@ -75,9 +93,9 @@ class Parts(NamedTuple):
     Bt: np.ndarray  # flat: B~ of the ancestors and W, r x (R + d) per group
     Bz: np.ndarray  # flat: B~ of the tail columns, laid out as zt
     F: np.ndarray  # flat: roots of the conditional covariances, r x r per group
-    S: np.ndarray  # (q_T, q_T) the tail's Gram matrix, chain eliminated: upper triangle
+    S: np.ndarray  # (q_T, q_T) or packed: the tail's Gram matrix, chain eliminated: upper triangle
     SW: np.ndarray  # (q_T, d) the tail's products with W, chain eliminated
-    Lt: np.ndarray  # (q_T, q_T) Cholesky factor of I + Lambda' S Lambda: upper triangle
+    Lt: np.ndarray  # (q_T, q_T) or packed: Cholesky factor of I + Lambda' S Lambda: upper triangle
 
 
 class Values(NamedTuple):

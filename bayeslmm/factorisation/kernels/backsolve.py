@@ -43,6 +43,11 @@ from bayeslmm.factorisation.kernels.arrays import (
 )
 from bayeslmm.factorisation.kernels.compiling import inner
 from bayeslmm.factorisation.kernels.elimination import b_offsets
+from bayeslmm.factorisation.kernels.sparse_tail import (
+    cotangents_of_products,
+    sparse_backward,
+    sparse_draw,
+)
 from bayeslmm.factorisation.kernels.tail import (
     scale_rows,
     scale_rows_transposed,
@@ -123,11 +128,11 @@ def _products_of_group(Tbar, a, covariances, modes, columns, zzbar, ztbar):
 
 
 @inner
-def backward(tail, tables, lam, parts, pullback):
+def backward(tail, sparse, tables, lam, parts, pullback):
     """Fill the outputs of `pullback`.
 
     The cotangents of the products are those of a factorisation without in-span masks, for a mask says which products
-    are exact, whatever they are. `tail` may be None, as in `elimination.forward`.
+    are exact, whatever they are. `tail` and `sparse` may be None, as in `elimination.forward`.
     """
     chain, parent, order, _, lists, columns, maps, voff = tables
     At, Bt, Bz, F = parts.At, parts.Bt, parts.Bz, parts.F
@@ -138,13 +143,17 @@ def backward(tail, tables, lam, parts, pullback):
     if tail is not None:
         nt = tail.shape[0]
     grad[:] = 0.0
+    bT = np.zeros((0, d))
     if tail is not None and nt > 0:
         CT, bT = tail_backward(tail, lam, voff, parts, pullback)
-    else:
-        CT = np.zeros((0, 0))
-        bT = np.zeros((0, d))
-    if tail is not None and tailbar.size > 0:
-        tailbar[:, :] = a * CT + np.dot(np.dot(bT, Tbar), bT.T)
+        if tailbar.size > 0:
+            tailbar[:, :] = a * CT + np.dot(np.dot(bT, Tbar), bT.T)
+    if sparse is not None:
+        nt = sparse.tail.shape[0]
+        pair_starts, pairs = sparse.pair_starts, sparse.pairs
+        packed, bT = sparse_backward(sparse, lam, voff, parts, pullback)
+        if tailbar.size > 0:
+            cotangents_of_products(sparse, a, Tbar, packed, bT, tailbar)
     boff = b_offsets(chain, d)
     # Per group of an inner level: covariance of (own, ancestors), and of those with its tail columns.
     coff = np.zeros(s + 1, np.int64)
@@ -247,7 +256,18 @@ def backward(tail, tables, lam, parts, pullback):
                         x += Z[i, m] * Cx[k, maps[mbase + m]]
                     KC[i, k] = x
             KX = np.zeros((r, nz))
-            _add_product(CT, columns, first, Z, KX)
+            if tail is not None and nt > 0:
+                _add_product(CT, columns, first, Z, KX)
+            if sparse is not None:
+                at = pair_starts[chain[level, C_GROUP] + g]
+                for m in range(nz):
+                    for k in range(m, nz):
+                        x = packed[np.uint64(pairs[at])]
+                        at += 1
+                        for i in range(r):
+                            KX[i, k] += Z[i, m] * x
+                            if k > m:
+                                KX[i, m] += Z[i, k] * x
             for m in range(R):
                 for i in range(r):
                     for k in range(nz):
@@ -326,7 +346,7 @@ def backward(tail, tables, lam, parts, pullback):
 
 
 @inner
-def draw(tail, tables, lam, parts, draws):
+def draw(tail, sparse, tables, lam, parts, draws):
     """Turn standard normal z into b ~ p(b | W v = Zb + e, lambda, sigma): mode for sigma = 0; `draws` is one row."""
     chain, parent, order, lists, columns = tables.chain, tables.parent, tables.order, tables.lists, tables.columns
     _, Bt, Bz, F, _, SW, Lt = parts
@@ -338,6 +358,9 @@ def draw(tail, tables, lam, parts, draws):
         nt = tail.shape[0]
     boff = b_offsets(chain, d)
     bT = np.zeros(SW.shape[0])
+    if sparse is not None:
+        nt = sparse.tail.shape[0]
+        bT[:] = sparse_draw(sparse, lam, parts, draws)
     if tail is not None and nt > 0:
         q = SW.shape[0]
         right = np.empty((q, 1))

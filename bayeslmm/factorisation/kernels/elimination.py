@@ -7,7 +7,7 @@ columns ``W`` (the model's are ``[X y]``):
 
 The levels of a nested chain are eliminated group by group, leaf first, as in a multifrontal Cholesky
 factorisation: the groups of a level touch only their own ancestors, so the work is linear in the number of
-groups. Levels that are crossed with the chain (the tail) meet in one dense Schur complement.
+groups. Levels that are crossed with the chain (the tail) meet in one Schur complement, dense or sparse.
 
 Per group, with ``A = Z_j' V_<^-1 Z_j`` and ``B = Z_j' V_<^-1 [ancestors, W]`` after its descendants were
 integrated out, elimination needs
@@ -48,6 +48,8 @@ from bayeslmm.factorisation.kernels.arrays import (
     T_Z,
 )
 from bayeslmm.factorisation.kernels.compiling import inlined, inner
+from bayeslmm.factorisation.kernels.sparse_tail import begin as begin_sparse
+from bayeslmm.factorisation.kernels.sparse_tail import sparse_forward
 from bayeslmm.factorisation.kernels.tail import tail_forward
 
 # Planes of the work space of one group, r rows each: its own rows of products [A | B], R, E, L, X, K, s and y below.
@@ -205,36 +207,73 @@ def _eliminate_block(work, lam, lo, r, nb, parts, block, bo):
 
 
 @inlined
-def _couple_tail(tables, parts, level, g, work, block, Vt, Vc):
-    """Subtract one group's share from S, SW and its ancestors' rows; leave B~ of its tail columns in Bz."""
-    chain, parent, lists, columns, maps = tables.chain, tables.parent, tables.lists, tables.columns, tables.maps
-    Bz, F, S, SW = parts.Bz, parts.F, parts.S, parts.SW
+def _whiten_tail(tables, parts, level, g, work, block, Vt, Vc):
+    """Vt, Vc = F' times one group's products with its tail columns, and with its ancestors and W."""
+    chain, lists = tables.chain, tables.lists
+    Bz, F = parts.Bz, parts.F
     r = chain[level, C_EFFECTS]
-    ancestors = chain[level, C_ANCESTORS]
-    d = SW.shape[1]
-    begin = lists[chain[level, C_LIST]]
+    beside = chain[level, C_ANCESTORS] + parts.SW.shape[1]
     first = lists[chain[level, C_LIST] + g]
     nz = lists[chain[level, C_LIST] + g + 1] - first
-    base = chain[level, C_TZ] + r * (first - begin)
+    base = chain[level, C_TZ] + r * (first - lists[chain[level, C_LIST]])
     for e in range(r):
         for k in range(nz):
             v = 0.0
             for a in range(r):
                 v += F[block + a * r + e] * Bz[base + a * nz + k]
             Vt[e, k] = v
-        for k in range(ancestors + d):
+        for k in range(beside):
             v = 0.0
             for a in range(r):
                 v += F[block + a * r + e] * work[GROUP, a, r + k]
             Vc[e, k] = v
-    for e in range(r):
+
+
+@inlined
+def _subtract_from_dense(tables, parts, level, g, Vt, Vc):
+    """Subtract one group's share from S and SW."""
+    chain, lists, columns = tables.chain, tables.lists, tables.columns
+    S, SW = parts.S, parts.SW
+    ancestors = chain[level, C_ANCESTORS]
+    first = lists[chain[level, C_LIST] + g]
+    nz = lists[chain[level, C_LIST] + g + 1] - first
+    for e in range(chain[level, C_EFFECTS]):
         for k in range(nz):
             row = np.uint64(columns[first + k])  # spares numba the question whether an index is negative
             v = Vt[e, k]
             for j in range(k, nz):  # the columns ascend: the upper triangle
                 S[row, np.uint64(columns[first + j])] -= v * Vt[e, j]
-            for w in range(d):
+            for w in range(SW.shape[1]):
                 SW[row, w] -= v * Vc[e, ancestors + w]
+
+
+@inlined
+def _subtract_from_sparse(pair_starts, pairs, columns, S, SW, group, first, nz, r, ancestors, Vt, Vc):
+    """Subtract one group's share from S, packed, and SW."""
+    at = pair_starts[group]
+    for k in range(nz):
+        for j in range(k, nz):
+            x = 0.0
+            for e in range(r):
+                x += Vt[e, k] * Vt[e, j]
+            S[np.uint64(pairs[at])] -= x
+            at += 1
+        row = np.uint64(columns[first + k])
+        for e in range(r):
+            for w in range(SW.shape[1]):
+                SW[row, w] -= Vt[e, k] * Vc[e, ancestors + w]
+
+
+@inlined
+def _couple_tail(tables, parts, level, g, work, Vt, Vc):
+    """Subtract one group's share from its ancestors' rows; leave B~ of its tail columns in Bz."""
+    chain, parent, lists, maps = tables.chain, tables.parent, tables.lists, tables.maps
+    Bz = parts.Bz
+    r = chain[level, C_EFFECTS]
+    begin = lists[chain[level, C_LIST]]
+    first = lists[chain[level, C_LIST] + g]
+    nz = lists[chain[level, C_LIST] + g + 1] - first
+    base = chain[level, C_TZ] + r * (first - begin)
     total = lists[chain[level, C_LIST] + chain[level, C_GROUPS]] - begin
     ancestor = g
     start = 0
@@ -272,10 +311,10 @@ def b_offsets(chain, d):
 
 
 @inner
-def forward(tail, tables, products, lam, parts, T):
+def forward(tail, sparse, tables, products, lam, parts, T):
     """Eliminate all effects: fill `parts` and T, return log|V0|.
 
-    `tail` may be None where there is none: nothing of it is compiled then.
+    `tail` is the table of a dense tail, `sparse` has a sparse one; what is None has nothing of it compiled.
     """
     chain, parent, order, inspan, lists = tables.chain, tables.parent, tables.order, tables.inspan, tables.lists
     zz, zz_tail, zt, ZtW, WtW, winspan = products
@@ -285,6 +324,8 @@ def forward(tail, tables, products, lam, parts, T):
     nt = 0
     if tail is not None:
         nt = tail.shape[0]
+    if sparse is not None:
+        nt = sparse.tail.shape[0]
     boff = b_offsets(chain, d)
     logdet = 0.0
 
@@ -295,6 +336,9 @@ def forward(tail, tables, products, lam, parts, T):
             for i in range(s):
                 drop = drop or winspan[i, a] or winspan[i, b]
             T[a, b] = 0.0 if drop else WtW[a, b]
+    if sparse is not None:
+        columns, pair_starts, pairs = tables.columns, sparse.pair_starts, sparse.pairs
+        begin_sparse(sparse, products, parts)
     if tail is not None and nt > 0:
         for i in range(S.shape[0]):
             for j in range(i, S.shape[0]):
@@ -399,7 +443,16 @@ def forward(tail, tables, products, lam, parts, T):
                     else:
                         fronts[foff[level + 1] + a * nb + b] += x
             if tail is not None and nt > 0:
-                _couple_tail(tables, parts, level, g, work, block, Vt, Vc)
+                _whiten_tail(tables, parts, level, g, work, block, Vt, Vc)
+                _subtract_from_dense(tables, parts, level, g, Vt, Vc)
+                _couple_tail(tables, parts, level, g, work, Vt, Vc)
+            if sparse is not None:
+                _whiten_tail(tables, parts, level, g, work, block, Vt, Vc)
+                first = lists[chain[level, C_LIST] + g]
+                nz = lists[chain[level, C_LIST] + g + 1] - first
+                place = chain[level, C_GROUP] + g
+                _subtract_from_sparse(pair_starts, pairs, columns, S, SW, place, first, nz, r, na, Vt, Vc)
+                _couple_tail(tables, parts, level, g, work, Vt, Vc)
             if level > 0:
                 for k in range(fo, fo + c * c):
                     fronts[k] = 0.0
@@ -415,6 +468,8 @@ def forward(tail, tables, products, lam, parts, T):
 
     if tail is not None and nt > 0:
         logdet += tail_forward(tail, lam, parts, T)
+    if sparse is not None:
+        logdet += sparse_forward(sparse, lam, parts, T)
     for a in range(d):
         for b in range(a):
             T[a, b] = T[b, a]

@@ -1,7 +1,8 @@
 """The kernels' one compiled entry: down to the root at some parameter values, and back to the leaves.
 
 A compiled function takes time to load in proportion to its code, and has its own copy of all that it calls. Hence one
-function for every purpose, and a version of it for models without a tail, which has nothing of the tail in it.
+function for every purpose, and versions of it for models without a tail, with a dense and with a sparse one, which have
+nothing of the others in them.
 
 What it computes, in a few dense lines: `tests/twins.py`, at one value of lambda after the other.
 """
@@ -24,6 +25,7 @@ _VECTOR, _MATRIX = np.empty(0), np.empty((0, 0))
 NO_TERMS = Terms(*(_MATRIX,) * 6)
 NO_DRAWS = Draws(_MATRIX, _VECTOR, _MATRIX, _MATRIX)
 NO_PULLBACK = Pullback(_MATRIX, 0.0, _MATRIX, _VECTOR, _VECTOR, _VECTOR, _VECTOR, _MATRIX)
+NO_SPARSE_PULLBACK = NO_PULLBACK._replace(zz_tail=_VECTOR)
 NO_MASK = np.zeros((0, 0), np.bool_)
 
 
@@ -54,7 +56,7 @@ def _slot(parts, k):
 
 
 @njit
-def _walk(tail, tables, products, terms, values, parts, draws, pullback):
+def _walk(tail, sparse, tables, products, terms, values, parts, draws, pullback):
     # From Python come plain tuples, whose types numba knows at a glance.
     tables, products, terms = Tables(*tables), Products(*products), Terms(*terms)
     parts, draws, pullback = Parts(*parts), Draws(*draws), Pullback(*pullback)
@@ -77,34 +79,34 @@ def _walk(tail, tables, products, terms, values, parts, draws, pullback):
                 _sum_terms(coefs[i], terms.zt, zt)
                 _sum_terms(coefs[i], terms.ZtW, ZtW.reshape(ZtW.size))
                 _sum_terms(coefs[i], terms.WtW, WtW.reshape(WtW.size))
-            logdets[i] = forward(tail, tables, products, lams[i], _slot(parts, k), Ts[i])
+            logdets[i] = forward(tail, sparse, tables, products, lams[i], _slot(parts, k), Ts[i])
         if draws.v.shape[0] > 0:
             one = Draws(draws.v[i], draws.sigma[i], draws.z[i], draws.b[i])
-            draw(tail, tables, lams[i], _slot(parts, k), one)
+            draw(tail, sparse, tables, lams[i], _slot(parts, k), one)
     if pullback.Tbar.shape[0] > 0:
-        backward(tail, tables, lams[0], _slot(parts, 0), pullback)
+        backward(tail, sparse, tables, lams[0], _slot(parts, 0), pullback)
 
 
 def workspace(st: Layout, d: int, slots: int = 1) -> Parts:
     """Empty arrays for so many factorisations with d columns of W."""
     blocks, ancestors, effects = st.sizes
-    q = st.zz_tail.shape[0]
+    q, packed = st.tail_columns, st.zz_tail.shape
     return Parts(
         At=np.empty((slots, blocks)),
         Bt=np.empty((slots, ancestors + effects * d)),
         Bz=np.empty((slots, st.zt.size)),
         F=np.empty((slots, blocks)),
-        S=np.empty((slots, q, q)),
+        S=np.empty((slots, *packed)),
         SW=np.empty((slots, q, d)),
-        Lt=np.empty((slots, q, q)),
+        Lt=np.empty((slots, *packed)),
     )
 
 
 def _call(st: Layout, *groups: tuple) -> None:
-    tail = st.tail if len(st.tail) else None
+    tail = st.tail if len(st.tail) and st.sparse is None else None
     tables = (st.chain, st.parent, st.order, st.inspan, st.lists, st.columns, st.maps, st.voff)
-    with first_use(_walk, "tail" if len(st.tail) else "chain"):
-        _walk(tail, tables, *map(tuple, groups))
+    with first_use(_walk, "sparse" if st.sparse else "chain" if tail is None else "dense"):
+        _walk(tail, st.sparse, tables, *map(tuple, groups))
 
 
 def descend(
@@ -132,14 +134,16 @@ def descend(
     values = Values(lams, np.empty(len(lams)), np.empty((len(lams), d, d)))
     parts = workspace(st, d) if parts is None else parts
     products = Products(st.zz, st.zz_tail, st.zt, ZtW, WtW, winspan)
-    _call(st, products, terms, values, parts, draws, NO_PULLBACK)
+    _call(st, products, terms, values, parts, draws, NO_PULLBACK if st.sparse is None else NO_SPARSE_PULLBACK)
     return values.logdets, values.Ts, parts
 
 
 def ascend(
-    st: Layout, parts: Parts, lams: np.ndarray, draws: Draws = NO_DRAWS, pullback: Pullback = NO_PULLBACK
+    st: Layout, parts: Parts, lams: np.ndarray, draws: Draws = NO_DRAWS, pullback: Pullback | None = None
 ) -> None:
     """From the root back to the leaves: fill the outputs of `draws`, and those of `pullback` for the first of them."""
+    if pullback is None:
+        pullback = NO_PULLBACK if st.sparse is None else NO_SPARSE_PULLBACK
     products = Products(st.zz, st.zz_tail, st.zt, _MATRIX, _MATRIX, NO_MASK)
     values = Values(lams, _VECTOR, np.empty((0, 0, 0)))
     _call(st, products, NO_TERMS, values, parts, draws, pullback)

@@ -1,0 +1,139 @@
+"""The sparse tail's pattern: which of its groups meet, in which order they are eliminated, where numbers stand.
+
+The tail's groups are the nodes of a graph. Two are joined where they share rows, correlated rows, or a group of the
+chain, which joins all that it meets when it is eliminated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.factorisation.kernels.arrays import Sparse
+from bayeslmm.factorisation.kernels.compiling import first_use
+from bayeslmm.factorisation.kernels.symbolic import analyse, places_of_pairs
+
+MADE = ("column", "of", "first", "starts", "rows", "panels", "run_starts", "runs", "relative")  # by `analyse`
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pattern:
+    """Where the Cholesky factor of a tail has its numbers.
+
+    Attributes
+    ----------
+    place : (q_T,) array
+        Per column of the tail, level by level and group by group, its place in the order of elimination.
+    sparse : Sparse
+        As the kernels take it, without the table of the tail and the pairs of the chain's groups.
+    """
+
+    place: np.ndarray
+    sparse: Sparse
+
+    @property
+    def size(self) -> int:
+        """Numbers in a packed array."""
+        return int(self.sparse.panels[-1])
+
+    @property
+    def shapes(self) -> np.ndarray:
+        """(supernodes, 2): its columns, and the columns of its list."""
+        return np.stack([np.diff(self.sparse.first), np.diff(self.sparse.starts)], axis=1)
+
+    @cached_property
+    def flops(self) -> float:
+        """Multiplications and additions of the factorisation."""
+        own, length = self.shapes.T.astype(float)
+        rest = length - own
+        return float((own**3 / 3 + own**2 * rest + own * rest**2).sum())
+
+    def find(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where columns a and b, in the order of elimination, meet in packed arrays, and whether they do."""
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        s = self.sparse.of[low]
+        q = len(self.place)
+        wanted = s * q + high
+        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        length = np.diff(self.sparse.starts)[s]
+        where = self.sparse.panels[s] + (low - self.sparse.first[s]) * length + at - self.sparse.starts[s]
+        there = self._keys[at] == wanted
+        return np.where(there, where, 0), there
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        """One ascending number for each column of each list."""
+        lengths = np.diff(self.sparse.starts)
+        return np.repeat(np.arange(len(lengths)) * len(self.place), lengths) + self.sparse.rows
+
+    def complete(self, tail: np.ndarray, lists: np.ndarray, columns: np.ndarray) -> Sparse:
+        """The kernels' arrays, for groups of the chain that meet these columns, (M + 1) starts and flat."""
+        sp = self.sparse
+        with first_use(places_of_pairs, "pairs"):
+            starts, pairs = places_of_pairs(sp.first, sp.starts, sp.rows, sp.of, sp.panels, lists, columns)
+        return sp._replace(tail=tail, pair_starts=starts, pairs=pairs)
+
+    def pack(self, A: Any) -> np.ndarray:
+        """The upper triangle of a sparse symmetric A (q_T, q_T), its columns in the order of elimination, packed."""
+        found = A.tocoo()
+        row, col = (x.astype(np.int64) for x in found.coords)
+        upper = row <= col
+        out = np.zeros(self.size)
+        where, _ = self.find(row[upper], col[upper])
+        out[where] = found.data[upper]
+        return out
+
+
+def tail_graph(design: Design, chain: Sequence[int], tail: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(where each node's neighbours begin, the neighbours) of the tail's groups, level by level."""
+    from scipy import sparse
+
+    top = design.levels[chain[-1]].index if chain else design.residual.block
+    n = design.n
+    parts = [
+        sparse.csr_array((np.ones(n), (top, design.levels[k].index)), shape=(int(top.max()) + 1, design.levels[k].m))
+        for k in tail
+    ]
+    meets = sparse.hstack(parts, format="csr")
+    meets.data[:] = 1.0
+    joined = (meets.T @ meets).tocoo()
+    row, col = joined.coords
+    apart = row != col
+    joined = sparse.csr_array((np.ones(apart.sum()), (row[apart], col[apart])), shape=joined.shape)
+    return joined.indptr.astype(np.int64), joined.indices.astype(np.int64)
+
+
+def make_pattern(design: Design, chain: Sequence[int], tail: Sequence[int], limit: float = np.inf) -> Pattern | None:
+    """Order the tail, and find where its factor has numbers; None where that are more than `limit`."""
+    starts, neighbours = tail_graph(design, chain, tail)
+    effects = np.array([design.levels[k].r for k in tail])
+    level = np.repeat(np.arange(len(tail)), [design.levels[k].m for k in tail])
+    weights = effects[level]
+    most = int(min(limit / effects.min() ** 2, 2**62))
+    with first_use(analyse, "pattern"):
+        arrays, made = analyse(starts, neighbours, weights, most)
+    found = dict(zip(MADE, arrays, strict=True))
+    if not made or found["panels"][-1] > limit:
+        return None
+    place = _spread(found["column"], weights)
+    of_level = np.empty(len(place), dtype=np.int64)
+    of_level[place] = np.repeat(level, weights)
+    later = dict.fromkeys(("tail", "pair_starts", "pairs"), np.zeros(0, dtype=np.int64))
+    return Pattern(place=place, sparse=Sparse(level=of_level, **found, **later))
+
+
+def _spread(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """For each of these, so many consecutive numbers.
+
+    Examples
+    --------
+    >>> _spread(np.array([5, 1]), np.array([2, 3])).tolist()
+    [5, 6, 1, 2, 3]
+    """
+    ends = np.cumsum(counts)
+    return np.repeat(first - (ends - counts), counts) + np.arange(int(ends[-1]) if len(ends) else 0)
