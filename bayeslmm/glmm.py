@@ -9,6 +9,7 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.design import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.faces.link_results import LinkTables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
@@ -31,7 +32,10 @@ NOT_YET = {
 }
 
 
-class GLMM(LinkModel):
+class GLMM(
+    LinkTables,
+    LinkModel,
+):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
 
     y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on
