@@ -75,7 +75,11 @@ class LinkValues:
         for level in design.levels:
             names = level_names(level)
             sd = np.broadcast_to(values[names.sigma].reshape(n, -1), (n, level.r))
-            root = roots_of(values[names.corr]) if level.correlated else np.broadcast_to(np.eye(level.r), (n, level.r, level.r))
+            root = (
+                roots_of(values[names.corr])
+                if level.correlated
+                else np.broadcast_to(np.eye(level.r), (n, level.r, level.r))
+            )
             factors.append(sd[:, :, None] * root)
             if names.u in values:
                 effects[level.name] = values[names.u].reshape(n, level.m, level.r)

@@ -195,6 +195,7 @@ def method_of(method: Any, usual: str) -> str:
 
 
 def no_method(method: Any) -> None:
+    """Refuse a kind of interval where there are draws."""
     if method is not None:
         raise DescriptionError(
             f"method is {method!r}, and the result is a posterior, whose intervals are quantiles of its draws; "

@@ -1,4 +1,4 @@
-"""Fixed effects, their ratios, SDs and correlations where the outcome isn't Gaussian: LMM's tables on the link's scale."""
+"""Fixed effects, their ratios, SDs and correlations where the outcome isn't Gaussian, on the link's scale."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def ratios(model: LinkModel, result: Any, level: float = 0.95) -> Table:
 
 
 def exponentiated(given: LinkFit | LinkPosterior, logs: Any, most: int | None = None) -> pd.DataFrame:
-    """Ratios whose logarithms are such a quantity: medians of draws, or an estimate, and its interval, exponentiated."""
+    """Ratios whose logarithms are such a quantity: medians of draws, or an estimate, with their intervals."""
     if isinstance(given, LinkPosterior):
         points = given.all_points if most is None else given.all_points.spread(most)
         with np.errstate(over="ignore"):
@@ -117,7 +117,7 @@ def exponentiated(given: LinkFit | LinkPosterior, logs: Any, most: int | None = 
 def how_exponentiated(given: LinkFit | LinkPosterior) -> str:
     """What its numbers are."""
     if isinstance(given, LinkPosterior):
-        return "Estimates are posterior medians (means of ratios lean to the large), sd posterior SDs, intervals equal-tailed."
+        return "Estimates are posterior medians (a few large ratios pull a mean), intervals equal-tailed quantiles."
     return "sd by the delta method; the interval is Wald's of the logarithm, exponentiated."
 
 

@@ -199,7 +199,6 @@ def _alike(model: LinkModel, fit: GLMMFit) -> bool:
     own, other = model.design, fit.design
     same = (own.hierarchy.formula, own.coef, model.family) == (other.hierarchy.formula, other.coef, fit.family)
     same = same and [level.groups for level in own.levels] == [level.groups for level in other.levels]
-    trials = [np.zeros(0) if one.trials is None else one.trials for one in (model.outcome, fit.outcome)]
-    return bool(
-        same and np.array_equal(own.y, other.y) and np.array_equal(own.X, other.X) and np.array_equal(*trials)
-    )
+    a, b = (np.zeros(0) if one.trials is None else one.trials for one in (model.outcome, fit.outcome))
+    same = same and np.array_equal(own.y, other.y) and np.array_equal(own.X, other.X)
+    return bool(same and np.array_equal(a, b))

@@ -112,7 +112,11 @@ def r2(model: Model | LinkModel, result: Any, level: float = 0.95) -> Table:
         said.append(
             "As beta is uncertain, X beta varies more than it truly does: a small marginal R^2 is biased upwards."
         )
-    return Table(frame=rows, title=f"R^2, {given.name}", note=given.note(*said, " ".join(places.words), given.latent, given.meaning))
+    return Table(
+        frame=rows,
+        title=f"R^2, {given.name}",
+        note=given.note(*said, " ".join(places.words), given.latent, given.meaning),
+    )
 
 
 def _variance_of(X: np.ndarray, beta: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ class WaldResult(Result):
     def derive(self, quantity: Quantity, lower: Any, upper: Any, most: int | None = None) -> pd.DataFrame:
         """Wald intervals on the real line that `lower` and `upper` leave, by the delta method."""
         with one_blas_thread():
-            value = quantity(self.points())[0]
+            value = quantity(self.points(0))[0]
             if self.trouble:
                 return self.none(value, self.trouble)
             sd = np.sqrt((self.slopes(quantity) ** 2).sum(axis=0))
