@@ -173,8 +173,10 @@ class GLMM(
         Returns
         -------
         xarray.DataTree
-            Groups ``posterior`` (beta, sigma_u2, corr_u2, u2, ..., the family's parameters), ``sample_stats`` and
-            ``observed_data``; its attribute ``doubts`` says what speaks against the draws.
+            Groups ``posterior`` (beta, sigma_u2, corr_u2, u2, ..., the family's parameters), ``sample_stats``,
+            ``observed_data``, ``constant_data``, and those that are computed when they are first read, as of
+            `LMM.sample`: ``log_likelihood``, ``log_prior``, ``posterior_predictive``, ``prior``,
+            ``prior_predictive``. Its attribute ``doubts`` says what speaks against the draws.
 
         Examples
         --------
@@ -185,12 +187,14 @@ class GLMM(
         >>> dict(tree["posterior"]["u2"].sizes)
         {'chain': 2, 'draw': 20, 'g': 4}
         """
+        from bayeslmm.criticism.link_groups import complete_link
         from bayeslmm.posterior.link_nuts import sample_link
 
-        return sample_link(
+        tree = sample_link(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, centered=centered,
             target_accept=target_accept, progress=progress,
         )  # fmt: skip
+        return complete_link(self, tree)
 
 
 def _check(hierarchy: Hierarchy, reader: ResponseReader) -> None:

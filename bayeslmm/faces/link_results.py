@@ -461,7 +461,7 @@ class LinkPredictions(LinkModel):
         >>> glmm = blm.GLMM("y ~ x + (1 | g)", data, family="poisson")
         >>> fit = glmm.ml()
         >>> glmm.slopes(fit, kind="link").to_pandas()["estimate"].round(3).tolist(), round(float(fit.fixef["x"]), 3)
-        ([0.536], 0.536)
+        ([0.56], 0.56)
         """
         from bayeslmm.predictions.link_predictions import link_slopes
 

@@ -18,7 +18,6 @@ from bayeslmm.posterior.effects import roots_of
 if TYPE_CHECKING:
     import xarray as xr
 
-    from bayeslmm.design.design import LevelDesign
 
 THRESHOLD = "threshold"
 
@@ -114,15 +113,15 @@ class LinkValues:
         """Covariance (N, r, r) of level k's effects."""
         return self.factors[k] @ np.swapaxes(self.factors[k], 1, 2)
 
-    def eta(self, levels: Mapping[str, LevelDesign] | None = None, rows: Any = slice(None)) -> np.ndarray:
-        """Offset + X beta + Z u (N, rows), u of all levels, or of these."""
+    def eta(self, rows: Any = slice(None), without: tuple[int, ...] = ()) -> np.ndarray:
+        """Offset + X beta + Z u (N, rows), u of all levels, or of all but some."""
         design = self.model.design
         out = self.beta @ design.X[rows].T
         if design.offset is not None:
             out += design.offset[rows]
-        for level in design.levels if levels is None else levels.values():
-            u = self.effects[level.name][:, level.index[rows]]
-            out += np.einsum("nij,ij->ni", u, level.columns[rows])
+        for k, level in enumerate(design.levels):
+            if k not in without:
+                out += np.einsum("nij,ij->ni", self.effects[level.name][:, level.index[rows]], level.columns[rows])
         return out
 
     def logpdf(self, eta: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
