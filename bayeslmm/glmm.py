@@ -9,7 +9,7 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.design import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
-from bayeslmm.faces.link_results import LinkPredictions, LinkTables
+from bayeslmm.faces.link_results import LinkCriticism, LinkPredictions, LinkTables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 NOT_YET = {
     "reml": "REML is a Gaussian outcome's; a GLMM has ml()",
     "marginal": "a GLMM's marginal is an integral without a closed form; ml() approximates it, joint() is exact",
-    "loo": "a GLMM has sample('joint') so far, whose tree ArviZ's functions take",
 }
 
 
 class GLMM(
     LinkTables,
     LinkPredictions,
+    LinkCriticism,
     LinkModel,
 ):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.

@@ -85,6 +85,7 @@ class Family(ABC):
     log_concave: ClassVar[bool] = True
     has_intercept: ClassVar[bool] = True
     takes_trials: ClassVar[bool] = False
+    discrete: ClassVar[bool] = True
 
     def __post_init__(self):
         if not isinstance(self.link, str):

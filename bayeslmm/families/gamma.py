@@ -31,6 +31,7 @@ class Gamma(Family):
 
     name: ClassVar[str] = "gamma"
     links: ClassVar[tuple[str, ...]] = ("log",)
+    discrete: ClassVar[bool] = False
 
     def check(self, outcome: Outcome) -> None:
         """Positive numbers."""

@@ -31,6 +31,7 @@ class StudentT(Family):
 
     name: ClassVar[str] = "student_t"
     links: ClassVar[tuple[str, ...]] = ("identity",)
+    discrete: ClassVar[bool] = False
     log_concave: ClassVar[bool] = False
 
     def check(self, outcome: Outcome) -> None:
