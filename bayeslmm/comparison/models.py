@@ -303,7 +303,7 @@ def compare_models(
 
 
 def _sampled(model: Any, settings: Mapping[str, Any]) -> xr.DataTree:
-    return model.sample(**settings) if isinstance(model, LinkModel) else sample(model, **settings)
+    return sample(model, **settings) if isinstance(model, Model) else model.sample(**settings)
 
 
 def _left_out(model: Any, tree: xr.DataTree, unit: str, progress: bool) -> LeaveOneOut:
@@ -337,8 +337,8 @@ def _checked(models: Any, unit: str) -> dict[str, Any]:
             )
         if why := _not_alike(first, model):
             raise DataError(
-                f"{name} has {why} {first_name}: their densities are of different things. Compare models of the same "
-                "response, all of probabilities or all of densities."
+                f"{name} has {why} {first_name}, so that their log predictive densities are no numbers of one kind. "
+                "Compare models of the same response, all with probabilities of y or all with densities."
             )
         if unit != "row" and not _same_units(first, model, unit):
             raise DataError(f"The groups of {unit} are not the same rows in {first_name} and in {name}.")
@@ -350,8 +350,7 @@ def _not_alike(one: Any, other: Any) -> str:
     a, b = one.design.outcome, other.design.outcome
     discrete = [isinstance(model, LinkModel) and model.family.discrete for model in (one, other)]
     if discrete[0] != discrete[1]:
-        kinds = ("a density", "probabilities")
-        return f"{kinds[discrete[1]]} of y, unlike"
+        return f"{'probabilities' if discrete[1] else 'a density'} of y, unlike"
     if a is None or b is None:
         return ""
     trials = [np.ones(len(x.y)) if x.trials is None else x.trials for x in (a, b)]

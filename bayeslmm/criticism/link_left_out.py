@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -244,7 +244,7 @@ class OneLevel:
         steps = NODES[self.level.r]
         of = self.of_rows if by_row else self.of_groups
         last, left = of(steps[0], few), np.inf
-        for before, nodes in zip(steps, steps[1:], strict=False):
+        for before, nodes in pairwise(steps):
             now = of(nodes, few)
             left = float(np.abs(now - last).max())
             if left < SETTLED:
