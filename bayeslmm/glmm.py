@@ -9,6 +9,7 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.design import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
+from bayeslmm.faces.link_pictures import LinkPictures
 from bayeslmm.faces.link_results import LinkCriticism, LinkPredictions, LinkTables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
@@ -32,6 +33,7 @@ class GLMM(
     LinkTables,
     LinkPredictions,
     LinkCriticism,
+    LinkPictures,
     LinkModel,
 ):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
