@@ -10,6 +10,8 @@ from bayeslmm.design.building import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.faces.link_building import LinkBuilding
+from bayeslmm.faces.link_pictures import LinkPictures
+from bayeslmm.faces.link_results import LinkCriticism, LinkPredictions, LinkTables
 from bayeslmm.faces.link_sampling import LinkSampling
 from bayeslmm.faces.link_saving import LinkSaving
 from bayeslmm.factorisation.memory import enough_memory
@@ -24,14 +26,18 @@ if TYPE_CHECKING:
 
 NOT_YET = {
     "reml": "REML is a Gaussian outcome's; a GLMM has ml()",
-    "predictions": "a GLMM has ml().fitted and ml().linear_predictor so far",
-    "comparisons": "a GLMM has ml().fixef so far",
-    "slopes": "a GLMM has ml().fixef so far",
-    "loo": "a GLMM has sample('joint') so far, whose tree ArviZ's functions take",
 }
 
 
-class GLMM(LinkBuilding, LinkSampling, LinkSaving):
+class GLMM(
+    LinkBuilding,
+    LinkSampling,
+    LinkTables,
+    LinkPredictions,
+    LinkCriticism,
+    LinkPictures,
+    LinkSaving,
+):
     """A multilevel model of counts, shares, ordered categories, and other outcomes that are not Gaussian.
 
     y | u ~ family(eta), eta = offset + X beta + Z u, u ~ N(0, G). There is no sigma and no e: SDs of effects are on

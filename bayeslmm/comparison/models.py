@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.criticism.evidence import MarginalLikelihood, marginal_likelihood
+from bayeslmm.criticism.link_loo import link_leave_one_out
 from bayeslmm.criticism.loo import LeaveOneOut, leave_one_out
 from bayeslmm.criticism.units import units_of
 from bayeslmm.errors import DataError, DescriptionError, PriorError, SamplingError, visible
+from bayeslmm.integration.fit import GLMMFit
 from bayeslmm.likelihood.ratio_test import LikelihoodRatioTest, likelihood_ratio_test
+from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model, check_model
 from bayeslmm.posterior.sampling import sample
 from bayeslmm.support import html
@@ -37,7 +40,7 @@ class ModelComparison:
 
     Attributes
     ----------
-    models : mapping of name to Model
+    models : mapping of name to LMM or GLMM
     unit : str
         What was left out at a time.
     posteriors : mapping of name to DataTree
@@ -59,7 +62,7 @@ class ModelComparison:
     [('school', 'school/class')]
     """
 
-    models: Mapping[str, Model]
+    models: Mapping[str, Any]
     unit: str
     posteriors: Mapping[str, xr.DataTree]
     left_out: Mapping[str, LeaveOneOut]
@@ -95,7 +98,7 @@ class ModelComparison:
         """Per model: parameters, log-likelihood, AIC and BIC of ML, and how its search ended."""
         fits = {name: model.ml() for name, model in self.models.items()}
         rows = {
-            name: {"parameters": f.npar, "loglik": f.loglik, "aic": f.aic, "bic": f.bic, "status": f.status.name}
+            name: {"parameters": f.npar, "loglik": f.loglik, "aic": f.aic, "bic": f.bic, "status": _ended(f)}
             for name, f in fits.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").sort_values("aic")
@@ -187,6 +190,9 @@ class ModelComparison:
         if shaky:
             out.append(f"the marginal likelihood of {listed(shaky, show=str)} has weights with a Pareto k above 0.7")
         out += [f"{name} has no marginal likelihood: {why.rstrip('.')}" for name, why in self.without.items()]
+        kinds = {fit.approximation for one in self.models.values() if isinstance(fit := one.ml(), GLMMFit)}
+        if len(kinds) > 1:
+            out.append("log-likelihoods, AIC and BIC by Laplace's approximation and by quadrature are not comparable")
         return f"To be doubted: {'; '.join(out)}." if out else ""
 
     @property
@@ -210,8 +216,16 @@ class ModelComparison:
         return "".join(table._repr_html_() for table in self.shown) + "".join(map(html.paragraph, self.findings))
 
 
+def _ended(fit: Any) -> str:
+    """How the search of a fit ended; of a GLMM also by which approximation."""
+    if not isinstance(fit, GLMMFit):
+        return fit.status.name
+    how = "singular" if fit.singular else "converged" if fit.peak.converged else "not converged"
+    return f"{how}, {fit.approximation}"
+
+
 def compare_models(
-    models: Mapping[str, Model],
+    models: Mapping[str, Any],
     *,
     unit: str = "row",
     posteriors: Mapping[str, xr.DataTree] | None = None,
@@ -224,8 +238,9 @@ def compare_models(
 
     Parameters
     ----------
-    models : mapping of name to LMM
-        Two or more, with the same response in the same rows.
+    models : mapping of name to LMM or GLMM
+        Two or more, with the same response in the same rows. Of GLMMs there are no marginal likelihoods and no
+        likelihood ratios.
     unit : str
         What is left out at a time: "row", or a grouping that all models have, such as "school".
     posteriors : mapping of name to xarray.DataTree, optional
@@ -266,10 +281,12 @@ def compare_models(
     if unknown:
         raise DescriptionError(f"posteriors has {listed(unknown)}; the models are {listed(list(checked))}.")
     settings: dict[str, Any] = {"draws": draws, "chains": chains, "random_seed": random_seed, "progress": progress}
-    trees = {name: given[name] if name in given else sample(one, **settings) for name, one in checked.items()}
-    left_out = {name: leave_one_out(model, trees[name], unit, progress=progress) for name, model in checked.items()}
+    trees = {name: given[name] if name in given else _sampled(one, settings) for name, one in checked.items()}
+    left_out = {name: _left_out(model, trees[name], unit, progress) for name, model in checked.items()}
     evidence, without = {}, {}
     for name, model in checked.items():
+        if isinstance(model, LinkModel):
+            continue
         try:
             evidence[name] = marginal_likelihood(model, random_seed=random_seed)
         except (PriorError, SamplingError) as error:  # the findings say so
@@ -277,6 +294,8 @@ def compare_models(
     fits = {name: model.ml() for name, model in checked.items()}
     tests: dict[tuple[str, str], LikelihoodRatioTest] = {}
     for smaller, larger in permutations(fits, 2):
+        if isinstance(fits[smaller], GLMMFit) or isinstance(fits[larger], GLMMFit):
+            continue
         if fits[smaller].npar < fits[larger].npar:
             test = likelihood_ratio_test(fits[smaller], fits[larger])
             tests |= {} if test is None else {(smaller, larger): test}
@@ -285,7 +304,17 @@ def compare_models(
     )
 
 
-def _checked(models: Any, unit: str) -> dict[str, Model]:
+def _sampled(model: Any, settings: Mapping[str, Any]) -> xr.DataTree:
+    return sample(model, **settings) if isinstance(model, Model) else model.sample(**settings)
+
+
+def _left_out(model: Any, tree: xr.DataTree, unit: str, progress: bool) -> LeaveOneOut:
+    if isinstance(model, LinkModel):
+        return link_leave_one_out(model, tree, unit, progress=progress)
+    return leave_one_out(model, tree, unit, progress=progress)
+
+
+def _checked(models: Any, unit: str) -> dict[str, Any]:
     if not isinstance(models, Mapping) or len(models) < 2:
         came = f"{len(models)} came" if isinstance(models, Mapping) else f"a {type(models).__name__} came"
         raise DescriptionError(
@@ -293,7 +322,8 @@ def _checked(models: Any, unit: str) -> dict[str, Model]:
             "'intercepts': lmm2})."
         )
     for name, model in models.items():
-        check_model(model, "blm.compare_models({...})", place=f"the model {name!r}")
+        if not isinstance(model, LinkModel):
+            check_model(model, "blm.compare_models({...})", place=f"the model {name!r}")
         units_of(model.design, unit)
     first_name, first = next(iter(models.items()))
     for name, model in models.items():
@@ -307,11 +337,30 @@ def _checked(models: Any, unit: str) -> dict[str, Model]:
                 "models the same table, with the rows that have missing values left out of it beforehand, and the same "
                 "left side of the formula."
             )
+        if why := _not_alike(first, model):
+            raise DataError(
+                f"{name} has {why} {first_name}, so that their log predictive densities are no numbers of one kind. "
+                "Compare models of the same response, all with probabilities of y or all with densities."
+            )
         if unit != "row" and not _same_units(first, model, unit):
             raise DataError(f"The groups of {unit} are not the same rows in {first_name} and in {name}.")
     return {str(name): model for name, model in models.items()}
 
 
-def _same_units(one: Model, other: Model, unit: str) -> bool:
+def _not_alike(one: Any, other: Any) -> str:
+    """How the responses of two models with the same y differ; "" where they don't."""
+    a, b = one.design.outcome, other.design.outcome
+    discrete = [isinstance(model, LinkModel) and model.family.discrete for model in (one, other)]
+    if discrete[0] != discrete[1]:
+        return f"{'probabilities' if discrete[1] else 'a density'} of y, unlike"
+    if a is None or b is None:
+        return ""
+    trials = [np.ones(len(x.y)) if x.trials is None else x.trials for x in (a, b)]
+    if not np.array_equal(trials[0], trials[1]):
+        return "other trials than"
+    return "" if bool(a.categories) == bool(b.categories) else "another kind of response than"
+
+
+def _same_units(one: Any, other: Any, unit: str) -> bool:
     a, b = units_of(one.design, unit), units_of(other.design, unit)
     return a.labels == b.labels and np.array_equal(a.index, b.index)

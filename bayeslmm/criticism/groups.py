@@ -18,6 +18,7 @@ import xarray as xr
 from bayeslmm.criticism.prior_predictive import draw_effects, draw_parameters, draw_response
 from bayeslmm.criticism.sensitivity import log_prior
 from bayeslmm.design.parameters import coords, dims
+from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import written_values
 from bayeslmm.posterior.free_variables import FreeVariable, free_variables
@@ -41,18 +42,23 @@ def complete(model: Model, tree: xr.DataTree) -> xr.DataTree:
     """
     posterior = tree["posterior"].to_dataset()
     out = tree.copy()
-    out.attrs.setdefault("predictive_seed", _entropy(tree))
-    draws = _Draws(model=model, posterior=posterior, entropy=int(out.attrs["predictive_seed"]))
+    out.attrs.setdefault("predictive_seed", entropy_of(tree))
+    draws = DrawGroups(model=model, posterior=posterior, entropy=int(out.attrs["predictive_seed"]))
     derived = {one.name: one for one in free_variables(model) if one.name not in posterior.data_vars}
     out["posterior"] = xr.DataTree(_with_free_variables(model, posterior, list(derived.values()), draws.some))
+    prior = PriorGroups(model=model, posterior=posterior, entropy=draws.entropy)
+    return add_groups(out, draws, prior, constant_data(model))
+
+
+def add_groups(out: xr.DataTree, draws: DrawGroups, prior: PriorGroups, constant: xr.Dataset) -> xr.DataTree:
+    """The tree with those groups that it hasn't, each computed when it is read."""
     groups: dict[str, Callable[[], xr.Dataset]] = {
-        "constant_data": lambda: constant_data(model),
+        "constant_data": lambda: constant,
         "log_likelihood": draws.log_likelihood,
         "log_prior": draws.log_prior,
         "posterior_predictive": draws.predictive,
     }
-    if not any(row.prior.is_flat for row in model.priors.reasons):
-        prior = _Prior(model=model, posterior=posterior, entropy=draws.entropy)
+    if not any(row.prior.is_flat for row in draws.model.priors.reasons):
         groups |= {"prior": prior.dataset, "prior_predictive": prior.predictive}
     for name, make in groups.items():
         if name not in out.children:
@@ -72,7 +78,7 @@ def stored(model: Model, tree: xr.DataTree) -> xr.DataTree:
     return out
 
 
-def constant_data(model: Model) -> xr.Dataset:
+def constant_data(model: Model | LinkModel) -> xr.Dataset:
     """X, which group each row belongs to (its place among the level's groups), offset and weights."""
     design = model.design
     out: dict[str, Any] = {"X": (("row", "coef"), design.X)}
@@ -85,32 +91,59 @@ def constant_data(model: Model) -> xr.Dataset:
     return xr.Dataset(out, coords={"row": labels["row"], "coef": labels["coef"]})
 
 
-def _entropy(tree: xr.DataTree) -> int:
+def entropy_of(tree: xr.DataTree) -> int:
+    """Of the run's seed, or a new one."""
     seed = int(tree.attrs.get("random_seed", -1))
     return int(np.random.SeedSequence().generate_state(1)[0]) if seed < 0 else seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Draws:
-    """Draws of a posterior, and what follows from some of them."""
+class DrawGroups:
+    """Draws of a posterior, and what follows from some of them; what depends on the outcome is in the first methods."""
 
-    model: Model
+    model: Any
     posterior: xr.Dataset
     entropy: int
     stream: ClassVar[int] = 1
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Chains and draws."""
         return self.posterior.sizes["chain"], self.posterior.sizes["draw"]
 
     @property
     def base(self) -> dict[str, Any]:
+        """Their labels."""
         return {name: self.posterior[name].to_numpy() for name in ("chain", "draw")}
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Dimensions of every variable."""
+        return dims(self.model.design)
+
+    @property
+    def labels(self) -> dict[str, list]:
+        """Labels of every dimension."""
+        return coords(self.model.design)
 
     @cached_property
     def flat(self) -> dict[str, np.ndarray]:
         """The parameters and effects as written, all chains in a row."""
         return written_values(self.model.design, self.posterior)
+
+    def density(self, values: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Log densities (N, k) of some rows."""
+        return row_log_likelihood(self.model.design, values, rows)
+
+    def replicates(
+        self, values: Mapping[str, np.ndarray], seeds: list[tuple[int, ...]], rows: np.ndarray
+    ) -> np.ndarray:
+        """New y (N, k) of some rows."""
+        return responses(self.model, values, seeds, rows)
+
+    def prior_density(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Log prior density by variable."""
+        return log_prior(self.model, values)
 
     def some(self, chains: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Numbers of these draws and their values, draws first."""
@@ -119,30 +152,35 @@ class _Draws:
         return at, self.flat if whole else {name: x[at] for name, x in self.flat.items()}
 
     def log_likelihood(self) -> xr.Dataset:
+        """Of each row given the effects."""
+
         def block(chains: np.ndarray, draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
-            return row_log_likelihood(self.model.design, self.some(chains, draws)[1], rows)
+            return self.density(self.some(chains, draws)[1], rows)
 
         return self._rows(block, "The log likelihood")
 
     def predictive(self) -> xr.Dataset:
+        """New data."""
+
         def block(chains: np.ndarray, draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
             at, values = self.some(chains, draws)
-            return responses(self.model, values, [(self.entropy, self.stream, int(k)) for k in at], rows)
+            return self.replicates(values, [(self.entropy, self.stream, int(k)) for k in at], rows)
 
         return self._rows(block, "New data")
 
     def _rows(self, block: Callable[..., np.ndarray], name: str) -> xr.Dataset:
-        labels = coords(self.model.design)["row"]
+        labels = self.labels["row"]
         y = computed(("chain", "draw", "row"), (*self.shape, self.model.design.n), block, name)
         return xr.Dataset({"y": y}, coords=self.base | {"row": labels})
 
     @cached_property
     def _log_prior(self) -> dict[str, np.ndarray]:
-        return log_prior(self.model, self.flat)
+        return self.prior_density(self.flat)
 
     def log_prior(self) -> xr.Dataset:
-        known, labels = dims(self.model.design), coords(self.model.design)
-        shapes = log_prior_shapes(self.model)
+        """Of each parameter."""
+        known, labels = self.dims, self.labels
+        shapes = self.log_prior_shapes()
         variables = {}
         for name, size in shapes.items():
             own = known.get(name, ())[: len(size)]
@@ -155,20 +193,18 @@ class _Draws:
         used = _labels_of(labels, variables)
         return xr.Dataset(variables, coords=self.base | used)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one draw of every variable."""
+        return {name: tuple(len(self.labels[dim]) for dim in own) for name, own in self.dims.items() if name != "e"}
 
-def log_prior_shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    """Per variable of the log prior, the dimensions of one draw: those of the parameters, none for matrices."""
-    values = {name: np.ones((1, *shape)) for name, shape in _shapes(model).items()}
-    for level in model.design.levels:
-        if level.correlated:
-            values[f"corr_{level.name}"] = np.eye(level.r)[None]
-    with np.errstate(all="ignore"):
-        return {name: x.shape[1:] for name, x in log_prior(model, values).items()}
-
-
-def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    labels = coords(model.design)
-    return {name: tuple(len(labels[dim]) for dim in own) for name, own in dims(model.design).items() if name != "e"}
+    def log_prior_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Per variable of the log prior, the dimensions of one draw: those of the parameters, none for matrices."""
+        values = {name: np.ones((1, *shape)) for name, shape in self.shapes().items()}
+        for level in self.model.design.levels:
+            if level.correlated:
+                values[f"corr_{level.name}"] = np.eye(level.r)[None]
+        with np.errstate(all="ignore"):
+            return {name: x.shape[1:] for name, x in self.prior_density(values).items()}
 
 
 def responses(
@@ -186,28 +222,37 @@ def responses(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Prior(_Draws):
+class PriorGroups(DrawGroups):
     """As many draws from the prior, so that parts of a tree are parts of both; made when the first of them is read."""
 
     stream: ClassVar[int] = 3
 
     @cached_property
     def flat(self) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng((self.entropy, 2))
-        values = draw_parameters(self.model.design, self.model.priors, self.shape[0] * self.shape[1], rng)
+        """Parameters and effects."""
+        return self.drawn(self.shape[0] * self.shape[1], np.random.default_rng((self.entropy, 2)))
+
+    def drawn(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Parameters and effects from the prior."""
+        values = draw_parameters(self.model.design, self.model.priors, count, rng)
         return values | draw_effects(self.model.design, values, rng)
 
+    def free(self) -> Sequence[FreeVariable]:
+        """Variables of PyMC's models that follow from them."""
+        return free_variables(self.model)
+
     def dataset(self) -> xr.Dataset:
-        known, labels = dims(self.model.design), coords(self.model.design)
+        """Parameters and effects as a group."""
+        known, labels = self.dims, self.labels
         variables = {}
-        for name, size in _shapes(self.model).items():
+        for name, size in self.shapes().items():
 
             def block(chains: np.ndarray, draws: np.ndarray, *rest: np.ndarray, name: str = name) -> np.ndarray:
                 return self.flat[name].reshape(*self.shape, *self.flat[name].shape[1:])[np.ix_(chains, draws, *rest)]
 
             variables[name] = computed(("chain", "draw", *known[name]), (*self.shape, *size), block, "The prior")
         base = xr.Dataset(variables, coords=self.base | _labels_of(labels, variables))
-        return _with_free_variables(self.model, base, free_variables(self.model), self.some)
+        return _with_free_variables(self.model, base, self.free(), self.some)
 
 
 def _labels_of(labels: Mapping[str, list], variables: Mapping[str, xr.Variable]) -> dict[str, list]:

@@ -89,6 +89,16 @@ class LeaveOneOut:
         return self.table.index[bad].tolist()
 
     @property
+    def how(self) -> str:
+        """Which effects are integrated out."""
+        if not self.given:
+            return "All random effects are integrated out exactly (the marginal density), given the parameters"
+        return (
+            f"The effects of {' and '.join(self.given)} are taken from the draws (the conditional density), the "
+            "others are integrated out exactly"
+        )
+
+    @property
     def note(self) -> str:
         """What was left out, how it was computed, and how far it can be relied on."""
         single = self.units.single
@@ -97,12 +107,7 @@ class LeaveOneOut:
             if single
             else f"Each {self.units.name} is left out whole: this asks how well a new {self.units.name} is predicted."
         )
-        how = (
-            "All random effects are integrated out exactly (the marginal density), given the parameters"
-            if not self.given
-            else f"The effects of {' and '.join(self.given)} are taken from the draws (the conditional density), the "
-            "others are integrated out exactly"
-        )
+        how = self.how
         refits = int(self.table["refitted"].sum())
         said = f"{how}; {self.draws:,} draws are reweighted to leave the unit out."
         if refits == len(self.table):
@@ -200,17 +205,12 @@ def _some_draws(model: Model, tree: xr.DataTree, split: Split, units: Units) -> 
 
 
 def _reweighted(split: Split, units: Units, values: Values, bar: Progress) -> pd.DataFrame:
-    from arviz_stats.base import array_stats
-
     size = len(units.labels)
     rows = np.bincount(units.index, minlength=size)
     elpd, p, pareto_k = np.empty(size), np.empty(size), np.empty(size)
 
     def settle(which: np.ndarray, logp: np.ndarray) -> None:
-        weights, k = array_stats.psislw(logp, r_eff=1.0, axis=-1)
-        elpd[which] = _log_mean(logp + weights) + np.log(logp.shape[1])
-        p[which] = _log_mean(logp) - elpd[which]
-        pareto_k[which] = k
+        elpd[which], p[which], pareto_k[which] = settled(logp)
         bar.advance(len(which))
 
     bar.stage(f"leaving out {units.name} by {units.name}", size)
@@ -218,6 +218,15 @@ def _reweighted(split: Split, units: Units, values: Values, bar: Progress) -> pd
         settle(which, logp)
     index = pd.Index(units.labels, name=units.name)
     return pd.DataFrame({"rows": rows, "elpd": elpd, "p": p, "pareto_k": pareto_k, "refitted": False}, index=index)
+
+
+def settled(logp: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(elpd, p, Pareto k) of units whose log densities given the rest are logp (units, N)."""
+    from arviz_stats.base import array_stats
+
+    weights, k = array_stats.psislw(logp, r_eff=1.0, axis=-1)
+    elpd = _log_mean(logp + weights) + np.log(logp.shape[1])
+    return elpd, _log_mean(logp) - elpd, k
 
 
 def gathered(parts: Any, rows: np.ndarray, units: Units, split: Split) -> Any:

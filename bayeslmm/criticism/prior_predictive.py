@@ -58,16 +58,40 @@ def generator(draws: Any, random_seed: Any) -> np.random.Generator:
 
 def draw_parameters(design: Design, priors: Priors, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """beta, sigma, SDs, correlations and the parameters of R from their priors, draws first."""
+    refuse_flat(priors)
+    sds = priors.sds.rvs(rng, draws)
+    values = {"beta": draw_coefficients(priors, draws, rng), "sigma": sds[:, 0]}
+    values |= draw_levels(design, priors, sds[:, 1:], rng)
+    ratios = []
+    for parameter, prior in zip(design.residual.parameters, priors.residual, strict=True):
+        if parameter in design.residual.own:
+            values[parameter.name] = prior.rvs(rng, draws)
+        else:
+            ratios.append(prior.rvs(rng, draws))
+    if ratios:
+        values["sigma_ratio"] = np.stack(ratios, axis=-1)
+    return values
+
+
+def refuse_flat(priors: Priors) -> None:
+    """Refuse priors from which nothing can be drawn."""
     flat = [row for row in priors.reasons if row.prior.is_flat]
     if flat:
         raise PriorError(
             f"Nothing can be drawn from flat priors: {', '.join(f'{row.parameter} ~ {row.prior}' for row in flat)}. "
             "Give proper ones, or leave them out: the defaults of lmm.priors are proper."
         )
-    sds = priors.sds.rvs(rng, draws)
+
+
+def draw_coefficients(priors: Priors, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """The coefficients (draws, p) from their priors, as written."""
     beta = np.stack([prior.rvs(rng, draws) for prior in priors.beta], axis=-1) if priors.beta else np.zeros((draws, 0))
-    values = {"beta": beta @ priors.beta_map.T, "sigma": sds[:, 0]}
-    at = 1
+    return beta @ priors.beta_map.T
+
+
+def draw_levels(design: Design, priors: Priors, sds: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The levels' SDs as written and their correlations, of draws of the SDs (draws, k) whose priors are stated."""
+    values, at, draws = {}, 0, len(sds)
     for level, prior, W in zip(design.levels, priors.corr, priors.effect_maps, strict=True):
         names = level_names(level)
         if not level.n_sds:
@@ -80,21 +104,13 @@ def draw_parameters(design: Design, priors: Priors, draws: int, rng: np.random.G
             if not level.structure.paired:
                 values[names.rho] = level.structure.correlation_values(corr)[:, 0]
         values[names.sigma] = sd[:, 0] if level.n_sds == 1 else sd
-    ratios = []
-    for parameter, prior in zip(design.residual.parameters, priors.residual, strict=True):
-        if parameter in design.residual.own:
-            values[parameter.name] = prior.rvs(rng, draws)
-        else:
-            ratios.append(prior.rvs(rng, draws))
-    if ratios:
-        values["sigma_ratio"] = np.stack(ratios, axis=-1)
     return values
 
 
 def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """u2, u3, ... given their SDs and correlations: (draws, m[, r])."""
     out = {}
-    draws = len(values["sigma"])
+    draws = len(values["beta"])
     for level in design.levels:
         names = level_names(level)
         u = rng.standard_normal((draws, level.m, level.r))

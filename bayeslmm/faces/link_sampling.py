@@ -60,8 +60,10 @@ class LinkSampling(LinkModel):
         Returns
         -------
         xarray.DataTree
-            Groups ``posterior`` (beta, sigma_u2, corr_u2, u2, ..., the family's parameters), ``sample_stats`` and
-            ``observed_data``; its attribute ``doubts`` says what speaks against the draws.
+            Groups ``posterior`` (beta, sigma_u2, corr_u2, u2, ..., the family's parameters), ``sample_stats``,
+            ``observed_data``, ``constant_data``, and those that are computed when they are first read, as of
+            `LMM.sample`: ``log_likelihood``, ``log_prior``, ``posterior_predictive``, ``prior``,
+            ``prior_predictive``. Its attribute ``doubts`` says what speaks against the draws.
 
         Warns
         -----
@@ -89,9 +91,11 @@ class LinkSampling(LinkModel):
         >>> dict(tree["posterior"]["u2"].sizes), tree.attrs["integration"]
         ({'chain': 4, 'draw': 300, 'g': 4}, 'adaptive quadrature with 9 nodes')
         """
+        from bayeslmm.criticism.link_groups import complete_link
         from bayeslmm.posterior.link_sampling import sample_link
 
-        return sample_link(
+        tree = sample_link(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
             centered=centered, target_accept=target_accept, approximation=approximation, progress=progress,
         )  # fmt: skip
+        return tree if approximation else complete_link(self, tree)

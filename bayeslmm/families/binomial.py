@@ -101,6 +101,14 @@ class Binomial(Family):
         """The probability."""
         return self.F.probability(eta)
 
+    def variance(self, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Of a single trial."""
+        return mean * (1 - mean)
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str]:
+        """Of the latent variable that is above zero where there is a success, of a single trial."""
+        return np.full_like(mean, self.F.spread), f"{self.F.spread_words} ({self.link} link), of a single trial"
+
     def center(self, outcome: Outcome) -> tuple[float, str]:
         """The link of the share of successes, of one more each than there are."""
         share = (outcome.y.sum() + 1) / (_trials(outcome).sum() + 2)

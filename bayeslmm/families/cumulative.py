@@ -9,6 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from bayeslmm.distributions.prior import Prior
+from bayeslmm.families.averages import LINKS as LINK_OF
+from bayeslmm.families.averages import MEANS, SLOPES
 from bayeslmm.families.family import Dispersion, Family, Outcome
 from bayeslmm.families.links import LINKS, Jet, ProbabilityLink
 from bayeslmm.families.stable import log1m_exp, sigmoid, softplus
@@ -127,6 +129,30 @@ class Cumulative(Family):
         """The latent location: categories have no mean."""
         return eta
 
+    def responses(self, outcome: Outcome) -> tuple[str, ...]:
+        """The categories."""
+        return outcome.categories
+
+    def expected(self, eta: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Probability of each category."""
+        return _steps([self.F.probability(cut - eta) for cut in dispersion.T], eta, 1.0)
+
+    def expected_slope(self, eta: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Derivatives of them."""
+        return _steps([-SLOPES[self.link](cut - eta) for cut in dispersion.T], eta, 0.0)
+
+    def averaged(self, eta: np.ndarray, variance: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Their means over groups."""
+        return _steps([MEANS[self.link](cut - eta, variance) for cut in dispersion.T], eta, 1.0)
+
+    def averaged_link(self, eta: np.ndarray, variance: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Of being above each threshold."""
+        return np.stack([LINK_OF[self.link](MEANS[self.link](eta - cut, variance)) for cut in dispersion.T])
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str]:
+        """Of the latent variable that the thresholds cut."""
+        return np.full_like(mean, self.F.spread), f"{self.F.spread_words} ({self.link} link)"
+
     def dispersion_labels(self, outcome: Outcome) -> tuple[str, ...]:
         """threshold[low|high]."""
         names = outcome.categories
@@ -144,7 +170,7 @@ class Cumulative(Family):
         return np.cumsum(np.concatenate([psi[..., :1], np.exp(psi[..., 1:])], axis=-1), axis=-1)
 
     def dispersion_coordinates(self, values: np.ndarray) -> np.ndarray:
-        """The first threshold, and the logs of the steps."""
+        """The first threshold and the logs of the steps."""
         return np.concatenate([values[..., :1], np.log(np.diff(values, axis=-1))], axis=-1)
 
     def dispersion_slopes(self, psi: np.ndarray) -> np.ndarray:
@@ -183,6 +209,13 @@ class Cumulative(Family):
     def ratio(self) -> str:
         """What exp(beta) is."""
         return "cumulative odds ratio" if self.link == "logit" else ""
+
+
+def _steps(below: list[np.ndarray], eta: np.ndarray, last: float) -> np.ndarray:
+    """Of what lies below each threshold (..., N), that of each category (C, ..., N); `last` lies below the end."""
+    shape = np.broadcast_shapes(eta.shape, *(x.shape for x in below))
+    ends = [np.zeros(shape), *(np.broadcast_to(x, shape) for x in below), np.full(shape, last)]
+    return np.diff(np.stack(ends), axis=0)
 
 
 def _normal_parts(a: np.ndarray, b: np.ndarray):

@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.data.table import say_rows
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import DataError, DescriptionError, did_you_mean
+from bayeslmm.families.averages import LINKS, MEANS, SLOPES
 from bayeslmm.families.links import Jet
 from bayeslmm.support.text import with_article
 
@@ -85,6 +86,7 @@ class Family(ABC):
     log_concave: ClassVar[bool] = True
     has_intercept: ClassVar[bool] = True
     takes_trials: ClassVar[bool] = False
+    discrete: ClassVar[bool] = True
 
     def __post_init__(self):
         if not isinstance(self.link, str):
@@ -138,6 +140,39 @@ class Family(ABC):
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """The mean of y, or of the share of successes, at eta."""
 
+    # what is expected: arrays of linear predictors (..., N), the points of the parameters last -------------------
+
+    def responses(self, outcome: Outcome) -> tuple[str, ...]:
+        """What is expected of a row, where that is more than one number: its categories."""
+        return ()
+
+    def expected(self, eta: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """The mean of y (1, ..., N), or the probability of each category (C, ..., N); dispersion is (N, K)."""
+        return self.mean(eta)[None]
+
+    def expected_slope(self, eta: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Its derivative by eta."""
+        return SLOPES[self.link](eta)[None]
+
+    def averaged(self, eta: np.ndarray, variance: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Its mean where eta has a normal distribution with this variance, over groups that aren't known."""
+        return MEANS[self.link](eta, variance)[None]
+
+    def averaged_link(self, eta: np.ndarray, variance: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """The link of the mean over groups (C, ..., N): the linear predictor of a population, not of a group.
+
+        Of ordered categories, that of being above each threshold.
+        """
+        return LINKS[self.link](MEANS[self.link](eta, variance))[None]
+
+    def variance(self, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray | None:
+        """Variance of y, or of the share of successes of one trial, given its mean (..., N); None where it has none."""
+        return None
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str] | None:
+        """What stands for the variance of the rows on the link's scale (..., N), and what it is, in words."""
+        return None
+
     # its parameters ---------------------------------------------------------------------------------------------
 
     def dispersion_labels(self, outcome: Outcome) -> tuple[str, ...]:
@@ -158,7 +193,7 @@ class Family(ABC):
         return np.exp(psi)
 
     def dispersion_coordinates(self, values: np.ndarray) -> np.ndarray:
-        """The coordinates of parameters (..., k)."""
+        """The coordinates (..., k) of parameters as written."""
         return np.log(values)
 
     def dispersion_slopes(self, psi: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ class Gamma(Family):
 
     name: ClassVar[str] = "gamma"
     links: ClassVar[tuple[str, ...]] = ("log",)
+    discrete: ClassVar[bool] = False
 
     def check(self, outcome: Outcome) -> None:
         """Positive numbers."""
@@ -63,6 +64,14 @@ class Gamma(Family):
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """exp(eta)."""
         return np.exp(eta)
+
+    def variance(self, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """The squared mean over the shape."""
+        return mean**2 / dispersion[:, 0]
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str]:
+        """Nakagawa, Johnson & Schielzeth's (2017) for a log link."""
+        return np.log1p(1 / dispersion[:, 0]) + 0 * mean, "log(1 + 1 / alpha)"
 
     def dispersion_labels(self, outcome: Outcome) -> tuple[str, ...]:
         """The shape."""

@@ -30,11 +30,15 @@ class ProbabilityLink(ABC):
         What stands for one SD on the link's scale: differences of this size matter and larger ones are rare.
     ratio : str
         What exp(beta) is, "" where it is nothing.
+    spread, spread_words : float, str
+        Variance of the variable whose distribution F is, and what it is.
     """
 
     name: str
     unit = 1.0
     ratio = ""
+    spread = 1.0
+    spread_words = ""
 
     @abstractmethod
     def log_yes(self, eta: np.ndarray) -> Jet:
@@ -58,6 +62,8 @@ class Logit(ProbabilityLink):
 
     name = "logit"
     ratio = "odds ratio"
+    spread = np.pi**2 / 3
+    spread_words = "pi^2 / 3 = 3.29, that of the logistic distribution"
 
     def log_yes(self, eta: np.ndarray) -> Jet:
         """log F(eta)."""
@@ -83,6 +89,8 @@ class Probit(ProbabilityLink):
 
     name = "probit"
     unit = 0.625  # a logistic variable is about 1.6 times a normal one
+    spread = 1.0
+    spread_words = "1, that of the standard normal distribution"
 
     def log_yes(self, eta: np.ndarray) -> Jet:
         """log F(eta)."""
@@ -137,6 +145,8 @@ class Cloglog(ProbabilityLink):
 
     name = "cloglog"
     ratio = "hazard ratio"
+    spread = np.pi**2 / 6
+    spread_words = "pi^2 / 6 = 1.64, that of the Gumbel distribution"
 
     def log_yes(self, eta: np.ndarray) -> Jet:
         """log F(eta)."""

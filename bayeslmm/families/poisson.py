@@ -89,6 +89,14 @@ class Poisson(Family):
         """The rate."""
         return np.exp(eta)
 
+    def variance(self, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """The mean."""
+        return mean
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str]:
+        """Nakagawa, Johnson & Schielzeth's (2017) for a log link."""
+        return np.log1p(1 / mean), "log(1 + 1 / mean), the mean being that of the model over all rows"
+
     def center(self, outcome: Outcome) -> tuple[float, str]:
         """Log of the mean count."""
         return float(np.log(outcome.y.mean())), "log of the mean of y"

@@ -31,6 +31,7 @@ class StudentT(Family):
 
     name: ClassVar[str] = "student_t"
     links: ClassVar[tuple[str, ...]] = ("identity",)
+    discrete: ClassVar[bool] = False
     log_concave: ClassVar[bool] = False
 
     def check(self, outcome: Outcome) -> None:
@@ -74,6 +75,17 @@ class StudentT(Family):
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """Eta itself."""
         return eta
+
+    def variance(self, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """The scale's square times nu / (nu - 2); infinite with two degrees of freedom or fewer."""
+        nu = dispersion[:, 1]
+        with np.errstate(divide="ignore"):
+            more = np.where(nu > 2, nu / np.maximum(nu - 2, 0.0), np.inf)
+        return dispersion[:, 0] ** 2 * more + 0 * mean
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str]:
+        """The same."""
+        return self.variance(mean, dispersion), "sigma^2 nu / (nu - 2), infinite where nu is 2 or less"
 
     def dispersion_labels(self, outcome: Outcome) -> tuple[str, ...]:
         """The scale and the degrees of freedom."""

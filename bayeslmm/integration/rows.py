@@ -71,6 +71,11 @@ class Rows:
         lam = np.cumsum([0, *(level.r**2 for level in self.design.levels)])
         return tuple((slice(*x), slice(*y)) for x, y in zip(pairwise(b), pairwise(lam), strict=True))
 
+    @property
+    def lambda_slices(self) -> tuple[slice, ...]:
+        """Per level, where its factor stands in lambda."""
+        return tuple(span for _, span in self.slices)
+
     @cached_property
     def S_transposed(self) -> Any:
         """S', ready to multiply."""

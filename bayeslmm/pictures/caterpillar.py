@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,6 +89,14 @@ def caterpillar(model: Model, results: Sequence[Result], level: LevelDesign, eff
     A cross shows a group's effect without shrinkage, where its own rows determine it: by least squares on what the
     fixed effects and the other levels leave of them, by REML. Crosses far outside of the intervals are counted.
     """
+    own = unshrunk(model.reml(), level)[:, effect]
+    return caterpillar_of(results, level, effect, response_of(model.design), own)
+
+
+def caterpillar_of(
+    results: Sequence[Any], level: LevelDesign, effect: int, scale: str, unshrunk: np.ndarray
+) -> Caterpillar:
+    """The same where the scale of the effects and what they are without shrinkage (m,) are known."""
     sources = []
     for result in results:
         u = result.effects(level)
@@ -101,8 +109,8 @@ def caterpillar(model: Model, results: Sequence[Result], level: LevelDesign, eff
     return Caterpillar(
         level=level,
         effect=effect,
-        unit=per_unit(response_of(model.design), level.effects[effect], level.columns[:, effect]),
+        unit=per_unit(scale, level.effects[effect], level.columns[:, effect]),
         order=order[evenly(level.m, MOST_GROUPS)],
         sources=tuple(sources),
-        own=unshrunk(model.reml(), level)[:, effect],
+        own=unshrunk,
     )

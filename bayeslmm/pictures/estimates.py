@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,12 +50,18 @@ class Estimates:
         How many fixed effects are not.
     tables : tuple of (key, DataFrame)
         Per source its key ("ml", "reml", "joint", "marginal") and middle, low and high by parameter.
+    unit : callable
+        From a parameter to what it is measured in.
+    limits : str
+        What a fit's limits are.
     """
 
     design: Design
     names: tuple[str, ...]
     left_out: int
     tables: tuple[tuple[str, pd.DataFrame], ...]
+    unit: Callable[[str], str]
+    limits: str = "profile"
 
     @property
     def height(self) -> float:
@@ -91,7 +98,7 @@ class Estimates:
         """What the intervals are, and what is left out."""
         keys = [key for key, _ in self.tables]
         fits = [NAMES[key] for key in keys if key in ("ml", "reml")]
-        said = [f"{' and '.join(fits)}: 95 % profile limits" + (" (REML's beta: 2 SE)" if "reml" in keys else "")]
+        said = [f"{' and '.join(fits)}: 95 % {self.limits} limits" + (" (REML's beta: 2 SE)" if "reml" in keys else "")]
         said = said if fits else []
         said += ["posterior: mean and middle 95 %"] if len(keys) > len(fits) else []
         said += [f"{self.left_out} fixed effects are left out"] if self.left_out else []
@@ -118,7 +125,7 @@ class Estimates:
         a.set_yticks(range(len(self.tables)), [NAMES[key] for key, _ in self.tables])
         a.tick_params(axis="y", length=0)
         tidy(a, name, left=False, most=LONG_NAME if per_row(self.names) == 3 else 44)
-        under(a, unit_of(self.design, name), 27 if per_row(self.names) == 3 else 40)
+        under(a, self.unit(name), 27 if per_row(self.names) == 3 else 40)
         a.grid(axis="x", color="#dddddd", lw=0.6)
         a.set_axisbelow(True)
 
@@ -138,11 +145,19 @@ def estimates(design: Design, results: Sequence[Result]) -> Estimates:
     return estimates_of(design, [(result.key, result.parameters()) for result in results])
 
 
-def estimates_of(design: Design, tables: Sequence[tuple[str, pd.DataFrame]]) -> Estimates:
+def estimates_of(
+    design: Design,
+    tables: Sequence[tuple[str, pd.DataFrame]],
+    unit: Callable[[str], str] | None = None,
+    limits: str = "profile",
+) -> Estimates:
     """The same where there are tables of middle, low and high already, each with its key."""
     every = list(tables[0][1].index)
     names = shown_names(every, design.p)
-    return Estimates(design=design, names=tuple(names), left_out=len(every) - len(names), tables=tuple(tables))
+    return Estimates(
+        design=design, names=tuple(names), left_out=len(every) - len(names), tables=tuple(tables),
+        unit=unit or partial(unit_of, design), limits=limits,
+    )  # fmt: skip
 
 
 def shown_names(every: list[str], p: int) -> list[str]:

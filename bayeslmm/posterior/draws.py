@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,14 +148,25 @@ def check_variant(name: str) -> None:
         )
 
 
-def check_tree(design: Design, name: str, tree: Any, random_effects: bool, remedy: str) -> None:
-    """Refuse a tree that isn't a posterior of this model: variables and their sizes; `remedy` is what to write."""
+def check_tree(
+    design: Design,
+    name: str,
+    tree: Any,
+    random_effects: bool,
+    remedy: str,
+    own_parameters: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
+    """Refuse a tree that isn't a posterior of this model: variables and their sizes; `remedy` is what to write.
+
+    `own_parameters` are those of another outcome than the Gaussian, whose own one is sigma.
+    """
     if "posterior" not in getattr(tree, "children", {}):
         raise DataError(
             f"The {name} posterior is a {type(tree).__name__} without a group 'posterior'; "
-            f"a DataTree as lmm.sample returns it was expected. {remedy}"
+            f"a DataTree as sample() returns it was expected. {remedy}"
         )
-    wanted: dict[str, tuple[int, ...]] = {"beta": (design.p,), "sigma": ()}
+    wanted: dict[str, tuple[int, ...]] = {"beta": (design.p,)}
+    wanted |= {"sigma": ()} if own_parameters is None else own_parameters
     for level in design.levels:
         own = level_names(level)
         each = (level.r,) if level.r > 1 else ()

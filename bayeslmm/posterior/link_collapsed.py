@@ -13,7 +13,7 @@ from bayeslmm.integration.compiled import family_code
 from bayeslmm.integration.exact_likelihood import ExactLikelihood
 from bayeslmm.link_model import LinkModel
 from bayeslmm.posterior.collapsed_sampler import MIN_ACCEPTANCE
-from bayeslmm.posterior.independence import finished, pareto_k
+from bayeslmm.posterior.independence import pareto_k
 from bayeslmm.posterior.link_independence import SEARCH_DRAWS, SEARCH_STEP, LinkChains, new_keys, run_chains
 from bayeslmm.posterior.link_posterior import LinkPosterior
 from bayeslmm.posterior.link_tree import link_tree

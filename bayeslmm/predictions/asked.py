@@ -143,6 +143,16 @@ class Differences:
         low, high = (linear.rows(np.array(end)) for end in zip(*self.pairs, strict=True))
         return high.plus(low, -1.0)
 
+    def matrix(self, count: int) -> Any:
+        """The same as a sparse (pairs, count) matrix."""
+        from scipy.sparse import csr_array
+
+        low, high = (np.array(end) for end in zip(*self.pairs, strict=True))
+        at = np.arange(len(low))
+        values = np.concatenate([np.ones(len(at)), -np.ones(len(at))])
+        places = (np.concatenate([at, at]), np.concatenate([high, low]))
+        return csr_array((values, places), shape=(len(at), count))
+
 
 def _with_the_first(places: range) -> list[tuple[int, int]]:
     return [(places[0], place) for place in places[1:]]

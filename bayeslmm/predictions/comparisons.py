@@ -39,12 +39,17 @@ class Contrast:
     low: Any
     high: Any
 
-    def linear(self, rows: Rows, some: slice) -> Linear:
-        """The difference of the expected values of some rows."""
+    def ends(self, rows: Rows, some: slice) -> tuple[Linear, Linear]:
+        """What some rows are expected to be at the low end, and at the high one."""
         part = rows.part(some)
         every = slice(0, part.n)
         ends = (end[some] if isinstance(end, np.ndarray) else end for end in (self.low, self.high))
         low, high = (part.changed(self.variable, end).linear(every) for end in ends)
+        return low, high
+
+    def linear(self, rows: Rows, some: slice) -> Linear:
+        """The difference of the expected values of some rows."""
+        low, high = self.ends(rows, some)
         return high.plus(low, -1.0)
 
 
@@ -63,19 +68,19 @@ def comparisons(
     """A table of contrasts. See `LMM.comparisons`."""
     design = model.design
     own, level, by = result_of(model, result, "lmm.comparisons(result)"), check_level(level), By.of(by, usual=True)
-    asked = _asked(design, variables)
+    asked = asked_changes(design, variables)
     scopes = scopes_of(scope, design)
     rows = Rows.read(design, data, scopes, missing, by.columns)
     contrasts = [one for name, how in asked.items() for one in contrasts_of(design, rows, name, how)]
     table = tabulated(own, rows, by, contrasts, level, hypothesis)
     note = [own.words("mean", level), f"Differences of expected values, in units of {design.hierarchy.response}."]
     note += [scope_words(design, scopes), f"Contrasts {by.words}." if by.words else "", dropped_words(rows), own.doubts]
-    note.insert(2, _group_words(rows, list(asked)))
+    note.insert(2, group_words(rows, list(asked)))
     title = f"Comparisons of {design.hierarchy.response} ({own.name})"
     return Table(frame=table, title=title, note="\n".join(filter(None, note)))
 
 
-def _group_words(rows: Rows, names: Sequence[str]) -> str:
+def group_words(rows: Rows, names: Sequence[str]) -> str:
     """A word about variables that tell groups apart: other values are other groups."""
     out = []
     for name in names:
@@ -121,7 +126,7 @@ def tabulated(result: Any, rows: Rows, by: By, changes: Sequence[Any], level: fl
     return beside(repeated, {**names, **numbers_of(found, level)})
 
 
-def _asked(design: Design, variables: Any) -> dict[str, Any]:
+def asked_changes(design: Design, variables: Any) -> dict[str, Any]:
     """From each variable to how it is to change, None where that is not said."""
     if variables is None:
         variables = list(predictors(design))

@@ -52,7 +52,7 @@ def slopes(
     design = model.design
     own, level, by = result_of(model, result, "lmm.slopes(result)"), check_level(level), By.of(by, usual=True)
     scopes = scopes_of(scope, design)
-    names = _asked(design, variables)
+    names = asked_slopes(design, variables)
     rows = Rows.read(design, data, scopes, missing, by.columns)
     table = tabulated(own, rows, by, [Slope.along(design, name) for name in names], level, hypothesis)
     note = [own.words("mean", level)]
@@ -62,7 +62,8 @@ def slopes(
     return Table(frame=table, title=title, note="\n".join(filter(None, note)))
 
 
-def _asked(design: Design, variables: Any) -> list[str]:
+def asked_slopes(design: Design, variables: Any) -> list[str]:
+    """The predictors that slopes are asked along."""
     if variables is None:
         numbers = [name for name in predictors(design) if is_number(design, name)]
         if not numbers:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.criticism.sensitivity import effects_log_prior
+from bayeslmm.criticism.sensitivity import log_prior_of_levels
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import coords, level_names
 from bayeslmm.errors import DataError, DescriptionError
@@ -89,7 +89,7 @@ def link_log_prior(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str,
     stated = beta if priors.beta_anchor is None else beta @ priors.beta_anchor.inverse.T
     each = [prior.logpdf(stated[:, k]) for k, prior in enumerate(priors.beta)]
     out = {"beta": np.stack(each, axis=1) if each else np.zeros(beta.shape)}
-    out |= effects_log_prior(design, priors, values)
+    out |= log_prior_of_levels(design, priors, values)
     labels = model.family.dispersion_labels(model.outcome)
     own = _own_values(model, values)
     given = any(row.source == "given" and row.parameter in labels for row in priors.reasons)

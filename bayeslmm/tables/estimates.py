@@ -8,15 +8,18 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.describe import known_covariance
+from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.confidence import METHODS
+from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model
 from bayeslmm.tables.fit_result import FitResult
 from bayeslmm.tables.points import Points
 from bayeslmm.tables.posterior_result import PosteriorResult
 from bayeslmm.tables.read import read_result
 from bayeslmm.tables.table import Table
+from bayeslmm.tables.wald import WaldResult
 
 QUANTILES = "Estimates are posterior means, sd posterior SDs, intervals equal-tailed quantiles of the draws."
 
@@ -26,10 +29,10 @@ def fixef(model: Model, result: Any, level: float = 0.95, method: str | None = N
     given = read_result(model, result, level)
     coefs = pd.Index(model.design.coef, name="coef")
     if isinstance(given, FitResult):
-        rows, note = _fixef_of_fit(given, _method(method, "wald"))
+        rows, note = _fixef_of_fit(given, method_of(method, "wald"))
     else:
         assert isinstance(given, PosteriorResult)
-        _no_method(method)
+        no_method(method)
         rows, note = given.summary(given.values["beta"]), QUANTILES
     if not len(coefs):
         note = "The model has no fixed effects."
@@ -56,7 +59,7 @@ def _fixef_of_fit(given: FitResult, method: str) -> tuple[pd.DataFrame, str]:
     return given.frame(fit.beta, se, fit.beta - half, fit.beta + half, f"{fit.method} Wald"), note
 
 
-def ranef(model: Model, result: Any, level: float = 0.95) -> Table:
+def ranef(model: Model | LinkModel, result: Any, level: float = 0.95) -> Table:
     """The random effects, as `LMM.ranef` says."""
     given = read_result(model, result, level, random_effects=True)
     parts = []
@@ -65,10 +68,10 @@ def ranef(model: Model, result: Any, level: float = 0.95) -> Table:
             u = given.draws(k)
             rows = given.summary(u.reshape(len(u), -1))
         else:
-            assert isinstance(given, FitResult)
+            assert isinstance(given, WaldResult)
             rows = _modes(given, k, own)
         parts.append(pd.concat([names_of(own), rows], axis=1))
-    if isinstance(given, FitResult):
+    if isinstance(given, WaldResult):
         note = (
             "Estimates are conditional modes, sd their conditional SDs given the estimated parameters, intervals "
             f"normal, +- {given.z:.3g} SDs: what is uncertain about the parameters is not in them."
@@ -91,12 +94,12 @@ def names_of(level: LevelDesign) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(NAMES, columns, strict=True)))
 
 
-def _modes(given: FitResult, k: int, level: LevelDesign) -> pd.DataFrame:
+def _modes(given: WaldResult, k: int, level: LevelDesign) -> pd.DataFrame:
     mode, sd = (x.ravel() for x in given.effects(k))
-    if given.fit.perfect:
+    if given.perfect:
         return given.none(mode, given.trouble)
     said = "normal, given the estimates"
-    zero = [name for name in level.sd_labels if name in given.fit.boundary]
+    zero = [name for name in level.sd_labels if name in given.boundary]
     out = given.frame(mode, sd, mode - given.z * sd, mode + given.z * sd, said)
     if zero:
         out.loc[sd == 0, "interval"] = f"no width, given {', '.join(zero)} = 0"
@@ -109,7 +112,7 @@ def varcorr(model: Model, result: Any, level: float = 0.95, method: str | None =
     names = parameter_names(model)
     lower, upper = names.pop("lower"), names.pop("upper")
     if isinstance(given, FitResult):
-        method = _method(method, "profile")
+        method = method_of(method, "profile")
         rows = given.derive(natural, lower, upper)
         note = (
             "sd is from the curvature of the likelihood (delta method); an SD's likelihood is skewed, so trust the "
@@ -123,7 +126,7 @@ def varcorr(model: Model, result: Any, level: float = 0.95, method: str | None =
                 "-1 or 1 for a correlation) is on the edge of what can be. sd is from the curvature (delta method)."
             )
     else:
-        _no_method(method)
+        no_method(method)
         rows, note = given.derive(natural, lower, upper), QUANTILES
     if isinstance(given, FitResult) and not given.trouble and rows["sd"].isna().any():
         note += " On the edge there is no sd."
@@ -140,29 +143,40 @@ def natural(points: Points) -> np.ndarray:
     return np.concatenate([*columns, points.psi], axis=1)
 
 
+PARAMETER = ["parameter", "level", "grouping", "kind", "lower", "upper"]
+
+
 def parameter_names(model: Model) -> pd.DataFrame:
     """Per variance parameter its level, grouping and kind, and the ends of its range."""
     design, inf = model.design, np.inf
     rows = [("sigma", "residual", "", "SD", 0.0, inf)]
-    for level in design.levels:
-        rows += [(name, level.name, level.label, "SD", 0.0, inf) for name in level.sd_labels]
-        low = -1.0 if level.structure.paired else level.structure.lower(level.r)
-        rows += [(name, level.name, level.label, "correlation", low, 1.0) for name in level.correlation_labels]
+    rows += [row for level in design.levels for row in level_parameters(level)]
     for parameter in design.residual.parameters:
         kind = "correlation" if parameter in design.residual.own else "ratio of SDs"
         rows.append((parameter.label, "residual", "", kind, parameter.lower, parameter.upper))
-    frame = pd.DataFrame(rows, columns=["parameter", "level", "grouping", "kind", "lower", "upper"])
-    return frame.set_index("parameter")
+    return pd.DataFrame(rows, columns=PARAMETER).set_index("parameter")
+
+
+def level_parameters(level: LevelDesign) -> list[tuple]:
+    """The same of one level."""
+    rows = [(name, level.name, level.label, "SD", 0.0, np.inf) for name in level.sd_labels]
+    low = -1.0 if level.structure.paired else level.structure.lower(level.r)
+    return rows + [(name, level.name, level.label, "correlation", low, 1.0) for name in level.correlation_labels]
+
+
+def level_words(design: Design) -> list[str]:
+    """Of which covariance the parameters of levels with a known one are."""
+    return [
+        f"{level.name}: the covariance of {level.label} is {known_covariance(level)}."
+        for level in design.levels
+        if level.root is not None
+    ]
 
 
 def _words(model: Model) -> list[str]:
     """What the parameters don't say by themselves."""
     residual = model.design.residual
-    said = [
-        f"{level.name}: the covariance of {level.label} is {known_covariance(level)}."
-        for level in model.design.levels
-        if level.root is not None
-    ]
+    said = level_words(model.design)
     if residual.strata:
         said.append(f"sigma is the residual SD where {residual.residual.by} is {residual.strata[0]}.")
     if np.ptp(residual.root_weights) > 0:
@@ -170,7 +184,7 @@ def _words(model: Model) -> list[str]:
     return said
 
 
-def _method(method: Any, usual: str) -> str:
+def method_of(method: Any, usual: str) -> str:
     """The kind of a fit's intervals."""
     if method is None:
         return usual
@@ -181,7 +195,8 @@ def _method(method: Any, usual: str) -> str:
     return str(method)
 
 
-def _no_method(method: Any) -> None:
+def no_method(method: Any) -> None:
+    """Refuse a kind of interval where there are draws."""
     if method is not None:
         raise DescriptionError(
             f"method is {method!r}, and the result is a posterior, whose intervals are quantiles of its draws; "

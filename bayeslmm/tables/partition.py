@@ -9,21 +9,22 @@ import pandas as pd
 
 from bayeslmm.design.describe import relation
 from bayeslmm.design.design import Design
+from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model
 from bayeslmm.tables.places import Places, read_places
-from bayeslmm.tables.points import Points
+from bayeslmm.tables.points import EffectPoints
 from bayeslmm.tables.read import read_result
 from bayeslmm.tables.table import Table
 
 
-def variance_partition(model: Model, result: Any, at: Any = None, level: float = 0.95) -> Table:
+def variance_partition(model: Model | LinkModel, result: Any, at: Any = None, level: float = 0.95) -> Table:
     """The variance that each level adds, and its share, as `LMM.variance_partition` says."""
     given = read_result(model, result, level)
-    design, places = model.design, read_places(model.statistics, at)
-    parts = [(own.name, own.label) for own in design.levels] + [("residual", "")]
+    design, places = model.design, read_places(given.basis, at)
+    parts = [(own.name, own.label) for own in design.levels] + [(given.rows_part, "")]
     shares = len(parts)
 
-    def quantities(points: Points) -> np.ndarray:
+    def quantities(points: EffectPoints) -> np.ndarray:
         own = places.variances(points)
         total = own.sum(axis=-1, keepdims=True)
         return np.concatenate([own, total, own / total], axis=-1).reshape(points.n, -1)
@@ -36,21 +37,20 @@ def variance_partition(model: Model, result: Any, at: Any = None, level: float =
     rows = given.derive(quantities, np.tile(lower, places.count), np.tile(upper, places.count))
     names = pd.DataFrame(kinds, columns=["component", "grouping", "quantity"])
     note = given.note(
-        "Variances are in squared units of y, around X beta; a share is that of their total (the variance partition "
-        "coefficient).",
+        f"{given.scale} A share is that of their total (the variance partition coefficient).",
         " ".join(places.words),
         given.meaning,
     )
     return Table(frame=_at_places(places, names, rows), title=f"Variance by level, {given.name}", note=note)
 
 
-def icc(model: Model, result: Any, at: Any = None, level: float = 0.95) -> Table:
+def icc(model: Model | LinkModel, result: Any, at: Any = None, level: float = 0.95) -> Table:
     """Shares of the levels and correlations within their groups, as `LMM.icc` says."""
     given = read_result(model, result, level)
-    design, places = model.design, read_places(model.statistics, at)
+    design, places = model.design, read_places(given.basis, at)
     shared = containing(design)
 
-    def quantities(points: Points) -> np.ndarray:
+    def quantities(points: EffectPoints) -> np.ndarray:
         own = places.variances(points)
         each = own[..., :-1] / own.sum(axis=-1, keepdims=True)
         return np.stack([each, each @ shared.T], axis=-1).reshape(points.n, -1)
@@ -62,6 +62,7 @@ def icc(model: Model, result: Any, at: Any = None, level: float = 0.95) -> Table
         "share: variance of the level alone over the total. correlation: of two rows of one group with the same "
         "predictors, which share the groups that contain it too.",
         " ".join(places.words),
+        given.latent,
     ]
     if design.residual.correlated:
         said.append("What R itself adds to the correlation of rows is not counted.")
@@ -84,15 +85,15 @@ def containing(design: Design) -> np.ndarray:
     return np.array(within, dtype=float).reshape(len(levels), len(levels))
 
 
-def r2(model: Model, result: Any, level: float = 0.95) -> Table:
+def r2(model: Model | LinkModel, result: Any, level: float = 0.95) -> Table:
     """Marginal and conditional R^2, as `LMM.r2` says."""
     given = read_result(model, result, level)
-    design, places = model.design, read_places(model.statistics)
+    design, places = model.design, read_places(given.basis)
     X = design.X - design.X.mean(axis=0)
     size = np.sqrt((X**2).sum(axis=0) / max(design.n - 1, 1))
     explaining = bool((size > 0).any())
 
-    def quantities(points: Points) -> np.ndarray:
+    def quantities(points: EffectPoints) -> np.ndarray:
         own = places.variances(points)[:, 0]
         fixed = _variance_of(X, points.beta)
         total = fixed + own.sum(axis=-1)
@@ -106,12 +107,16 @@ def r2(model: Model, result: Any, level: float = 0.95) -> Table:
         "whose variance is its mean over the rows.",
     ]
     if design.offset is not None:
-        said.append("The offset, whose coefficient is known, is taken off y first and explains nothing here.")
+        said.append("The offset, whose coefficient is known, explains nothing here.")
     if explaining:
         said.append(
             "As beta is uncertain, X beta varies more than it truly does: a small marginal R^2 is biased upwards."
         )
-    return Table(frame=rows, title=f"R^2, {given.name}", note=given.note(*said, " ".join(places.words), given.meaning))
+    return Table(
+        frame=rows,
+        title=f"R^2, {given.name}",
+        note=given.note(*said, " ".join(places.words), given.latent, given.meaning),
+    )
 
 
 def _variance_of(X: np.ndarray, beta: np.ndarray) -> np.ndarray:

@@ -16,9 +16,8 @@ from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import INTERCEPT, Encoder
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.factorisation.conditioning import better_columns
-from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.support.text import listed
-from bayeslmm.tables.points import Points
+from bayeslmm.tables.points import Basis, EffectPoints
 
 MOST = 10_000  # places
 
@@ -40,7 +39,6 @@ class Places:
         What was averaged, and what lies outside of the data.
     """
 
-    stats: Statistics
     labels: pd.DataFrame
     moments: tuple[np.ndarray, ...]
     residual: np.ndarray
@@ -51,16 +49,13 @@ class Places:
         """Number of places."""
         return len(self.residual)
 
-    def variances(self, points: Points) -> np.ndarray:
+    def variances(self, points: EffectPoints) -> np.ndarray:
         """Variances (N, A, L + 1) that each level adds to y around X beta, and that of the residual."""
         levels = [points.variance(k, M) for k, M in enumerate(self.moments)]
-        ratios = self.stats.design.residual.split(points.psi.T)[1] if self.residual.shape[1] > 1 else [1.0]
-        squares = np.stack([np.broadcast_to(ratio, points.n) for ratio in ratios], axis=1) ** 2
-        residual = points.sigma[:, None] ** 2 * (squares @ self.residual.T)
-        return np.stack([*levels, residual], axis=-1)
+        return np.stack([*levels, points.row_variances(self.residual)], axis=-1)
 
 
-def read_places(stats: Statistics, at: Any = None) -> Places:
+def read_places(basis: Basis, at: Any = None) -> Places:
     """Take the places that a user gives: the data's rows, or a mapping of predictors to values, all combinations.
 
     Examples
@@ -70,10 +65,10 @@ def read_places(stats: Statistics, at: Any = None) -> Places:
     >>> places.labels["Days"].tolist(), places.moments[0].shape
     ([0, 9], (2, 2, 2))
     """
-    design = stats.design
+    design = basis.design
     grid = _grid(design, at)
     words: list[str] = []
-    moments = [_moments(stats, k, grid, words) for k in range(len(design.levels))]
+    moments = [_moments(basis, k, grid, words) for k in range(len(design.levels))]
     residual = design.residual
     own = residual.diagonal(residual.neutral)
     stratum = residual.stratum if residual.strata else np.zeros(design.n, dtype=np.int64)
@@ -89,7 +84,7 @@ def read_places(stats: Statistics, at: Any = None) -> Places:
         of_each = f" of each {by}" if by is not None and by in grid else ""
         words.append(f"The residual's variance is averaged over the rows{of_each}.")
     return Places(
-        stats=stats, labels=grid, moments=tuple(moments), residual=parts, words=tuple(dict.fromkeys(words))
+        labels=grid, moments=tuple(moments), residual=parts, words=tuple(dict.fromkeys(words))
     )  # fmt: skip
 
 
@@ -144,9 +139,9 @@ def _stratum(strata: tuple[str, ...], by: str, label: Any) -> int:
     return strata.index(str(label))
 
 
-def _moments(stats: Statistics, k: int, grid: pd.DataFrame, words: list[str]) -> np.ndarray:
+def _moments(basis: Basis, k: int, grid: pd.DataFrame, words: list[str]) -> np.ndarray:
     """The moments (A, r, r) of level k; says what it averages."""
-    level, encoder, M = stats.design.levels[k], stats.design.encoders[k + 1], stats.maps[k]
+    level, encoder, M = basis.design.levels[k], basis.design.encoders[k + 1], basis.maps[k]
     weights = group_variances(level)[level.index]
     if level.root is not None:
         words.append(f"Of {level.label}'s known covariance the mean diagonal counts, {weights.mean():.4g}.")
@@ -155,7 +150,7 @@ def _moments(stats: Statistics, k: int, grid: pd.DataFrame, words: list[str]) ->
     if not named:
         if any(np.ptp(column) > 0 for column in level.columns.T):
             words.append(f"What {level.name} adds is averaged over the rows.")
-        return _mean_square(stats.better[k], weights, len(grid))
+        return _mean_square(basis.better[k], weights, len(grid))
     if missing and encoder.spec is not None:
         raise DescriptionError(
             f"at names {listed(named)}, and the effects of {level.label}, {encoder.text}, also need {listed(missing)}. "

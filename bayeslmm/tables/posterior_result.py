@@ -57,7 +57,8 @@ class PosteriorResult(Result):
         return u.mean(axis=0), _sd(u)
 
     @cached_property
-    def _points(self) -> Points:
+    def all_points(self) -> Any:
+        """Every draw."""
         design, values = self.model.design, self.values
         return Points(
             stats=self.model.statistics, lams=kernel_factors(self.model.statistics, values), beta=values["beta"],
@@ -72,16 +73,16 @@ class PosteriorResult(Result):
     @property
     def psi(self) -> np.ndarray:
         """Posterior means."""
-        return self._points.psi.mean(axis=0)
+        return self.all_points.psi.mean(axis=0)
 
-    def points(self, q: int) -> Points:
+    def points(self, q: int) -> Any:
         """Some of the draws, evenly spaced: fewer where each takes long."""
-        return self._points.spread(max(FEWEST, min(MOST, WORK // max(q, 1))))
+        return self.all_points.spread(max(FEWEST, min(MOST, WORK // max(q, 1))))
 
     def derive(self, quantity: Quantity, lower: Any, upper: Any, most: int | None = None) -> pd.DataFrame:
         """Means, SDs and quantiles of the quantities of the draws."""
         with one_blas_thread():
-            return self.summary(quantity(self._points if most is None else self._points.spread(most)))
+            return self.summary(quantity(self.all_points if most is None else self.all_points.spread(most)))
 
     def summary(self, draws: np.ndarray) -> pd.DataFrame:
         """The same of draws (N, K)."""

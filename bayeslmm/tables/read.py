@@ -8,15 +8,17 @@ import numpy as np
 
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.likelihood.fit import LikelihoodFit
+from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import check_tree
 from bayeslmm.support.arguments import check_coverage
 from bayeslmm.tables.fit_result import FitResult
+from bayeslmm.tables.link_result import read_link_result
 from bayeslmm.tables.posterior_result import PosteriorResult
 from bayeslmm.tables.result import Result
 
 
-def read_result(model: Model, result: Any, level: float = 0.95, random_effects: bool = False) -> Result:
+def read_result(model: Model | LinkModel, result: Any, level: float = 0.95, random_effects: bool = False) -> Result:
     """Take a fit or a posterior of this model; refuse what is neither, or another model's.
 
     Examples
@@ -27,6 +29,8 @@ def read_result(model: Model, result: Any, level: float = 0.95, random_effects: 
     bayeslmm.errors.DescriptionError: A str came as the result; expected ... Did you mean lmm.reml()?
     """
     check_coverage("level", level)
+    if isinstance(model, LinkModel):
+        return read_link_result(model, result, level, random_effects)
     if isinstance(result, LikelihoodFit):
         _check_own(model, result)
         return FitResult(model=model, level=float(level), name=result.method, fit=result)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.model import Model
-from bayeslmm.tables.points import Points
+from bayeslmm.tables.points import Basis
 
-Quantity = Callable[[Points], np.ndarray]  # from N points to (N, K) numbers
+Quantity = Callable[[Any], np.ndarray]  # from N points to (N, K) numbers
 
 
 def interval_columns(level: float) -> list[str]:
@@ -33,12 +32,12 @@ class Result(ABC):
 
     Attributes
     ----------
-    model : Model
+    model : Model or LinkModel
     level : float
         Coverage of the intervals.
     """
 
-    model: Model
+    model: Any
     level: float
 
     name: str = ""
@@ -47,6 +46,26 @@ class Result(ABC):
     def ends(self) -> list[str]:
         """Names of an interval's columns."""
         return interval_columns(self.level)
+
+    @property
+    def basis(self) -> Basis:
+        """The columns of effects that `Points` belong to."""
+        return self.model.statistics
+
+    @property
+    def scale(self) -> str:
+        """Of which scale variances are, in a sentence."""
+        return "Variances are in squared units of y, around X beta."
+
+    @property
+    def latent(self) -> str:
+        """The same, where it isn't that of y; else ""."""
+        return ""
+
+    @property
+    def rows_part(self) -> str:
+        """What the rows' own part of the variance is called."""
+        return "residual"
 
     @property
     @abstractmethod
@@ -70,10 +89,10 @@ class Result(ABC):
     @property
     @abstractmethod
     def psi(self) -> np.ndarray:
-        """Estimates (k,) of R's parameters."""
+        """Estimates (k,) of R's parameters, or of the family's."""
 
     @abstractmethod
-    def points(self, q: int) -> Points:
+    def points(self, q: int) -> Any:
         """The estimate, or a few draws for what takes a factorisation of q random effects each."""
 
     @abstractmethod

@@ -11,6 +11,7 @@ from bayeslmm.predictions.scopes.new import New
 from bayeslmm.predictions.scopes.new_in_observed import NewInObserved
 from bayeslmm.predictions.scopes.observed import Observed
 from bayeslmm.predictions.scopes.population import Population
+from bayeslmm.predictions.scopes.population_averaged import PopulationAveraged
 from bayeslmm.predictions.scopes.scope import Scope
 from bayeslmm.predictions.scopes.where_unseen import NewWhereUnseen
 
@@ -31,7 +32,11 @@ SCOPES: dict[str, Scope] = {
 }
 
 
-def scopes_of(asked: Any, design: Design) -> tuple[Scope, ...]:
+# where the mean isn't linear in the effects, averaging over new groups is not the same as taking none
+LINK_SCOPES: dict[str, Scope] = SCOPES | {PopulationAveraged.name: PopulationAveraged()}
+
+
+def scopes_of(asked: Any, design: Design, known: Mapping[str, Scope] = SCOPES) -> tuple[Scope, ...]:
     """The scope of each level, asked for by one name, or by a mapping of levels to names.
 
     Examples
@@ -50,19 +55,19 @@ def scopes_of(asked: Any, design: Design) -> tuple[Scope, ...]:
             if name in given:
                 raise DescriptionError(f"scope names {name} twice; expected each level once.")
             given.add(name)
-            named[name] = _scope(value, f" for {key!r}")
+            named[name] = _scope(value, f" for {key!r}", known)
         return tuple(named[level.name].at(design, k) for k, level in enumerate(levels))
-    scope = _scope(asked, "")
+    scope = _scope(asked, "", known)
     return tuple(scope.at(design, k) for k in range(len(levels)))
 
 
-def _scope(name: Any, where: str) -> Scope:
-    if not isinstance(name, str) or name not in SCOPES:
+def _scope(name: Any, where: str, known: Mapping[str, Scope]) -> Scope:
+    if not isinstance(name, str) or name not in known:
         raise DescriptionError(
-            f"There is no scope {name!r}{where}; there are {', '.join(map(repr, SCOPES))}, and a mapping of levels to "
-            f"them, such as {{'u2': 'new'}}.{did_you_mean(str(name), SCOPES)}"
+            f"There is no scope {name!r}{where}; there are {', '.join(map(repr, known))}, and a mapping of levels to "
+            f"them, such as {{'u2': 'new'}}.{did_you_mean(str(name), known)}"
         )
-    return SCOPES[name]
+    return known[name]
 
 
 def _level(key: Any, design: Design) -> str:

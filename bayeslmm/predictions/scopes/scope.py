@@ -89,6 +89,8 @@ class Scope(ABC):
         Whether a row of a group that was seen keeps that group's effects, and with it what was seen of its residuals.
     draws : bool
         Whether groups may be new, with effects from N(0, Sigma).
+    integrates : bool
+        Whether what is asked for is the mean over such groups, not one of them.
     """
 
     name: ClassVar[str]
@@ -97,6 +99,7 @@ class Scope(ABC):
     needs_groups: ClassVar[bool] = True
     keeps: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    integrates: ClassVar[bool] = False
 
     def at(self, design: Design, k: int) -> Scope:
         """The scope of level k alone.
