@@ -17,8 +17,8 @@ from bayeslmm.criticism.units import Units, units_of
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.factorisation.plan import nested_in
 from bayeslmm.integration.quadrature import Quadrature, serves
-from bayeslmm.integration.rule import converged_nodes
 from bayeslmm.integration.rows import build_rows
+from bayeslmm.integration.rule import converged_nodes
 from bayeslmm.link_model import LinkModel
 from bayeslmm.posterior.link_draws import LinkValues, check_link_tree
 from bayeslmm.support.arguments import check_flag

@@ -19,11 +19,13 @@ import numpy as np
 
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.integration.alike import Alike, find_alike
+from bayeslmm.integration.compiled_level import CompiledLevel, compile_level, is_compiled
 from bayeslmm.integration.laplace import Mode, Point, find_mode
-from bayeslmm.integration.product_rule import NUMBERS, at_parameters, integrate
+from bayeslmm.integration.product_rule import NUMBERS, Integrated, at_parameters, integrate
 from bayeslmm.integration.rows import Rows
 from bayeslmm.integration.rule import rule
 
+Where = tuple[slice, slice]  # groups and rows
 SEVERAL = 2  # effects a group up to which a product of rules serves
 CENTRING = 7  # nodes of inner integrals while the nodes of an outer one are placed
 
@@ -43,6 +45,15 @@ def serves(rows: Rows) -> str:
         if level.r > 1 and len(levels) > 1:
             return f"{level.label} has {level.r} effects a group in a chain of levels, and there are nodes for one"
     return ""
+
+
+def compiled_of(rows: Rows, family: Family, outcome: Outcome) -> CompiledLevel:
+    """The one level as compiled code reads it, laid out once for the design's own response."""
+    if outcome is not rows.design.outcome:
+        return compile_level(alike_of(rows, outcome), family, outcome, rows.better[0])
+    if "compiled" not in rows.kept or rows.kept["compiled"].family != family:
+        rows.kept["compiled"] = compile_level(alike_of(rows, outcome), family, outcome, rows.better[0])
+    return rows.kept["compiled"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,18 +143,16 @@ class Quadrature:
         """(integrals, gradients, mode) of the groups of the one level there is."""
         level, alike = rows.design.levels[0], alike_of(rows, outcome)
         r = level.r
-        factor, z = lam.reshape(r, r), rows.better[0]
+        factor = lam.reshape(r, r)
         start = rows.transposed(lam, s).reshape(level.m, r)[alike.groups]
         values, modes = np.empty(len(alike.groups)), np.empty_like(start)
         pull, by_lambda, by_psi = np.zeros(rows.design.n), np.zeros((r, r)), np.zeros(len(psi))
-        for where in alike.parts(max(1, NUMBERS // self.nodes**r)):
+        for where, part in self._parts_of(rows, family, outcome, fixed, factor, psi, start):
             own, at = where
-            part = at_parameters(alike, where, family, outcome, fixed, z, factor, psi)
-            found = integrate(part, self.nodes, start[own], alike.copies[own])
-            values[own], modes[own] = found.value, found.modes
-            pull[alike.rows[at]] = found.by_eta
-            by_lambda += found.by_factor
-            by_psi += found.by_psi
+            values[own], modes[own] = part.value, part.modes
+            pull[alike.rows[at]] = part.by_eta
+            by_lambda += part.by_factor
+            by_psi += part.by_psi
         # a group without rows has the mode zero and the integral one
         whole, v = np.append(values, 0.0)[alike.kind], np.vstack([modes, np.zeros(r)])[alike.kind]
         b = v @ factor.T
@@ -152,6 +161,18 @@ class Quadrature:
         density = float(value.sum() - 0.5 * (v**2).sum())
         mode = Mode(s=rows.gather(slope), b=b.ravel(), eta=eta, density=density, found=bool(np.isfinite(density)))
         return whole, pull, by_lambda.ravel(), by_psi, mode
+
+    def _parts_of(self, rows, family, outcome, fixed, factor, psi, start) -> Iterator[tuple[Where, Integrated]]:
+        """Groups by parts that memory holds, or all at once by compiled code; (groups and rows, their integrals)."""
+        alike, r = alike_of(rows, outcome), factor.shape[0]
+        if is_compiled(family, r):
+            level = compiled_of(rows, family, outcome)
+            everything = slice(0, len(alike.groups)), slice(0, len(alike.rows))
+            yield everything, level.integrate(fixed, factor, psi, self.nodes, start)
+            return
+        for where in alike.parts(max(1, NUMBERS // self.nodes**r)):
+            part = at_parameters(alike, where, family, outcome, fixed, rows.better[0], factor, psi)
+            yield where, integrate(part, self.nodes, start[where[0]], alike.copies[where[0]])
 
     def _chain(self, rows, family, outcome, fixed, lam, psi, s):
         """(integrals, gradients, mode) up a chain of levels with one effect a group."""
