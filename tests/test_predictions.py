@@ -452,6 +452,7 @@ def refusals():
     return {
         "'nobody'.*scope='new where unseen'": lambda: sleep.predictions(fit, new),
         "no column 'Subject'.*scope='population'": lambda: sleep.predictions(fit, {"Days": [1]}),
+        "no column 'Subject'.*any label will do": lambda: sleep.predictions(fit, {"Days": [1]}, scope="new"),
         "no column 'Days'": lambda: sleep.predictions(fit, {"Subject": [308]}),
         "no scope 'old'": lambda: sleep.predictions(fit, scope="old"),
         "scope names 'u3'": lambda: sleep.predictions(fit, scope={"u3": "new"}),
@@ -488,9 +489,9 @@ def refused():
     return refusals()
 
 
-@pytest.mark.parametrize("place", range(28))
+@pytest.mark.parametrize("place", range(29))
 def test_what_cannot_be_said_is_refused_in_words(refused, place):
     message, call = list(refused.items())[place]
     with pytest.raises((blm.DataError, blm.DescriptionError), match=message):
         call()
-    assert len(refused) == 28
+    assert len(refused) == 29
