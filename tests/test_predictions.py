@@ -459,6 +459,7 @@ def refusals():
     return {
         "'nobody'.*scope='new where unseen'": lambda: sleep.predictions(fit, new),
         "no column 'Subject'.*scope='population'": lambda: sleep.predictions(fit, {"Days": [1]}),
+        "no column 'Subject'.*any label will do": lambda: sleep.predictions(fit, {"Days": [1]}, scope="new"),
         "no column 'Days'": lambda: sleep.predictions(fit, {"Subject": [308]}),
         "no scope 'old'": lambda: sleep.predictions(fit, scope="old"),
         "scope names 'u3'": lambda: sleep.predictions(fit, scope={"u3": "new"}),

@@ -165,7 +165,7 @@ def _take(
     except DataError as error:
         text, residual = str(error), design.hierarchy.residual
         groups = {
-            name
+            name: scope.name
             for level, scope in zip(design.hierarchy.levels, scopes, strict=True)
             for name in level.group
             if scope.needs_groups
@@ -174,6 +174,8 @@ def _take(
             if f"The data have no column {name!r}." not in text:
                 continue
             if name in groups:
+                if groups[name] == "new":
+                    text += " Under scope='new' any label will do; rows with the same one are of one new group."
                 text += " Without groups write scope='population' (u = 0) or scope='average' (their mean)."
             elif name == residual.weights:
                 text += (
