@@ -128,14 +128,18 @@ class Link(Kind):
 
     def outcome(self, model: LinkModel) -> OutcomeKeys:
         """The family and its columns."""
-        return OutcomeKeys(family=model.family, failures=model.reader.failures, weights=model.reader.trials)
+        return model.reader.keys
 
     def rebuilt(self, hierarchy: Hierarchy, outcome: OutcomeKeys | None, taken: Taken, priors: Any) -> LinkModel:
         """The model that was read."""
         if outcome is None:
             raise DescriptionError("its description names no family")
         reader = ResponseReader(
-            family=outcome.family, response=hierarchy.response, failures=outcome.failures, trials=outcome.weights
+            family=outcome.family,
+            response=hierarchy.response,
+            failures=outcome.failures,
+            total=outcome.trials,
+            trials=outcome.weights,
         )
         design = build_design(hierarchy, taken, reader=reader)
         return LinkModel(hierarchy=hierarchy, design=design, reader=reader, given_priors=priors)
