@@ -142,8 +142,7 @@ def log_prior(model: Model, values: Values) -> Values:
     Correlations have that of their matrix under LKJ; with shares there are sigma_total and shares in the place of SDs.
     """
     priors, design = model.priors, model.design
-    stated = values["beta"] if priors.beta_anchor is None else values["beta"] @ priors.beta_anchor.inverse.T
-    out = {"beta": _each(priors.beta, stated)}
+    out = log_prior_of_coefficients(priors, values)
     if priors.shares is not None:
         names = ["sigma", *(level_names(level).sigma for level in design.levels if level.n_sds)]
         total, shares = priors.shares.split(np.column_stack([values[name] for name in names]))
@@ -152,7 +151,7 @@ def log_prior(model: Model, values: Values) -> Values:
     else:
         assert priors.sigma is not None  # no shares
         out["sigma"] = priors.sigma.logpdf(values["sigma"])
-    out |= effects_log_prior(design, priors, values)
+    out |= log_prior_of_levels(design, priors, values)
     psi = list(priors.residual)
     for parameter in design.residual.own:
         out[parameter.name] = psi.pop(0).logpdf(values[parameter.name])
@@ -161,9 +160,15 @@ def log_prior(model: Model, values: Values) -> Values:
     return out
 
 
-def effects_log_prior(design: Design, priors: Priors, values: Values) -> Values:
-    """The part of it that SDs and correlations of effects have, whatever the outcome is."""
-    out: dict[str, np.ndarray] = {}
+def log_prior_of_coefficients(priors: Priors, values: Values) -> Values:
+    """Of each coefficient whose prior is stated."""
+    stated = values["beta"] if priors.beta_anchor is None else values["beta"] @ priors.beta_anchor.inverse.T
+    return {"beta": _each(priors.beta, stated)}
+
+
+def log_prior_of_levels(design: Design, priors: Priors, values: Values) -> Values:
+    """Of each level's SDs and correlations."""
+    out: Values = {}
     for level, sd, corr, W in zip(design.levels, priors.sd, priors.corr, priors.effect_maps, strict=True):
         own = level_names(level)
         stated = values

@@ -137,14 +137,14 @@ class Cumulative(Family):
         counts = np.bincount(outcome.y.astype(int), minlength=len(outcome.categories))
         shares = np.cumsum(counts)[:-1] / counts.sum()
         cuts = np.array([self.F.link(float(share)) for share in shares])
-        return self.dispersion_coordinates(cuts)
+        return np.concatenate([cuts[:1], np.log(np.diff(cuts))])
 
     def dispersion_values(self, psi: np.ndarray) -> np.ndarray:
         """The thresholds, ascending."""
         return np.cumsum(np.concatenate([psi[..., :1], np.exp(psi[..., 1:])], axis=-1), axis=-1)
 
     def dispersion_coordinates(self, values: np.ndarray) -> np.ndarray:
-        """The first threshold, and the logs of the steps."""
+        """The first threshold and the logs of the steps."""
         return np.concatenate([values[..., :1], np.log(np.diff(values, axis=-1))], axis=-1)
 
     def dispersion_slopes(self, psi: np.ndarray) -> np.ndarray:

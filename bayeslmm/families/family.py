@@ -158,7 +158,7 @@ class Family(ABC):
         return np.exp(psi)
 
     def dispersion_coordinates(self, values: np.ndarray) -> np.ndarray:
-        """The coordinates of parameters (..., k)."""
+        """The coordinates (..., k) of parameters as written."""
         return np.log(values)
 
     def dispersion_slopes(self, psi: np.ndarray) -> np.ndarray:
