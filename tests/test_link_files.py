@@ -293,12 +293,12 @@ def posterior(glmm: blm.GLMM):
     import xarray as xr
 
     from bayeslmm.design.parameters import coords
-    from bayeslmm.posterior.link_nuts import CUT, link_dims
+    from bayeslmm.posterior.link_nuts import link_dims
 
     rng = np.random.default_rng(3)
     labels = dict(coords(glmm.design))
     own = glmm.family.dispersion_labels(glmm.outcome)
-    labels[CUT] = [name.removeprefix("threshold[").removesuffix("]") for name in own]
+    labels["cut"] = [name.removeprefix("threshold[").removesuffix("]") for name in own]
     variables = {}
     for name, dims in link_dims(glmm).items():
         shape = (2, 6, *(len(labels[dim]) for dim in dims))
