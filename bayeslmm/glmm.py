@@ -44,7 +44,8 @@ class GLMM(LinkSaving):
         ``successes | trials(n)``.
     data : pandas, polars or pyarrow frame, or a mapping of columns
     family : Family or str
-        "binomial", "poisson", "negative_binomial", "gamma", "cumulative", "student_t"; "binomial(link = probit)".
+        "binomial", "poisson", "negative_binomial", "negative_binomial1", "gamma", "beta", "cumulative", "student_t";
+        "binomial(link = probit)".
     priors : mapping, optional
         By name: a column of X or "beta", "sigma_u2", "corr_u2", "alpha", ...; the rest get defaults (``glmm.priors``).
     weights : str, optional

@@ -487,6 +487,20 @@ def test_a_posterior_is_sampled_printed_and_saved(shell):
     assert blm.load("cbpp-joint").posterior["posterior"].sizes["draw"] == 150
 
 
+def test_compare_prints_what_it_is_given_and_writes_no_report(shell, monkeypatch, tmp_path):
+    def compare(model, **settings):
+        assert isinstance(model, blm.GLMM)
+        assert settings["draws"] == 7
+        return "the table"
+
+    monkeypatch.setattr("bayeslmm.comparison.comparison.compare", compare)
+    assert shell("compare", "cbpp", "--quiet", "--draws", 7) == (OK, "the table\n", "")
+    code, _, err = shell("compare", "cbpp", "--out", "r.html")
+    assert code == FAILED
+    assert "no report so far" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_not_there_for_families_is_a_sentence(shell):
     code, _, err = shell("fit", "cbpp", "--variant", "reml")
     assert code == FAILED
