@@ -17,7 +17,7 @@ from bayeslmm.faces.link_saving import LinkSaving
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
-from bayeslmm.formula.cbind import split_cbind
+from bayeslmm.formula.cbind import says_trials, split_cbind
 from bayeslmm.formula.tokens import quote
 from bayeslmm.support.threads import one_blas_thread
 
@@ -46,16 +46,18 @@ class GLMM(
     Parameters
     ----------
     hierarchy : Hierarchy or str
-        The description, or an lme4 formula; on its left a column, or ``cbind(successes, failures)``.
+        The description, or an lme4 formula; on its left a column, ``cbind(successes, failures)``, or brms'
+        ``successes | trials(n)``.
     data : pandas, polars or pyarrow frame, or a mapping of columns
     family : Family or str
-        "binomial", "poisson", "negative_binomial", "gamma", "cumulative", "student_t"; "binomial(link = probit)".
+        "binomial", "poisson", "negative_binomial", "negative_binomial1", "gamma", "beta", "cumulative", "student_t";
+        "binomial(link = probit)".
     priors : mapping, optional
         By name: a column of X or "beta", "sigma_u2", "corr_u2", "alpha", ...; the rest get defaults (``glmm.priors``).
     weights : str, optional
         Of a binomial whose response is a proportion: the column of trials.
-    failures : str, optional
-        Beside a Hierarchy whose response is the column of successes: the column of failures.
+    trials, failures : str, optional
+        Of a binomial whose response is the number of successes: the column of trials, or of failures.
     missing : {"error", "drop"}
         What to do with rows that have missing values.
     covariance, precision : mapping, optional
@@ -88,22 +90,25 @@ class GLMM(
         covariance: Mapping[str, Any] | None = None,
         precision: Mapping[str, Any] | None = None,
         offset: str = "",
+        trials: str = "",
         failures: str = "",
     ):
         of = read_family(family)
-        for name, column in (("weights", weights), ("failures", failures)):
+        for name, column in (("weights", weights), ("trials", trials), ("failures", failures)):
             if not isinstance(column, str):
                 what = "trials" if name == "weights" else name
                 raise DescriptionError(
                     f"{name} is the name of a column, the {what} of a binomial; got {type(column).__name__}"
                 )
         if isinstance(hierarchy, str):
-            text, paired = split_cbind(hierarchy)
-            if failures:
-                raise DescriptionError(
-                    "failures= stands beside a Hierarchy; in a formula write cbind(successes, failures)"
-                )
-            failures = paired
+            text, second, total = split_cbind(hierarchy)
+            if second or total:
+                if failures or trials:
+                    raise DescriptionError(
+                        f"{'failures' if failures else 'trials'}= and {says_trials(hierarchy)} in the formula both say "
+                        "the number of trials; write one of them"
+                    )
+                failures, trials = second, total
             hierarchy = Hierarchy.from_formula(text, covariance=covariance, precision=precision, offset=offset)
         elif not (covariance is None and precision is None and offset == ""):
             raise DescriptionError(
@@ -114,7 +119,7 @@ class GLMM(
                 f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
                 "such as GLMM('y ~ 1 + x + (1 | group)', data, family='binomial')."
             )
-        reader = ResponseReader(family=of, response=hierarchy.response, failures=failures, trials=weights)
+        reader = ResponseReader(family=of, response=hierarchy.response, failures=failures, total=trials, trials=weights)
         _check(hierarchy, reader)
         with enough_memory(doing="Reading the data"), one_blas_thread():
             design = build_design(hierarchy, data, missing=missing, reader=reader)
@@ -193,7 +198,7 @@ def _check(hierarchy: Hierarchy, reader: ResponseReader) -> None:
     if not hierarchy.residual.plain:
         raise DescriptionError(
             f"The residual is {hierarchy.residual}, but a {reader.family.name} outcome has no residual. Leave it out; "
-            "for the trials of a binomial write weights='column'; for correlated rows, a level with their groups."
+            "for the trials of a binomial write trials='column'; for correlated rows, a level with their groups."
         )
     for level in hierarchy.levels:
         if level.known:

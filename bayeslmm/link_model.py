@@ -62,7 +62,7 @@ class LinkModel:
     @property
     def formula(self) -> str:
         """As it is written, with both columns of a cbind."""
-        return write_cbind(self.hierarchy.formula, self.hierarchy.response, self.reader.failures)
+        return write_cbind(self.hierarchy.formula, self.hierarchy.response, self.reader.failures, self.reader.total)
 
     @cached_property
     def priors(self) -> Priors:

@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayeslmm.criticism.groups import complete
 from bayeslmm.errors import BayesLMMError, DescriptionError, SavedError
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.glmm import GLMM
@@ -152,6 +151,7 @@ def load(folder: str | PathLike[str], data: Any = None) -> Saved:
 
 
 def _load(path: Path, data: Any) -> Saved:
+    from bayeslmm.saved.kinds import kind_of
     from bayeslmm.saved.reading import read_parts, require_same, require_same_data
 
     parts = read_parts(path)
@@ -163,9 +163,7 @@ def _load(path: Path, data: Any) -> Saved:
     except BayesLMMError as error:
         raise SavedError(f"{show_path(path)}: no model can be made of it: {error}") from error
     require_same(model, parts)
-    tree = parts.tree
-    if tree is not None and isinstance(model, LMM):
-        tree = complete(model, tree)
+    tree = None if parts.tree is None else kind_of(model).completed(model, parts.tree)
     saved = Saved(model=model, posterior=tree, folder=path, about=parts.about, fit_record=parts.fit)
     if saved.partial and parts.tree is not None:
         asked, sizes = parts.tree.attrs, parts.tree["posterior"].sizes

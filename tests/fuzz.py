@@ -35,6 +35,7 @@ DATA = {
     "os": np.arange(N),
     "a": np.arange(N) % 4,
     "b": np.arange(N) % 3 + 1,
+    "t": np.full(N, 4),
     "p": np.round(np.arange(N) % 7 + 1) // 2 / (np.arange(N) % 7 + 1),
     "s": (np.arange(N) % 9 + 1) / 10,
 }
@@ -62,6 +63,9 @@ WITH_FAMILY = [
     'formula = "cbind(a, b) ~ x + (1 | g)"\nfamily = "binomial(link = logit)"\n[priors]\nx = "Normal(mu=0, sigma=1)"\n',
     'formula = "p ~ x + (1 | g)"\nfamily = "bernoulli(probit)"\nweights = "n"\nmissing = "drop"\n',
     'response = "a"\nfailures = "b"\nfamily = "binomial"\noffset = "log(n)"\n[[levels]]\ngroup = ["f", "g"]\n',
+    'formula = "a | trials(t) ~ x + (1 | g)"\nfamily = "binomial(cloglog)"\n',
+    'formula = "cbind(a, t - a) ~ x + (1 | g)"\nfamily = "binomial"\n',
+    'response = "a"\ntrials = "t"\nfamily = "binomial"\n[[levels]]\ngroup = "g"\n',
     'formula = "f ~ x + (1 | g)"\nfamily = "cumulative(link = probit)"\ncategories = ["u", "v", "w"]\n'
     '[priors]\nthreshold = "Normal(mu=0, sigma=4)"\n',
     'formula = "n ~ x + offset(log(n)) + (x | g)"\nfamily = "nbinom1"\n[priors]\nalpha = "LogNormal(mu=0, sigma=1)"\n',

@@ -59,7 +59,9 @@ def test_thresholds_of_the_wines_have_the_names_of_their_categories():
 
 def test_a_family_and_its_columns():
     file = ModelFile.parse(PAIRED + 'family = "bernoulli(probit)"')
-    assert file.outcome.arguments() == {"family": blm.Binomial(link="probit"), "failures": "b", "weights": ""}
+    assert file.outcome.arguments() == {
+        "family": blm.Binomial(link="probit"), "failures": "b", "trials": "", "weights": "",
+    }  # fmt: skip
     assert file.hierarchy == blm.Hierarchy.from_formula("a ~ 1 + (1 | g)")
     explicit = ModelFile.parse(f'{BINOMIAL}failures = "b"\n{EXPLICIT}')
     assert explicit.hierarchy == file.hierarchy
@@ -105,7 +107,11 @@ WRONG = [
     (FORMULA + "family = 3", 2, "family is 3", 'family = "binomial"'),
     (FORMULA + "family = {name = 'binomial'}", 2, "family is", 'family = "binomial"'),
     (FORMULA + 'famly = "poisson"', 2, "unknown key 'famly'", "Did you mean 'family'?"),
-    (FORMULA + BINOMIAL + 'trials = "n"', 3, "unknown key 'trials'", 'Write weights = "n"'),
+    (FORMULA + BINOMIAL + "trials = 3", 3, "trials is 3", 'trials = "n"'),
+    (FORMULA + 'trials = "n"', 2, "stands beside a family", 'family = "binomial"'),
+    (FORMULA + BINOMIAL + 'trials = "n"\nweights = "n"', 4, "said twice, by trials and by weights", "keep one"),
+    ('formula = "y | trials(n) ~ (1 | g)"', 1, "... | trials(...) stands beside a family", 'family = "binomial"'),
+    ('formula = "cbind(a, n - b) ~ (1 | g)"\n' + BINOMIAL, 1, "what is left of the trials", "trials - successes"),
     (FORMULA + 'link = "probit"', 2, "unknown key 'link'", 'Write family = "binomial(link = probit)"'),
     (FORMULA + BINOMIAL + "weights = ['n']", 3, "weights is ['n']", "name of a column"),
     (FORMULA + BINOMIAL + "weights = ''", 3, "a column name is empty", "name"),
@@ -114,8 +120,8 @@ WRONG = [
     (PAIRED, 1, "cbind(...) stands beside a family", 'family = "binomial"'),
     (PAIRED + 'family = "poisson"', 1, "cbind(...) counts the trials of a binomial", "Leave it out"),
     (FORMULA + 'family = "gamma"\nweights = "n"', 3, "weights counts the trials of a binomial", "Leave it out"),
-    (PAIRED + BINOMIAL + 'weights = "n"', 3, "say the number of trials", "leave weights out"),
-    (PAIRED + BINOMIAL + 'failures = "n"', 1, "names the failures", "keep one"),
+    (PAIRED + BINOMIAL + 'weights = "n"', 3, "said twice, by cbind(...) and by weights", "keep one"),
+    (PAIRED + BINOMIAL + 'failures = "n"', 3, "said twice, by cbind(...)", "keep one"),
     ('formula = "cbind(a, a) ~ (1 | g)"\n' + BINOMIAL, 1, "for successes and for failures", "two columns"),
     ('formula = "cbind(a, b, c) ~ (1 | g)"\n' + BINOMIAL, 1, "position 11", "cbind(successes, failures)"),
     (f"{BINOMIAL}{EXPLICIT}".replace('"a"', '"cbind(a, b)"'), 2, "cbind(...) stands on the left", 'failures = "'),
@@ -193,7 +199,7 @@ def test_texts_that_nobody_can_order_are_refused_with_the_key_to_write(text, tab
 
 def test_the_schema_knows_what_goes_together():
     schema = json.loads((MODELS / "schema.json").read_text("utf-8"))
-    assert schema["dependentRequired"] == {key: ["family"] for key in ("failures", "weights", "categories")}
+    assert schema["dependentRequired"] == {key: ["family"] for key in ("failures", "trials", "weights", "categories")}
     assert "binomial (logit, probit, cloglog)" in schema["properties"]["family"]["description"]
 
 
@@ -213,9 +219,45 @@ def test_failures_stand_beside_a_hierarchy():
     by_formula = blm.GLMM("cbind(sick, well) ~ 1 + (1 | herd)", SICK, family="binomial")
     assert by_parts.formula == by_formula.formula
     assert by_parts.ml("laplace").loglik == by_formula.ml("laplace").loglik
-    for more, words in (({"failures": 3}, "failures is the name of a column"), ({"failures": "well"}, "in a formula")):
+    for more, words in (
+        ({"failures": 3}, "failures is the name of a column"),
+        ({"failures": "x y", "trials": "n"}, "is said twice"),
+    ):
         with pytest.raises(DescriptionError, match=words):
             blm.GLMM("sick ~ 1 + (1 | herd)", SICK, family="binomial", **more)
+
+
+@pytest.mark.parametrize(
+    ("formula", "more"),
+    [
+        ("cbind(sick, n - sick) ~ 1 + (1 | herd)", {}),
+        ("cbind(sick, `n`-sick) ~ 1 + (1 | herd)", {}),
+        ("sick | trials(n) ~ 1 + (1 | herd)", {}),
+        ("sick ~ 1 + (1 | herd)", {"trials": "n"}),
+        ("part ~ 1 + (1 | herd)", {"weights": "n"}),
+        ("cbind(sick, well) ~ 1 + (1 | herd)", {}),
+    ],
+)
+def test_trials_are_said_as_lme4_and_brms_say_them(formula, more):
+    """Each is the same model, and written so that it is read again."""
+    data = pd.DataFrame(SICK).assign(n=lambda d: d["sick"] + d["well"], part=lambda d: d["sick"] / d["n"])
+    glmm = blm.GLMM(formula, data, family="binomial", **more)
+    assert glmm.outcome.trials.tolist() == [14, 12, 9, 5]
+    assert glmm.outcome.y.tolist() == SICK["sick"]
+    again = ModelFile.parse(glmm.to_toml())
+    other = blm.GLMM(again.hierarchy, data, **again.outcome.arguments())
+    assert other.reader == glmm.reader
+    if "weights" not in more:  # which no formula can say
+        by_formula = blm.GLMM(glmm.formula, data, family="binomial")
+        assert by_formula.reader == glmm.reader
+
+
+def test_trials_said_twice_or_too_few_are_refused():
+    for more, words in (({"failures": "well"}, "both say"), ({"trials": "n"}, "both say"), ({"weights": "n"}, "twice")):
+        with pytest.raises(DescriptionError, match=words):
+            blm.GLMM("cbind(sick, well) ~ 1 + (1 | herd)", SICK, family="binomial", **more)
+    with pytest.raises(DataError, match="successes are whole numbers from 0 to the number of trials"):
+        blm.GLMM("sick ~ 1 + (1 | herd)", SICK | {"n": [1, 4, 4, 4]}, family="binomial", trials="n")
 
 
 # --- saved models
@@ -251,12 +293,12 @@ def posterior(glmm: blm.GLMM):
     import xarray as xr
 
     from bayeslmm.design.parameters import coords
-    from bayeslmm.posterior.link_tree import CUT, link_dims
+    from bayeslmm.posterior.link_tree import link_dims
 
     rng = np.random.default_rng(3)
     labels = dict(coords(glmm.design))
     own = glmm.family.dispersion_labels(glmm.outcome)
-    labels[CUT] = [name.removeprefix("threshold[").removesuffix("]") for name in own]
+    labels["cut"] = [name.removeprefix("threshold[").removesuffix("]") for name in own]
     variables = {}
     for name, dims in link_dims(glmm).items():
         shape = (2, 6, *(len(labels[dim]) for dim in dims))
@@ -443,6 +485,20 @@ def test_a_posterior_is_sampled_printed_and_saved(shell):
         assert name in out
     assert "u2[" not in out
     assert blm.load("cbpp-joint").posterior["posterior"].sizes["draw"] == 150
+
+
+def test_compare_prints_what_it_is_given_and_writes_no_report(shell, monkeypatch, tmp_path):
+    def compare(model, **settings):
+        assert isinstance(model, blm.GLMM)
+        assert settings["draws"] == 7
+        return "the table"
+
+    monkeypatch.setattr("bayeslmm.comparison.comparison.compare", compare)
+    assert shell("compare", "cbpp", "--quiet", "--draws", 7) == (OK, "the table\n", "")
+    code, _, err = shell("compare", "cbpp", "--out", "r.html")
+    assert code == FAILED
+    assert "no report so far" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_not_there_for_families_is_a_sentence(shell):

@@ -91,6 +91,8 @@ class Source:
         The table for --formula, a .csv or .csv.gz file.
     family
         With --formula: what the outcome is, where it isn't Gaussian: "binomial", "poisson", "binomial(link = probit)".
+    trials
+        With --family binomial, where the response is the number of successes: the column of trials.
     weights
         With --family binomial, where the response is a proportion: the column of trials.
     missing
@@ -100,6 +102,7 @@ class Source:
     formula: str | None = None
     data: Path | None = None
     family: str | None = None
+    trials: str | None = None
     weights: str | None = None
     missing: Literal["error", "drop"] = "error"
 

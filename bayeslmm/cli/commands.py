@@ -22,7 +22,7 @@ from bayeslmm.cli.interrupts import deferred_interrupt
 from bayeslmm.cli.models import Model, load_model
 from bayeslmm.cli.printing import description, notes, posterior, priors, show, title
 from bayeslmm.cli.targets import writable_file, writable_folder
-from bayeslmm.errors import SamplingError
+from bayeslmm.errors import DescriptionError, SamplingError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,6 +40,8 @@ def compare(
 ) -> None:
     """Fit ML, REML, the joint and the marginal model; print their comparison and write an HTML report.
 
+    A model with a family is fitted by ML with each approximation of its integral, and sampled; there is no report.
+
     Parameters
     ----------
     file
@@ -54,10 +56,17 @@ def compare(
     from bayeslmm.comparison.comparison import compare as compare_variants
 
     model = load_model(file, source)
+    if not model.gaussian and out is not None:
+        raise DescriptionError(
+            "--out: a comparison with a family has no report so far, and is printed. Leave --out out."
+        )
     out = writable_file(out or Path(f"{model.stem}-report.html"), {".html", ".htm"}, "The report is a web page")
     if not quiet:  # the comparison itself says the formula and the hierarchy in words
         show("\n".join([*title(model), *notes(model)]), end="\n\n", flush=True)
     result = compare_variants(cast("Any", model.of), random_effects=random_effects, **sampling.settings(quiet))
+    if not model.gaussian:
+        show(result)
+        return
     result.report(out, **model.about)  # before a reader of the output can break the pipe
     show(result)
     show(f"\nReport: {out}")

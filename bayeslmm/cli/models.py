@@ -62,7 +62,7 @@ def load_model(file: Path | None, source: Source) -> Model:
             '--formula "y ~ 1 + (1 | group)" --data FILE.csv.'
         )
     if file is not None:
-        for name in ("data", "family", "weights"):
+        for name in ("data", "family", "trials", "weights"):
             if (given := getattr(source, name)) is not None:
                 raise UsageError(f"--{name} goes with --formula; {file} names its own: {name} = {str(given)!r}.")
         path = description_file(file)
@@ -89,20 +89,25 @@ def load_model(file: Path | None, source: Source) -> Model:
 
 
 def _from_formula(source: Source) -> ModelFile:
-    """What --formula, --family, --weights and --data say, as a description file would."""
+    """What --formula, --family, --trials, --weights and --data say, as a description file would."""
     from bayeslmm.description.hierarchy import Hierarchy
     from bayeslmm.description.model_file import ModelFile
     from bayeslmm.description.outcome_keys import OutcomeKeys
     from bayeslmm.families.registry import read_family
-    from bayeslmm.formula.cbind import begins_with_cbind, split_cbind
+    from bayeslmm.formula.cbind import says_trials, split_cbind
 
     text, outcome = source.formula or "", None
     if source.family is not None:
         family = read_family(source.family)
-        text, failures = split_cbind(text)
-        outcome = OutcomeKeys(family=family, failures=failures, weights=source.weights or "")
-    elif source.weights is not None or begins_with_cbind(text):
-        what = "--weights" if source.weights is not None else "cbind(...)"
+        text, failures, paired = split_cbind(text)
+        if paired and source.trials is not None:
+            raise DescriptionError(
+                "the number of trials is said twice, by the formula and by --trials; write one of them"
+            )
+        trials = paired or source.trials or ""
+        outcome = OutcomeKeys(family=family, failures=failures, trials=trials, weights=source.weights or "")
+    elif source.weights is not None or source.trials is not None or says_trials(text):
+        what = says_trials(text) or ("--weights" if source.weights is not None else "--trials")
         raise DescriptionError(f"{what} counts the trials of a binomial: write --family binomial.")
     hierarchy = Hierarchy.from_formula(text)
     return ModelFile(

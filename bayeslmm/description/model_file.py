@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.levels import Level, Residual, group_columns
-from bayeslmm.description.outcome_keys import KEYS, OutcomeKeys
+from bayeslmm.description.outcome_keys import COLUMNS, KEYS, OutcomeKeys
 from bayeslmm.description.schema import EXPECTED, check_shape
 from bayeslmm.description.toml_text import key_lines, load, where
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, beside
 from bayeslmm.families.registry import read_family
-from bayeslmm.formula.cbind import begins_with_cbind, split_cbind
+from bayeslmm.formula.cbind import says_trials, split_cbind
 from bayeslmm.formula.tokens import check_name
 from bayeslmm.support.arguments import check_path
 from bayeslmm.support.files import ordinary, read_text, show_path
@@ -162,50 +162,46 @@ def _blaming(path: Path, lines: Mapping, place: tuple) -> Iterator[None]:
 
 
 def _outcome(path: Path, lines: Mapping, content: dict) -> OutcomeKeys | None:
-    """Read the family and what goes with it; successes and failures of a formula come apart in `content`."""
+    """Read the family and what goes with it; a formula with trials on its left comes apart in `content`."""
     place = "formula" if "formula" in content else "response"
-    paired = begins_with_cbind(content.get(place, ""))
+    paired = says_trials(content.get(place, ""))
+    counting = [key for key in COLUMNS if key in content]
     if "family" not in content:
         for key in (*KEYS, *([place] if paired else [])):
             if key in content:
-                what = "cbind(...)" if key == place else key
                 hint = " Weights of a Gaussian outcome stand in [residual]." if key == "weights" else ""
+                what = paired if key == place else key
                 _fail(path, lines, (key,), f'{what} stands beside a family; write family = "binomial".{hint}')
         return None
     with _blaming(path, lines, ("family",)):
         family = read_family(content["family"])
     if "residual" in content:
-        hint = 'the trials of a binomial are weights = "n", above the tables; rows of a group are alike by a level'
+        hint = 'the trials of a binomial are trials = "n", above the tables; rows of a group are alike by a level'
         _fail(path, lines, ("residual",), f"a {family.name} outcome has no residual; leave [residual] out: {hint}")
-    failures = content.get("failures", "")
+    if (paired or counting) and not family.takes_trials:
+        _fail(
+            path, lines, (place if paired else counting[0],),
+            f"{paired or counting[0]} counts the trials of a binomial; a {family.name} outcome has none. Leave it out, "
+            'or write family = "binomial"',
+        )  # fmt: skip
+    if len(counting) + bool(paired) > 1:
+        said = " and by ".join([*([paired] if paired else []), *counting])
+        _fail(path, lines, (counting[-1],), f"the number of trials is said twice, by {said}; keep one of them")
+    for key in counting:
+        with _blaming(path, lines, (key,)):
+            check_name(content[key])
+    columns = {key: content[key] for key in counting}
     if paired:
         with _blaming(path, lines, (place,)):
             if place == "response":
                 raise DescriptionError(
-                    'cbind(...) stands on the left of a formula; here write response = "successes" and '
-                    'failures = "failures", with the names of the columns'
+                    f'{paired} stands on the left of a formula; here write response = "successes" and '
+                    'failures = "failures", or trials = "trials", with the names of the columns'
                 )
-            if failures:
-                raise DescriptionError("cbind(...) names the failures, and failures = ... again; keep one of them")
-            content["formula"], failures = split_cbind(content["formula"])
-    given = {key: content[key] for key in ("weights", "categories") if key in content}
-    counting = next((key for key in ("failures", "weights") if key in content), place if paired else "")
-    if counting and not family.takes_trials:
-        _fail(
-            path, lines, (counting,),
-            f"{'cbind(...)' if counting == place else counting} counts the trials of a binomial; a {family.name} "
-            'outcome has none. Leave it out, or write family = "binomial"',
-        )  # fmt: skip
-    if failures and "weights" in content:
-        _fail(path, lines, ("weights",), "successes and failures say the number of trials; leave weights out")
-    for key in ("failures", "weights"):
-        if key in content:
-            with _blaming(path, lines, (key,)):
-                check_name(content[key])
+            content["formula"], *others = split_cbind(content["formula"])
+        columns = dict(zip(COLUMNS, others, strict=False))
     with _blaming(path, lines, ("categories",)):
-        return OutcomeKeys(
-            family=family, failures=failures, **given | {"categories": tuple(given.get("categories", ()))}
-        )
+        return OutcomeKeys(family=family, categories=tuple(content.get("categories", ())), **columns)
 
 
 def _hierarchy(path: Path, lines: Mapping, content: dict) -> Hierarchy:

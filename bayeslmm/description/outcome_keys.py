@@ -14,7 +14,8 @@ from bayeslmm.formula.tokens import check_name
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = ("family", "failures", "weights", "categories")
+COLUMNS = ("failures", "trials", "weights")
+KEYS = ("family", *COLUMNS, "categories")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class OutcomeKeys:
     family : Family
     failures : str
         The column of failures, where the response is the column of successes; "" where there is none.
+    trials : str
+        The column of trials, where the response is the column of successes.
     weights : str
         The column of trials, where the response is the proportion of successes.
     categories : tuple of str
@@ -43,13 +46,13 @@ class OutcomeKeys:
 
     family: Family
     failures: str = ""
+    trials: str = ""
     weights: str = ""
     categories: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for column in (self.failures, self.weights):
-            if column:
-                check_name(column)
+        for column in self.columns:
+            check_name(column)
         if not self.categories:
             return
         if self.family.has_intercept and not self.family.takes_trials:
@@ -59,7 +62,7 @@ class OutcomeKeys:
             )
         if len(set(self.categories)) < len(self.categories) or "" in self.categories:
             raise DescriptionError(f"categories is {list(self.categories)}; expected different texts, none empty")
-        if self.family.takes_trials and (len(self.categories) != 2 or self.failures or self.weights):
+        if self.family.takes_trials and (len(self.categories) != 2 or self.columns):
             raise DescriptionError(
                 f"categories is {list(self.categories)}; for a binomial they are two, the failure and the success, of "
                 "a response that is one or the other in each row"
@@ -68,16 +71,15 @@ class OutcomeKeys:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that it uses, beside those of the response."""
-        return tuple(name for name in (self.failures, self.weights) if name)
+        return tuple(name for name in (self.failures, self.trials, self.weights) if name)
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``GLMM``."""
-        return {"family": self.family, "failures": self.failures, "weights": self.weights}
+        return {"family": self.family} | {key: getattr(self, key) for key in COLUMNS}
 
     def to_toml(self) -> str:
         """The lines that say it, before those of the hierarchy."""
-        said: dict[str, Any] = {"family": str(self.family), "failures": self.failures, "weights": self.weights}
-        said |= {"categories": list(self.categories)}
+        said = self.arguments() | {"family": str(self.family), "categories": list(self.categories)}
         return "".join(f"{key} = {toml_value(value)}\n" for key, value in said.items() if value)
 
     def in_order(self, frame: pd.DataFrame, response: str) -> pd.DataFrame:

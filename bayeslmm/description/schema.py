@@ -12,6 +12,7 @@ from typing import Any
 from bayeslmm.covariances.effects.registry import EFFECTS
 from bayeslmm.covariances.residuals.registry import STRUCTURES
 from bayeslmm.description.levels import Level, Residual
+from bayeslmm.description.outcome_keys import KEYS
 from bayeslmm.description.toml_text import where
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.families.family import listed_links
@@ -24,7 +25,6 @@ _MATRIX = (
 _TIMED = " and ".join(name for name, kind in STRUCTURES.items() if "time" in kind.takes)
 _FAMILIES = "Family of an outcome that isn't Gaussian, with its link: " + listed_links(list(FAMILIES.values()))
 _OTHER_KEYS = {
-    "trials": ' Write weights = "n", with the column of trials.',
     "link": ' Write family = "binomial(link = probit)".',
 }
 MOST_MESSAGES = 20  # of what is wrong with one description
@@ -38,6 +38,7 @@ EXPECTED = {
     "fixed": 'a text, such as fixed = "1 + x"',
     "offset": 'a text, such as offset = "log(n)"',
     "family": 'a text, such as family = "binomial" or family = "binomial(link = probit)"',
+    "trials": 'the name of a column, such as trials = "n"',
     "failures": 'the name of a column, such as failures = "healthy"',
     "categories": 'texts in their order, such as categories = ["low", "middle", "high"]',
     "levels": 'tables, such as [[levels]] and below it group = "school"',
@@ -83,7 +84,7 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "oneOf": [formula, explicit],
-        "dependentRequired": {key: ["family"] for key in ("failures", "weights", "categories")},
+        "dependentRequired": {key: ["family"] for key in KEYS if key != "family"},
         "if": {"required": ["family"]},
         "then": {"not": none_of("residual")},
     }
@@ -136,6 +137,7 @@ def _model() -> Any:
         offset=(str | None, _key("Part of the mean with the coefficient 1", "log(n)")),
         family=(str | None, _key(_FAMILIES, "binomial(link = logit)", "poisson", default=None)),
         failures=(str | None, _key("Of a binomial: column of failures beside the response of successes", "healthy")),
+        trials=(str | None, _key("Of a binomial: column of trials beside the response of successes", "n")),
         weights=(str | None, _key("Of a binomial: column of trials beside the response of proportions", "n")),
         categories=(
             list[str] | None,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.data.table import check_size, looks_like_numbers, numbers, say_rows
+from bayeslmm.description.outcome_keys import OutcomeKeys
 from bayeslmm.design.model_matrix import learn_number
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.families.family import Family, Outcome
@@ -22,33 +23,44 @@ class ResponseReader:
     ----------
     family : Family
     response : str
-        A column, or a transform of one; successes beside `failures`, a proportion beside `trials`.
-    failures, trials : str
+        A column, or a transform of one; successes beside `failures` or `total`, a proportion beside `trials`.
+    failures, total, trials : str
         Columns; "" where there are none.
     """
 
     family: Family
     response: str
     failures: str = ""
+    total: str = ""
     trials: str = ""
 
     def __post_init__(self):
-        given = [name for name in ("failures", "trials") if getattr(self, name)]
+        ways = {
+            "failures": "failures (the second column of cbind) beside the successes",
+            "total": "trials beside the successes",
+            "trials": f"weights={self.trials!r} beside the proportion of successes",
+        }
+        given = [name for name in ways if getattr(self, name)]
         if given and not self.family.takes_trials:
-            what = "cbind(...) on the left" if given[0] == "failures" else f"weights={self.trials!r}"
+            what = {"failures": "cbind(...) on the left", "total": f"trials={self.total!r}"}
+            what["trials"] = f"weights={self.trials!r}"
             raise DescriptionError(
-                f"{what} counts the trials of a binomial; the family {self.family.name} has none. "
+                f"{what[given[0]]} counts the trials of a binomial; the family {self.family.name} has none. "
                 "Leave it out, or write family='binomial'."
             )
-        if len(given) == 2:
-            raise DescriptionError(
-                "cbind(successes, failures) says the number of trials, and weights= says it again; write one of them"
-            )
+        if len(given) > 1:
+            said = " and ".join(ways[name] for name in given)
+            raise DescriptionError(f"the number of trials is said twice, by {said}; write one of them")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that it uses, beside those of the response."""
-        return tuple(name for name in (self.failures, self.trials) if name)
+        return tuple(name for name in (self.failures, self.total, self.trials) if name)
+
+    @property
+    def keys(self) -> OutcomeKeys:
+        """The same as a description file says it."""
+        return OutcomeKeys(family=self.family, failures=self.failures, trials=self.total, weights=self.trials)
 
     def read(self, frame: pd.DataFrame) -> Outcome:
         """The response, checked."""
@@ -65,8 +77,8 @@ class ResponseReader:
         return outcome
 
     def _with_trials(self, outcome: Outcome, frame: pd.DataFrame) -> Outcome:
-        other = self.failures or self.trials
-        counts = numbers(frame[other], "the failures" if self.failures else "the weights (trials)")
+        (other,) = self.columns
+        counts = numbers(frame[other], "the failures" if self.failures else "the trials")
         wrong = (counts < 0) | (counts != np.round(counts))
         if wrong.any():
             raise DataError(
@@ -76,10 +88,12 @@ class ResponseReader:
         y = outcome.y
         if self.failures:
             return Outcome(name=outcome.name, y=y, rows=outcome.rows, trials=y + counts)
+        if self.total:
+            return Outcome(name=outcome.name, y=y, rows=outcome.rows, trials=counts)
         outcome.refuse(
             (y < 0) | (y > 1),
             f"with weights={self.trials!r} the response is the proportion of successes, between 0 and 1",
-            "For a number of successes write cbind(successes, failures) ~ ...",
+            f"For a number of successes write trials={self.trials!r} instead, or cbind(successes, failures).",
         )
         successes = y * counts
         near = np.round(successes)

@@ -34,10 +34,7 @@ class LinkSaving(LinkModel):
         correlated = true
         <BLANKLINE>
         """
-        from bayeslmm.description.outcome_keys import OutcomeKeys
-
-        outcome = OutcomeKeys(family=self.family, failures=self.reader.failures, weights=self.reader.trials)
-        return outcome.to_toml() + self.hierarchy.to_toml()
+        return self.reader.keys.to_toml() + self.hierarchy.to_toml()
 
     def save(
         self,

@@ -31,6 +31,7 @@ class Beta(Family):
 
     name: ClassVar[str] = "beta"
     links: ClassVar[tuple[str, ...]] = ("logit",)
+    discrete: ClassVar[bool] = False
     log_concave: ClassVar[bool] = False
 
     def check(self, outcome: Outcome) -> None:
@@ -99,6 +100,18 @@ class Beta(Family):
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """The mean share."""
         return sigmoid(eta)
+
+    def variance(self, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """Of a share."""
+        return mean * (1 - mean) / (1 + dispersion[:, 0])
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str]:
+        """That of logit(y), exactly."""
+        from scipy.special import polygamma
+
+        phi = dispersion[:, 0]
+        own = polygamma(1, mean * phi) + polygamma(1, (1 - mean) * phi)
+        return own, "trigamma(mean phi) + trigamma((1 - mean) phi), that of logit(y)"
 
     def dispersion_labels(self, outcome: Outcome) -> tuple[str, ...]:
         """The precision."""

@@ -163,7 +163,7 @@ class Cumulative(Family):
         counts = np.bincount(outcome.y.astype(int), minlength=len(outcome.categories))
         shares = np.cumsum(counts)[:-1] / counts.sum()
         cuts = np.array([self.F.link(float(share)) for share in shares])
-        return self.dispersion_coordinates(cuts)
+        return np.concatenate([cuts[:1], np.log(np.diff(cuts))])
 
     def dispersion_values(self, psi: np.ndarray) -> np.ndarray:
         """The thresholds, ascending."""

@@ -70,6 +70,15 @@ class NegativeBinomial1(Family):
         """The rate."""
         return np.exp(eta)
 
+    def variance(self, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """That of NB1."""
+        return mean * (1 + dispersion[:, 0])
+
+    def latent_variance(self, mean: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, str]:
+        """Nakagawa, Johnson & Schielzeth's (2017) for a log link."""
+        own = np.log1p((1 + dispersion[:, 0]) / mean)
+        return own, "log(1 + (1 + alpha) / mean), the mean being that of the model over all rows"
+
     def dispersion_labels(self, outcome: Outcome) -> tuple[str, ...]:
         """Alpha, the smaller the nearer to Poisson."""
         return ("alpha",)

@@ -70,7 +70,7 @@ def read_description(path: Path, files: Mapping[str, bytes]) -> tuple[Hierarchy,
     )  # fmt: skip
     outcome = None
     if "family" in content:
-        columns = {key: content[key] for key in ("failures", "weights") if key in content}
+        columns = {key: content[key] for key in ("failures", "trials", "weights") if key in content}
         outcome = OutcomeKeys(family=read_family(content["family"]), **columns)
     return hierarchy, outcome, {key: _priors(given) for key, given in priors.items()}
 

@@ -6,7 +6,9 @@ import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from bayeslmm.criticism.groups import stored
+import xarray as xr
+
+from bayeslmm.criticism.groups import DERIVED, MADE, complete, stored
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.outcome_keys import OutcomeKeys
 from bayeslmm.design.building import build_design
@@ -24,8 +26,6 @@ from bayeslmm.saved.link_check import check_link_tree, link_density_record, link
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from bayeslmm.data.table import Taken
 
 AnyModel = Model | LinkModel
@@ -60,6 +60,10 @@ class Kind(ABC):
     @abstractmethod
     def stored(self, model: Any, tree: xr.DataTree) -> xr.DataTree:
         """The draws without what can be computed again."""
+
+    @abstractmethod
+    def completed(self, model: Any, tree: xr.DataTree) -> xr.DataTree:
+        """The draws with what can be computed of them."""
 
     @abstractmethod
     def check_tree(self, model: Any, tree: Any, remedy: str) -> None:
@@ -103,6 +107,10 @@ class Gaussian(Kind):
         """The draws without what can be computed again."""
         return stored(model, tree)
 
+    def completed(self, model: Model, tree: xr.DataTree) -> xr.DataTree:
+        """The draws with what can be computed of them."""
+        return complete(model, tree)
+
     def check_tree(self, model: Model, tree: Any, remedy: str) -> None:
         """Refuse what is no posterior of this model."""
         check_tree(model.design, "given", tree, False, remedy)
@@ -128,14 +136,18 @@ class Link(Kind):
 
     def outcome(self, model: LinkModel) -> OutcomeKeys:
         """The family and its columns."""
-        return OutcomeKeys(family=model.family, failures=model.reader.failures, weights=model.reader.trials)
+        return model.reader.keys
 
     def rebuilt(self, hierarchy: Hierarchy, outcome: OutcomeKeys | None, taken: Taken, priors: Any) -> LinkModel:
         """The model that was read."""
         if outcome is None:
             raise DescriptionError("its description names no family")
         reader = ResponseReader(
-            family=outcome.family, response=hierarchy.response, failures=outcome.failures, trials=outcome.weights
+            family=outcome.family,
+            response=hierarchy.response,
+            failures=outcome.failures,
+            total=outcome.trials,
+            trials=outcome.weights,
         )
         design = build_design(hierarchy, taken, reader=reader)
         return LinkModel(hierarchy=hierarchy, design=design, reader=reader, given_priors=priors)
@@ -146,7 +158,15 @@ class Link(Kind):
         return priors_as_given(model.design, model.given_priors)
 
     def stored(self, model: LinkModel, tree: xr.DataTree) -> xr.DataTree:
-        """All of it."""
+        """The draws without what can be computed again."""
+        made = [name for name in DERIVED if name in tree.children and MADE.items() <= tree[name].attrs.items()]
+        kept = {f"/{name}": child.to_dataset() for name, child in tree.children.items() if name not in made}
+        out = xr.DataTree.from_dict(kept)
+        out.attrs |= tree.attrs
+        return out
+
+    def completed(self, model: LinkModel, tree: xr.DataTree) -> xr.DataTree:
+        """The draws as they are."""
         return tree
 
     def check_tree(self, model: LinkModel, tree: Any, remedy: str) -> None:

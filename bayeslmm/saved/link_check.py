@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.criticism.sensitivity import log_prior_of_levels
+from bayeslmm.criticism.sensitivity import log_prior_of_coefficients, log_prior_of_levels
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import coords, level_names
 from bayeslmm.errors import DataError, DescriptionError
@@ -69,9 +69,7 @@ def _densities(
 
 def _at_draws(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The prior by parameter, and the density of y given eta."""
-    out = {
-        f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in link_log_prior(model, values).items()
-    }
+    out = {f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in _log_prior(model, values).items()}
     design, family = model.design, model.family
     if all(level.name in values for level in design.levels):
         effects = {lv.name: values[lv.name].reshape(-1, lv.m, lv.r) for lv in design.levels}
@@ -82,14 +80,10 @@ def _at_draws(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.n
     return out
 
 
-def link_log_prior(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _log_prior(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Log prior density per parameter and draw, each in the terms in which its prior is written."""
-    priors, design = model.priors, model.design
-    beta = values["beta"]
-    stated = beta if priors.beta_anchor is None else beta @ priors.beta_anchor.inverse.T
-    each = [prior.logpdf(stated[:, k]) for k, prior in enumerate(priors.beta)]
-    out = {"beta": np.stack(each, axis=1) if each else np.zeros(beta.shape)}
-    out |= log_prior_of_levels(design, priors, values)
+    priors, design, beta = model.priors, model.design, values["beta"]
+    out = log_prior_of_coefficients(priors, values) | log_prior_of_levels(design, priors, values)
     labels = model.family.dispersion_labels(model.outcome)
     own = _own_values(model, values)
     given = any(row.source == "given" and row.parameter in labels for row in priors.reasons)
