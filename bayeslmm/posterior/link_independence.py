@@ -83,9 +83,11 @@ def find_modes(posterior: LinkPosterior, progress: Progress) -> list[Mode]:
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         progress.advance(1)
         around = values(x + steps)
-        gradient = (around[1 : k + 1] - around[k + 1 :]) / (2 * STEP)
-        if not (np.isfinite(around[0]) and np.isfinite(gradient).all()):
+        if not np.isfinite(around[0]):
             return 1e50, np.zeros_like(x)
+        inside = np.isfinite(around[1:]).reshape(2, k)  # a prior may end here
+        up, down = np.where(inside, around[1:].reshape(2, k), around[0])
+        gradient = (up - down) / (STEP * np.maximum(inside.sum(axis=0), 1))
         return -float(around[0]), -gradient
 
     starts = np.array(posterior.starts())
@@ -101,7 +103,7 @@ def find_modes(posterior: LinkPosterior, progress: Progress) -> list[Mode]:
             continue
         if modes:  # is there a fall between here and every mode?
             t = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])[:, None]
-            ways = [values(starts[j] + t * (mode.phi - starts[j])) for mode in modes]
+            ways = [np.maximum(values(starts[j] + t * (mode.phi - starts[j])), -1e50) for mode in modes]
             if not all((np.diff(way) < -1e-6).any() for way in ways):
                 continue
         x = least_point(objective, starts[j], *posterior.box(starts[j]), gtol=0.05, ftol=1e-6, iterations=100)
@@ -111,6 +113,8 @@ def find_modes(posterior: LinkPosterior, progress: Progress) -> list[Mode]:
         if height >= 1e49:
             continue
         modes.append(Mode(phi=x, H=_hessian(values, x), log_density=-height))
+    if not modes:
+        raise SamplingError("No mode of the posterior could be found; use sampler='nuts'.")
     modes.sort(key=lambda mode: -mode.log_mass)
     return [mode for mode in modes if mode.log_mass > modes[0].log_mass - SLIGHT]
 
@@ -123,7 +127,7 @@ def _hessian(values, x: np.ndarray) -> np.ndarray:
     corners = np.array([x + a * e[i] + b * e[j] for i, j in pairs for a in (1, -1) for b in (1, -1)])
     found = values(corners).reshape(-1, 4)
     H = np.zeros((k, k))
-    for (i, j), (pp, pm, mp, mm) in zip(pairs, found, strict=True):
+    for (i, j), (pp, pm, mp, mm) in zip(pairs, np.where(np.isfinite(found), found, np.nan), strict=True):
         H[i, j] = H[j, i] = -(pp - pm - mp + mm) / (4 * step**2)
     H = np.where(np.isfinite(H), H, 0.0)
     eigenvalues, vectors = np.linalg.eigh(H)
@@ -168,7 +172,7 @@ def settle(posterior: LinkPosterior, proposal: Mixture, rng: np.random.Generator
             finer = replace(posterior, likelihood=likelihood.finer(step))
             now = finer.evaluate(x, keys[:12])[0]
             both = np.isfinite(before) & np.isfinite(now)
-            left = float(np.abs(now - before)[both].max(initial=0.0))
+            left = float(np.abs(now[both] - before[both]).max(initial=0.0))
             if left < EXACT:
                 break
             posterior, before = finer, now
@@ -233,7 +237,8 @@ def run_chains(
     """Adapt once, then run `chains` independent chains of `draws` kept states each; fewer where Ctrl-C comes."""
     streams = seed.spawn(chains + 1)
     rng = np.random.default_rng(streams[0])
-    posterior, proposal, batch, left = adapt(posterior, rng, progress)
+    with np.errstate(all="ignore"):  # what isn't finite is refused, or an error with words
+        posterior, proposal, batch, left = adapt(posterior, rng, progress)
     for attempt in range(2):
         rngs = [np.random.default_rng(stream) for stream in streams[1:]]
         progress.stage("drawing the parameters", chains * draws)
