@@ -232,10 +232,78 @@ def comparison_plot(blm):
     return blm.compare(lmm, random_seed=1, progress=False).plot()
 
 
+def plot_curves(blm):
+    """Each patient, the patient in the middle, and all of them.
+
+    Outcomes that are not Gaussian have curves, and the mean of curves is none of them: dashed, what the share in the
+    population does; black, what happens to a patient in the middle. Both are right, and answer two questions.
+    """
+    import pandas as pd
+
+    data = pd.read_csv(ROOT / "models/data/toenail.csv.gz")
+    data["severe"] = (data["outcome"] == "moderate or severe").astype(int)
+    glmm = blm.GLMM("severe ~ treatment * time + (1 | patientID)", data, family="binomial")
+    return glmm.plot_curves(x="time")
+
+
+def plot_binned_residuals(blm):
+    """Zeros and ones, in bins.
+
+    A residual of a zero or a one says nothing by itself; the mean of those alike in what was expected of them should
+    lie near zero, within what data of this model would do (grey).
+    """
+    import pandas as pd
+
+    data = pd.read_csv(ROOT / "models/data/toenail.csv.gz")
+    data["severe"] = (data["outcome"] == "moderate or severe").astype(int)
+    glmm = blm.GLMM("severe ~ treatment * time + (1 | patientID)", data, family="binomial")
+    return glmm.plot_binned_residuals()
+
+
+def plot_rootogram(blm):
+    """Counts, hanging from what was expected.
+
+    Each bar hangs from how often the model expects its count and should end at zero. Square roots let the rare large
+    counts be seen; the last bar has all that are larger.
+    """
+    import pandas as pd
+
+    data = pd.read_csv(ROOT / "models/data/epil.csv", dtype={"subject": str})
+    glmm = blm.GLMM("y ~ lbase * trt + (1 | subject)", data, family="negative_binomial")
+    return glmm.plot_rootogram()
+
+
+def plot_residual_qq(blm):
+    """Residuals for any family.
+
+    Where does each row lie among its replicates? Ties are broken at random, so that a normal line is the answer of a
+    model that holds, whatever the outcome. A Poisson for these seizures leaves too many in both tails.
+    """
+    import pandas as pd
+
+    data = pd.read_csv(ROOT / "models/data/epil.csv", dtype={"subject": str})
+    glmm = blm.GLMM("y ~ lbase * trt + (1 | subject)", data, family="poisson")
+    return glmm.plot_residual_qq()
+
+
+def plot_categories(blm):
+    """Ordered categories, observed and expected.
+
+    Bars are shares of the bitterness of wines as judges rated it, points what the model expects, with where 95 % of its
+    replicates lie.
+    """
+    import pandas as pd
+
+    data = pd.read_csv(ROOT / "tests/data/wine.csv", dtype={"judge": str})
+    glmm = blm.GLMM("rating ~ temp + contact + (1 | judge)", data, family="cumulative")
+    return glmm.plot_categories(by="temp")
+
+
 GALLERY: list[Callable[[Any], Any]] = [
     *(plot_data, plot_hierarchy_nested, plot_hierarchy_crossed, plot_Z, plot_prior_predictive, implied_priors),
     *(plot_estimates, plot_sds, plot_caterpillar, plot_shrinkage, plot_pooling, plot_group_size, plot_V),
     *(plot_conditional_effects, plot_variance_partition, plot_checks, plot_qq, plot_funnel, plot_ess, comparison_plot),
+    *(plot_curves, plot_binned_residuals, plot_rootogram, plot_residual_qq, plot_categories),
 ]
 
 
