@@ -118,7 +118,7 @@ def test_the_order_is_about_as_good_as_by_exact_degrees():
     for _ in range(40):
         n = int(rng.integers(1, 50))
         A, weights = random_graph(rng, n, rng.uniform(0, 0.2)), rng.integers(1, 4, n)
-        column = analyse(A.indptr.astype(np.int64), A.indices.astype(np.int64), weights, 10_000)[0][0]
+        column = analyse(A.indptr.astype(np.int64), A.indices.astype(np.int64), weights, 10_000, np.inf)[0][0]
         order = np.argsort(column)
         assert sorted(order) == list(range(n))
         joined = A.toarray() != 0

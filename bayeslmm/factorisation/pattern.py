@@ -16,9 +16,11 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.factorisation.kernels.arrays import Sparse
 from bayeslmm.factorisation.kernels.compiling import first_use
-from bayeslmm.factorisation.kernels.symbolic import analyse, places_of_pairs
+from bayeslmm.factorisation.kernels.symbolic import analyse, joined, places_of_pairs
 
 MADE = ("column", "of", "first", "starts", "rows", "panels", "run_starts", "runs", "relative")  # by `analyse`
+MEET = 0.25  # share of all pairs of groups that meet from which on a tail is dense
+EFFORT = 0.5  # steps of ordering for each of all pairs, likewise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,34 +91,41 @@ class Pattern:
         return out
 
 
-def tail_graph(design: Design, chain: Sequence[int], tail: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(where each node's neighbours begin, the neighbours) of the tail's groups, level by level."""
-    from scipy import sparse
+def tail_graph(
+    design: Design, chain: Sequence[int], tail: Sequence[int], limit: float = np.inf
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(where each node's neighbours begin, the neighbours) of the tail's groups; None where they are more than `limit`.
 
-    top = design.levels[chain[-1]].index if chain else design.residual.block
-    n = design.n
-    parts = [
-        sparse.csr_array((np.ones(n), (top, design.levels[k].index)), shape=(int(top.max()) + 1, design.levels[k].m))
-        for k in tail
-    ]
-    meets = sparse.hstack(parts, format="csr")
-    meets.data[:] = 1.0
-    joined = (meets.T @ meets).tocoo()
-    row, col = joined.coords
-    apart = row != col
-    joined = sparse.csr_array((np.ones(apart.sum()), (row[apart], col[apart])), shape=joined.shape)
-    return joined.indptr.astype(np.int64), joined.indices.astype(np.int64)
+    Nodes are the tail's groups, level by level.
+    """
+    unit = design.levels[chain[-1]].index if chain else design.residual.block
+    m = [design.levels[k].m for k in tail]
+    nodes = np.stack([first + design.levels[k].index for first, k in zip(np.cumsum(m) - m, tail, strict=True)])
+    with first_use(joined, "joined"):
+        starts, neighbours, whole = joined(
+            unit.astype(np.int64), nodes.astype(np.int64), int(unit.max()) + 1, sum(m), float(limit)
+        )
+    return (starts, neighbours) if whole else None
 
 
 def make_pattern(design: Design, chain: Sequence[int], tail: Sequence[int], limit: float = np.inf) -> Pattern | None:
-    """Order the tail, and find where its factor has numbers; None where that are more than `limit`."""
-    starts, neighbours = tail_graph(design, chain, tail)
+    """Order the tail, and find where its factor has numbers; None where those are more than `limit`.
+
+    With a limit, it is given up as well where a quarter of all pairs meet, or where ordering is long for the number of
+    groups: there a dense tail is quicker.
+    """
+    n = sum(design.levels[k].m for k in tail)
+    bounded = np.isfinite(limit)
+    graph = tail_graph(design, chain, tail, MEET * n**2 if bounded else np.inf)
+    if graph is None:
+        return None
+    starts, neighbours = graph
     effects = np.array([design.levels[k].r for k in tail])
     level = np.repeat(np.arange(len(tail)), [design.levels[k].m for k in tail])
     weights = effects[level]
     most = int(min(limit / effects.min() ** 2, 2**62))
     with first_use(analyse, "pattern"):
-        arrays, made = analyse(starts, neighbours, weights, most)
+        arrays, made = analyse(starts, neighbours, weights, most, float(EFFORT * n**2 if bounded else np.inf))
     found = dict(zip(MADE, arrays, strict=True))
     if not made or found["panels"][-1] > limit:
         return None

@@ -67,8 +67,8 @@ def _same(pool, start, size, stamp, mark, j):
 
 
 @inner
-def minimum_degree(starts, neighbours, weights):
-    """The nodes (n,) in their order of elimination.
+def minimum_degree(starts, neighbours, weights, effort):
+    """The nodes (n,) in their order of elimination, and how many of them were ordered.
 
     Parameters
     ----------
@@ -76,6 +76,8 @@ def minimum_degree(starts, neighbours, weights):
         The neighbours of each node, itself not among them; symmetric.
     weights : (n,) array
         Columns of each node.
+    effort : float
+        Steps after which it is given up.
     """
     n = weights.shape[0]
     total = weights.sum()
@@ -107,7 +109,8 @@ def minimum_degree(starts, neighbours, weights):
     done = 0
     left = total
     least = 0
-    while done < n:
+    steps = 0
+    while done < n and steps <= effort:
         while lists[0][least] == NONE:
             least += 1
         me = lists[0][least]
@@ -157,6 +160,7 @@ def minimum_degree(starts, neighbours, weights):
         for p in range(first, top):
             i = pool[p]
             begin = start[i]
+            steps += size[i]
             to = begin
             outside = 0
             code = 0
@@ -244,4 +248,4 @@ def minimum_degree(starts, neighbours, weights):
             order[done] = i
             done += 1
             i = follower[i]
-    return order
+    return order, done
