@@ -23,7 +23,7 @@ from bayeslmm.posterior.link_collapsed import link_posterior, why_not
 from bayeslmm.posterior.link_posterior import LinkPosterior
 from bayeslmm.support import threads
 from tests.registry import CASES
-from tests.test_glmm import G, glmm, made_up, somewhere
+from tests.test_glmm import G, made_up, somewhere
 
 ALL = [FAMILIES[name](link=link) for name, link in CODES]
 
@@ -101,7 +101,8 @@ NESTED = [case for case in CASES if case.shift == 0]
 
 
 @pytest.mark.parametrize(
-    "family", ["binomial", "binomial(probit)", "binomial(cloglog)", "poisson", "negative_binomial", "gamma", "cumulative"]
+    "family",
+    ["binomial", "binomial(probit)", "binomial(cloglog)", "poisson", "negative_binomial", "gamma", "cumulative"],
 )
 def test_nested_integrals_equal_quadrature(family):
     seen = 0
@@ -116,11 +117,11 @@ def test_nested_integrals_equal_quadrature(family):
         x = somewhere(model)
         given = (problem.fixed(x), problem.lam(x), problem.psi(x))
         nodes = {1: 45, 2: 25, 3: 9}[len(problem.rows.plan.chain)]
-        want = Quadrature(nodes=nodes).groups(problem.rows, model.family, model.outcome, *given, np.zeros(model.design.q))
-        likelihood = link_posterior(model).likelihood.finer(0.35)
-        at = Points(
-            gamma=problem.unit * x[None, : model.design.p], lams=problem.lam(x)[None], psi=problem.psi(x)[None]
+        want = Quadrature(nodes=nodes).groups(
+            problem.rows, model.family, model.outcome, *given, np.zeros(model.design.q)
         )
+        likelihood = link_posterior(model).likelihood.finer(0.35)
+        at = Points(gamma=problem.unit * x[None, : model.design.p], lams=problem.lam(x)[None], psi=problem.psi(x)[None])
         got = likelihood.log_density(at, keys(1))[0][0]
         assert got == pytest.approx(want.sum(), rel=1e-6 if nodes > 9 else 1e-5)
     assert seen > 3
@@ -303,7 +304,11 @@ def test_effects_of_several_kinds_are_taken_by_their_weights():
 
 JOINT = [
     ("binomial", "y ~ x + (1 | g)", {}),
-    ("binomial(probit)", "y ~ x + (1 | g)", {"beta[x]": "StudentT(nu=3, mu=0, sigma=1)", "sigma_u2": "Exponential(lam=2)"}),
+    (
+        "binomial(probit)",
+        "y ~ x + (1 | g)",
+        {"beta[x]": "StudentT(nu=3, mu=0, sigma=1)", "sigma_u2": "Exponential(lam=2)"},
+    ),
     ("binomial(cloglog)", "y ~ 0 + x + (0 + x | g)", {}),
     ("poisson", "y ~ x + I(x^2) + (1 | g)", {"sigma_u2": "Uniform(lower=0.1, upper=4)"}),
     ("negative_binomial", "y ~ 1 + (1 | g)", {"alpha": "Gamma(alpha=2, beta=1)"}),
@@ -502,7 +507,9 @@ def test_units_of_y_do_not_matter():
     y, x, g = rng.standard_t(3, 40), rng.normal(size=40), (np.arange(40) // 5).tolist()
     found = []
     for size in (1e-9, 1.0, 1e9):
-        model = blm.GLMM("y ~ x + (1 | g)", {"y": (y * size).tolist(), "x": (x * 1e3 + 1e6).tolist(), "g": g}, "student_t")
+        model = blm.GLMM(
+            "y ~ x + (1 | g)", {"y": (y * size).tolist(), "x": (x * 1e3 + 1e6).tolist(), "g": g}, "student_t"
+        )
         posterior = quietly(model)["posterior"]
         found.append([posterior[name].values.mean() / size for name in ("sigma", "sigma_u2")])
     assert np.allclose(found, found[1], rtol=0.02)  # rounded priors
