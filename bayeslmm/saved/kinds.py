@@ -19,10 +19,11 @@ from bayeslmm.likelihood.fit import LikelihoodFit
 from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import check_tree
+from bayeslmm.posterior.link_draws import check_link_tree
 from bayeslmm.priors.resolve import as_priors, priors_as_given
 from bayeslmm.saved.check import density_record, differences
 from bayeslmm.saved.fit_record import fit_record, link_fit_record
-from bayeslmm.saved.link_check import check_link_tree, link_density_record, link_differences
+from bayeslmm.saved.link_check import link_density_record, link_differences
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Link(Kind):
 
     def check_tree(self, model: LinkModel, tree: Any, remedy: str) -> None:
         """Refuse what is no posterior of this model."""
-        check_link_tree(model, tree, remedy)
+        check_link_tree(model, tree, False, remedy)
 
     def record(self, fit: GLMMFit) -> dict[str, Any]:
         """A fit as JSON has it."""

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.criticism.sensitivity import log_prior_of_coefficients, log_prior_of_levels
+from bayeslmm.criticism.link_prior import link_log_prior
 from bayeslmm.design.linear_predictor import linear_predictor
-from bayeslmm.design.parameters import coords, level_names
-from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.integration.objective import Objective
 from bayeslmm.link_model import LinkModel
-from bayeslmm.posterior.link_tree import link_dims
 from bayeslmm.saved.check import ROUNDINGS_OF, Densities, as_json, differing, largest_gap, some_draws, values_at
 from bayeslmm.support.threads import one_blas_thread
 
@@ -69,7 +66,7 @@ def _densities(
 
 def _at_draws(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The prior by parameter, and the density of y given eta."""
-    out = {f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in _log_prior(model, values).items()}
+    out = {f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in link_log_prior(model, values).items()}
     design, family = model.design, model.family
     if all(level.name in values for level in design.levels):
         effects = {lv.name: values[lv.name].reshape(-1, lv.m, lv.r) for lv in design.levels}
@@ -80,61 +77,9 @@ def _at_draws(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.n
     return out
 
 
-def _log_prior(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Log prior density per parameter and draw, each in the terms in which its prior is written."""
-    priors, design, beta = model.priors, model.design, values["beta"]
-    out = log_prior_of_coefficients(priors, values) | log_prior_of_levels(design, priors, values)
-    labels = model.family.dispersion_labels(model.outcome)
-    own = _own_values(model, values)
-    given = any(row.source == "given" and row.parameter in labels for row in priors.reasons)
-    if not (model.family.has_intercept or given):  # thresholds are stated at the mean of the predictors
-        own = own - (beta @ design.X.mean(axis=0))[:, None]
-    return out | {
-        label: prior.logpdf(own[:, k]) for k, (label, prior) in enumerate(zip(labels, priors.dispersion, strict=True))
-    }
-
-
 def _own_values(model: LinkModel, values: dict[str, np.ndarray]) -> np.ndarray:
     """The family's own parameters (N, k)."""
     labels = model.family.dispersion_labels(model.outcome)
     if not model.family.has_intercept:
         return values["threshold"]
     return np.stack([values[label] for label in labels], axis=1) if labels else np.zeros((len(values["beta"]), 0))
-
-
-def check_link_tree(model: LinkModel, tree: Any, remedy: str) -> None:
-    """Refuse a tree that isn't a posterior of this model: variables, sizes, labels, the data, finite numbers."""
-    if "posterior" not in getattr(tree, "children", {}):
-        raise DescriptionError(
-            f"A {type(tree).__name__} came as the result; a posterior as glmm.sample returns it was expected. {remedy}"
-        )
-    posterior = tree["posterior"].to_dataset()
-    labels: dict[str, list] = dict(coords(model.design))
-    optional = {level_names(level).rho for level in model.design.levels} | {level.name for level in model.design.levels}
-    for name, dims in link_dims(model).items():
-        if name not in posterior.data_vars:
-            if name in optional:
-                continue
-            raise DataError(f"The given posterior has no variable {name!r}. {remedy}")
-        x = posterior[name]
-        if missing := [dim for dim in ("chain", "draw") if dim not in x.dims]:
-            raise DataError(f"{name!r} of the given posterior has no dim {missing[0]!r}. {remedy}")
-        found = x.transpose("chain", "draw", ...)
-        wanted = tuple(len(labels[dim]) for dim in dims if dim in labels)
-        if all(dim in labels for dim in dims) and found.shape[2:] != wanted:
-            raise DataError(
-                f"{name!r} of the given posterior has shape {found.shape[2:]} per draw; {wanted} was expected: it "
-                f"comes from another model. {remedy}"
-            )
-        for dim in dims:
-            texts = [str(one) for one in x[dim].values.tolist()] if dim in x.coords else None
-            if texts is not None and dim in labels and texts != [str(one) for one in labels[dim]]:
-                raise DataError(f"The given posterior comes from another model: its {dim} has other labels. {remedy}")
-        if not np.isfinite(x.to_numpy()).all():
-            raise DataError(f"{name!r} of the given posterior has values that are not finite. Sample again.")
-    if "observed_data" in tree.children and "y" in tree["observed_data"].data_vars:
-        y = np.asarray(tree["observed_data"]["y"].values, dtype=float).ravel()
-        if not np.array_equal(y, model.outcome.y):
-            raise DataError(
-                "The given posterior is one of other data: its observed_data are not this model's response. " + remedy
-            )
