@@ -24,7 +24,7 @@ def example_names() -> list[str]:
     Examples
     --------
     >>> example_names()[:3]
-    ['cake', 'calves', 'chem97']
+    ['cake', 'calves', 'cbpp']
     """
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 

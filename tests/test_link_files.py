@@ -162,6 +162,18 @@ def test_neither_kind_fits_the_others_file(tmp_path):
     assert isinstance(blm.LMM.from_toml(plain), blm.LMM)
 
 
+def test_a_hierarchy_alone_says_what_it_leaves_out(tmp_path):
+    with pytest.warns(UserWarning, match=r"names family = 'binomial\(link = logit\)', which a Hierarchy hasn't"):
+        hierarchy = blm.Hierarchy.from_toml(MODELS / "cbpp.toml")
+    assert hierarchy.response == "incidence"
+
+
+@pytest.mark.parametrize("table", ["[[levels]]\ngroup = 'g'\n[priors]\n", "[[levels]]\ngroup = 'g'\n"])
+def test_a_family_below_a_table_is_told_to_go_up(table):
+    with pytest.raises(BayesLMMError, match="write it above the tables"):
+        ModelFile.parse(f"response = 'y'\n{table}family = 'binomial'")
+
+
 def test_columns_of_a_file_that_only_count_are_numbers(tmp_path):
     path = write(tmp_path, PAIRED + BINOMIAL, "a,b,g\n1,2,01\n2,3,01\n0,4,1\n3,3,1\n")
     glmm = blm.GLMM.from_toml(path)

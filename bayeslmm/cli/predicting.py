@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from bayeslmm.loading import Saved
     from bayeslmm.tables.table import Table
 
-Scope = Literal["observed", "new in observed", "new where unseen", "new", "population", "average", "average by rows"]
+Scope = Literal[
+    "observed", "new in observed", "new where unseen", "new", "population", "average", "average by rows",
+    "population-averaged",
+]  # fmt: skip
 Share = Parameter(validator=Number(gt=0, lt=1))
 
 
@@ -31,7 +34,7 @@ def predict(
     /,
     *,
     scope: Scope = "observed",
-    kind: Literal["mean", "response"] = "mean",
+    kind: Literal["mean", "response", "link"] = "mean",
     level: Annotated[float, Share] = 0.95,
     missing: Literal["error", "drop"] = "error",
     out: Path | None = None,
@@ -47,9 +50,9 @@ def predict(
     scope
         Whose effects rows take: those of observed groups (a new group is an error), of new inner groups in observed
         outer ones, of new groups where they are unseen, of new groups only, none (the population: the table needs no
-        groups), or the average over the observed groups.
+        groups), the average over the observed groups, or with a family the mean over all groups that there could be.
     kind
-        The mean, or new responses with their residual.
+        The mean, or new responses with their residual; with a family also the linear predictor.
     level
         Probability of the intervals.
     missing

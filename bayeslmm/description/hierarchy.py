@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,6 +195,11 @@ class Hierarchy:
     def from_toml(cls, path: str | Path) -> Hierarchy:
         """Read the hierarchy of a description file; `LMM.from_toml` reads its data and priors too.
 
+        Warns
+        -----
+        UserWarning
+            If the file names a family, which a hierarchy hasn't: `GLMM.from_toml` reads it.
+
         Raises
         ------
         DescriptionError
@@ -207,7 +213,15 @@ class Hierarchy:
         """
         from bayeslmm.description.model_file import ModelFile
 
-        return ModelFile.read(path).hierarchy
+        file = ModelFile.read(path)
+        if file.outcome is not None:
+            warnings.warn(
+                f"{file.path} names family = {str(file.outcome.family)!r}, which a Hierarchy hasn't: an LMM made of it "
+                "would take the outcome for Gaussian. Write blm.GLMM.from_toml(path).",
+                UserWarning,
+                stacklevel=2,
+            )
+        return file.hierarchy
 
     def __str__(self) -> str:
         lines = [self.formula]

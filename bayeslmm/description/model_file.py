@@ -12,7 +12,7 @@ from bayeslmm.data.known_matrix import KnownMatrix
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.levels import Level, Residual, group_columns
 from bayeslmm.description.outcome_keys import COLUMNS, KEYS, OutcomeKeys
-from bayeslmm.description.schema import EXPECTED, check_shape
+from bayeslmm.description.schema import EXPECTED, check_shape, model_keys
 from bayeslmm.description.toml_text import key_lines, load, where
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, beside
@@ -316,7 +316,9 @@ def _priors(path: Path, lines: Mapping, content: dict) -> dict[str, Prior | dict
         try:
             return Prior.parse(text)
         except PriorError as error:
-            _fail(path, lines, place, f"{'.'.join(place)}: {error}", PriorError)
+            whole = len(place) == 2 and place[1] in model_keys()
+            hint = f" If {place[1]} is meant for the whole description, write it above the tables." if whole else ""
+            _fail(path, lines, place, f"{'.'.join(place)}: {error}{hint}", PriorError)
 
     priors: dict[str, Prior | dict[str, Prior]] = {}
     for key, given in content.get("priors", {}).items():

@@ -161,6 +161,17 @@ def _model() -> Any:
     )
 
 
+def model_keys() -> tuple[str, ...]:
+    """The keys of a description.
+
+    Examples
+    --------
+    >>> "family" in model_keys()
+    True
+    """
+    return tuple(_model().model_fields)
+
+
 def _table(name: str, about: str, title: str = "", /, **keys: Any) -> Any:
     from pydantic import ConfigDict, create_model
 
@@ -233,6 +244,8 @@ def _explain(path: Path, lines: Mapping, item: Any) -> str:
     if item["type"] == "extra_forbidden":
         table, known = _keys_around(place, str(item["loc"]))
         hint = _OTHER_KEYS.get(name, "") if len(place) == 1 else ""
+        if len(place) > 1 and name in model_keys():
+            hint = f" {name} is a key of the whole description: write it above the tables."
         hint = hint or did_you_mean(name, known)
         return f"{at}: unknown key {_shown(name)}; {table} has {', '.join(known)}.{hint}"
     if item["type"] == "missing":
@@ -253,7 +266,7 @@ def _keys_around(place: tuple, loc: str) -> tuple[str, tuple[str, ...]]:
         return "[[levels]]", tuple(item.name for item in fields(Level))
     if place[0] == "residual" and len(place) > 1:
         return "[residual]", tuple(item.name for item in fields(Residual))
-    return "a description", tuple(_model().model_fields)
+    return "a description", model_keys()
 
 
 def _expected(place: tuple, name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.families.family import Dispersion, Family, Outcome
 from bayeslmm.families.links import LINKS, Jet
-from bayeslmm.families.stable import divergence, log_gamma_rest, log_gamma_rest_slope, sigmoid, softplus
+from bayeslmm.families.stable import divergence, log_gamma_rest, log_gamma_rest_slope, polygammas, sigmoid, softplus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,11 @@ class Beta(Family):
 
     def jet(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Jet:
         """With a = mu phi, b = (1 - mu) phi: log Gamma(phi) - log Gamma(a) - log Gamma(b) + a log y + b log(1 - y)."""
-        from scipy.special import polygamma
-
         p, q, a, b = _shapes(eta, psi)
         m, tilt = a * q, q - p
         away = _away(outcome, a, b)
-        one = polygamma(1, 1 + a) + polygamma(1, 1 + b)
-        two = polygamma(2, 1 + a) - polygamma(2, 1 + b)
+        (a_one, a_two), (b_one, b_two) = polygammas(1 + a), polygammas(1 + b)
+        one, two = a_one + b_one, a_two - b_two
         # Gamma(a) = Gamma(1 + a) / a, so that what grows as a vanishes stands apart
         first = tilt + m * away
         second = -2 * p * q + m * tilt * away - m**2 * one
@@ -76,17 +74,14 @@ class Beta(Family):
 
     def dispersion(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Dispersion:
         """By log phi."""
-        from scipy.special import polygamma
-
         y = outcome.y
         p, q, a, b = _shapes(eta, psi)
         m, tilt, phi = a * q, q - p, float(np.exp(psi[0]))
         away = _away(outcome, a, b)
-        a_one, b_one = a * polygamma(1, 1 + a), b * polygamma(1, 1 + b)
-        moved = away - a_one + b_one
+        (a_one, a_two), (b_one, b_two) = polygammas(1 + a), polygammas(1 + b)
+        moved = away - a * a_one + b * b_one
         ends = _rest_slope(a) + _rest_slope(b) - log_gamma_rest_slope(phi)
-        by_one = a * (2 * polygamma(1, 1 + a) + a * polygamma(2, 1 + a)) * q * m
-        by_one = by_one + b * (2 * polygamma(1, 1 + b) + b * polygamma(2, 1 + b)) * p * m
+        by_one = m * (a * (2 * a_one + a * a_two) * q + b * (2 * b_one + b * b_two) * p)
         return Dispersion(
             (ends + phi * divergence(p, q, y, 1 - y))[None], (m * moved)[None], (m * tilt * moved - by_one)[None]
         )

@@ -11,7 +11,14 @@ from bayeslmm.distributions.prior import Prior
 from bayeslmm.families.family import Dispersion, Family, Outcome
 from bayeslmm.families.links import Jet
 from bayeslmm.families.poisson import check_counts
-from bayeslmm.families.stable import divergence, log1p_minus, log_gamma_rest, log_rising_jet, saturated
+from bayeslmm.families.stable import (
+    divergence,
+    log1p_minus,
+    log_gamma_rest,
+    log_rising_jet,
+    log_rising_slope,
+    saturated,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,11 @@ class NegativeBinomial1(Family):
         less = k * np.log1p(np.exp(psi[0]))
         first, second, third = log_rising_jet(k, outcome.y)
         return Jet(self.logpdf(outcome, eta, psi), first - less, second - less, third - less)
+
+    def slope(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The log density and its first derivative."""
+        k = _size(eta, psi)
+        return self.logpdf(outcome, eta, psi), log_rising_slope(k, outcome.y) - k * np.log1p(np.exp(psi[0]))
 
     def logpdf(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """The log density (..., n): by the distance of k / (k + y) from 1 / (1 + alpha), as large counts need."""

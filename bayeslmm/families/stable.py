@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+Function = Callable[[np.ndarray], np.ndarray]
 LARGE = 16.0  # from here on Stirling's series has all digits
 
 
@@ -146,11 +149,10 @@ def log_gamma_rest(x: np.ndarray | float) -> np.ndarray:
     """
     from scipy.special import gammaln, xlogy
 
-    x = np.asarray(x, dtype=float)
-    near, far = np.minimum(x, LARGE), np.maximum(x, LARGE)
-    return np.where(
-        x < LARGE, gammaln(near) - xlogy(near, near) + near, stirling(far) - 0.5 * np.log(far / (2 * np.pi))
-    )
+    def near(x: np.ndarray) -> np.ndarray:
+        return gammaln(x) - xlogy(x, x) + x
+
+    return _by_size(x, near, lambda x: stirling(x) - 0.5 * np.log(x / (2 * np.pi)))
 
 
 def log_gamma_rest_slope(x: np.ndarray | float) -> np.ndarray:
@@ -163,10 +165,21 @@ def log_gamma_rest_slope(x: np.ndarray | float) -> np.ndarray:
     """
     from scipy.special import digamma
 
+    def near(x: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return x * (np.log(x) - digamma(x))
+
+    return _by_size(x, near, lambda x: 0.5 + x * stirling_slope(x))
+
+
+def _by_size(x: np.ndarray | float, near: Function, far: Function) -> np.ndarray:
+    """One function of what is less than LARGE, another one of the rest."""
     x = np.asarray(x, dtype=float)
-    near, far = np.minimum(x, LARGE), np.maximum(x, LARGE)
-    with np.errstate(over="ignore"):
-        return np.where(x < LARGE, near * (np.log(near) - digamma(near)), 0.5 + far * stirling_slope(far))
+    out, small = np.empty_like(x), x < LARGE
+    for function, part in ((near, small), (far, ~small)):
+        if part.any():
+            out[part] = function(x[part])
+    return out
 
 
 def divergence(share: np.ndarray, rest: np.ndarray, other: np.ndarray, other_rest: np.ndarray) -> np.ndarray:
@@ -186,10 +199,42 @@ def divergence(share: np.ndarray, rest: np.ndarray, other: np.ndarray, other_res
 def _moved(share: np.ndarray, other: np.ndarray, gap: np.ndarray) -> np.ndarray:
     """share log(other / share) - gap, where other = share + gap."""
     own = np.maximum(share, np.finfo(float).tiny)
-    near = np.abs(gap) < 0.2 * own
-    with np.errstate(over="ignore"):
-        x = np.where(near, gap / own, 0.0)
-    return share * np.where(near, log1p_minus(x), np.log(other / own)) - np.where(near, 0.0, gap)
+    out = np.asarray(share * np.log(other / own) - gap)
+    near = np.asarray(np.abs(gap) < 0.2 * own)
+    if near.any():
+        own = np.broadcast_to(own, out.shape)[near]
+        x = np.broadcast_to(gap, out.shape)[near] / own
+        out[near] = own * log1p_minus(x)
+    return out
+
+
+def polygammas(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Trigamma and tetragamma for x >= 1, several times faster than SciPy's.
+
+    By Psi_k(x) = Psi_k(x + 10) and ten terms, and Bernoulli's series.
+
+    Examples
+    --------
+    >>> one, two = polygammas(np.array([1.0]))
+    >>> abs(float(one[0]) - np.pi**2 / 6) < 1e-15, round(float(two[0]), 12)
+    (True, -2.404113806319)
+    """
+    first, second = np.zeros_like(x), np.zeros_like(x)
+    for k in range(10):
+        r = 1 / (x + k)
+        square = r * r
+        first += square
+        second += square * r
+    r = 1 / (x + 10)
+    s = r * r
+    # sums of B_2k r^2k, and of (2k + 1) B_2k r^2k
+    one, two = np.zeros_like(x), np.zeros_like(x)
+    for k, bernoulli in zip(
+        range(7, 0, -1), (7 / 6, -691 / 2730, 5 / 66, -1 / 30, 1 / 42, -1 / 30, 1 / 6), strict=True
+    ):
+        one = s * (bernoulli + one)
+        two = s * ((2 * k + 1) * bernoulli + two)
+    return first + r * (1 + r / 2 + one), -2 * second - s * (1 + r + two)
 
 
 def log_rising_jet(k: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -197,30 +242,60 @@ def log_rising_jet(k: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
     Examples
     --------
-    >>> [float(one) for one in log_rising_jet(np.array(1e-300), np.array(3.0))]
+    >>> [float(one.round(9)) for one in log_rising_jet(np.array(1e-300), np.array(3.0))]
     [1.0, 0.0, 0.0]
     """
-    from scipy.special import polygamma
+    k, y = np.broadcast_arrays(k, y)
+    first, second, third = (np.empty(k.shape) for _ in range(3))
+    small = k < LARGE
+    for function, part in ((_rising_near, small), (_rising_far, ~small)):
+        if part.any():
+            first[part], second[part], third[part] = function(k[part], y[part])
+    return first, second, third
 
-    # with Gamma(k + 1) instead of Gamma(k), 1 / k to any power has left
-    near = np.minimum(k, LARGE)
-    d0, d1, d2 = (
-        np.where(y > 0, polygamma(j, near + np.maximum(y, 1.0)) - polygamma(j, near + 1), 0.0) for j in range(3)
-    )
-    one, two, three = near * d0, near**2 * d1, near**3 * d2
-    small = (y > 0) + one, one + two, one + 3 * two + three
-    far = np.maximum(k, LARGE)
-    t = y / far
+
+def _rising_near(k: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """With Gamma(k + 1) instead of Gamma(k), where 1 / k to any power has left."""
+    from scipy.special import digamma
+
+    any_y, high, low = y > 0, k + np.maximum(y, 1.0), k + 1
+    (a1, a2), (b1, b2) = polygammas(high), polygammas(low)
+    one, two, three = (any_y * x for x in (k * (digamma(high) - digamma(low)), k**2 * (a1 - b1), k**3 * (a2 - b2)))
+    return any_y + one, one + two, one + 3 * two + three
+
+
+def _rising_far(k: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By Stirling's series, whose large terms are taken together."""
+    t = y / k
     v = 1 / (1 + t)
     bend = log1p_minus(t) + t**2 * v
-    st = [s - o for s, o in zip(_stirling_moves(far + y, v), _stirling_moves(far, np.ones_like(v)), strict=True)]
-    large = (
-        far * np.log1p(t) + t * v / 2 + st[0],
-        far * bend - t * v**2 / 2 + st[1],
-        far * (bend - (t * v) ** 2) + t * (1 - t) * v**3 / 2 + st[2],
+    st = [s - o for s, o in zip(_stirling_moves(k + y, v), _stirling_moves(k, np.ones_like(v)), strict=True)]
+    return (
+        k * np.log1p(t) + t * v / 2 + st[0],
+        k * bend - t * v**2 / 2 + st[1],
+        k * (bend - (t * v) ** 2) + t * (1 - t) * v**3 / 2 + st[2],
     )
-    first, second, third = (np.where(k < LARGE, a, b) for a, b in zip(small, large, strict=True))
-    return first, second, third
+
+
+def log_rising_slope(k: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The first of them alone.
+
+    Examples
+    --------
+    >>> k, y = np.array([0.5, 1e9]), np.array([3.0, 3.0])
+    >>> (log_rising_slope(k, y) == log_rising_jet(k, y)[0]).tolist()
+    [True, True]
+    """
+    from scipy.special import digamma
+
+    k, y = np.broadcast_arrays(k, y)
+    out, small = np.empty(k.shape), k < LARGE
+    if small.any():
+        near, count = k[small], y[small]
+        out[small] = (count > 0) * (1 + near * (digamma(near + np.maximum(count, 1.0)) - digamma(near + 1)))
+    if not small.all():
+        out[~small] = _rising_far(k[~small], y[~small])[0]
+    return out
 
 
 def _stirling_moves(x: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
