@@ -45,14 +45,14 @@ class Gamma(Family):
         d = log_y - eta
         with np.errstate(over="ignore"):
             ratio, less = np.exp(d), np.expm1(d)
-        value = constant(alpha) - log_y + alpha * (d - less)
+        value = _constant(alpha) - log_y + alpha * (d - less)
         return Jet(value, alpha * less, -alpha * ratio, alpha * ratio)
 
     def dispersion(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Dispersion:
         """By log alpha."""
         alpha = float(np.exp(psi[0]))
         d = np.log(outcome.y) - eta
-        value = constant_slope(alpha) + alpha * (d - np.expm1(d))
+        value = _constant_slope(alpha) + alpha * (d - np.expm1(d))
         return Dispersion(value[None], alpha * np.expm1(d)[None], -alpha * np.exp(d)[None])
 
     def draw(self, rng: np.random.Generator, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ class Gamma(Family):
         return "ratio of means"
 
 
-def constant(alpha: float) -> float:
+def _constant(alpha: float) -> float:
     """Alpha log alpha - alpha - log Gamma(alpha)."""
     from scipy.special import gammaln
 
@@ -101,7 +101,7 @@ def constant(alpha: float) -> float:
     return float(0.5 * np.log(alpha / (2 * np.pi)) - stirling(np.asarray(alpha)))
 
 
-def constant_slope(alpha: float) -> float:
+def _constant_slope(alpha: float) -> float:
     """Derivative of it by log alpha: alpha (log alpha - digamma(alpha))."""
     from scipy.special import digamma
 
