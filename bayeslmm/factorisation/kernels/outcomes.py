@@ -44,7 +44,7 @@ def _log_ndtr(x):
     """log Phi(x) and its derivatives."""
     if x < -4.0:
         t, tail = -x, 0.0
-        for k in range(120, 3, -1):
+        for k in range(20 + int(1600 / (t * t)), 3, -1):
             tail = k / (t + tail)
         z = 3 / (t + tail)
         e = 2 / (t + z)
