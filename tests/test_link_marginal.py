@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytensor
+import pytensor.tensor as pt
 import pytest
 
 import bayeslmm as blm
@@ -151,3 +152,25 @@ def test_what_cannot_be_had_is_refused_in_words():
         crossed.marginal(nodes=5)
     with pytest.raises(DescriptionError, match="Did you mean 'laplace'"):
         blm.GLMM(CBPP, table("cbpp"), family="binomial").marginal("lapace")
+
+
+@pytest.mark.parametrize(
+    ("formula", "data", "family"),
+    [(CBPP, "cbpp", "binomial"), ("y ~ trt + (1 + Visit | subject)", "epil", "nbinom2")],
+)
+def test_compiled_code_gives_the_same_as_python(formula, data, family):
+    """Through numba's mode: the kernel; and Python where y is another one than was packed."""
+    model = glmm(formula, data, family)
+    problem, rule, rng = model.problem, model.rule(nodes=5), np.random.default_rng(3)
+    op = IntegralOp(problem, rule.approximation, rule.start)
+    assert op.compiled
+    inputs = [pt.dvector() for _ in range(4)]
+    outputs = op(*inputs, *op.constants())
+    with pytensor.config.change_flags(mode="NUMBA"):
+        f = pytensor.function(inputs, outputs)
+    x = model._laplace.x
+    given = problem.fixed(x) + 0.1 * rng.normal(size=model.design.n), problem.lam(x), problem.psi(x)
+    for y in (model.outcome.y, rng.permutation(model.outcome.y) if data == "epil" else model.outcome.y * 0.0):
+        for found, want in zip(f(y, *given), op.evaluate(y, *given), strict=True):
+            assert found == pytest.approx(want, rel=1e-7, abs=1e-8)
+    assert f(model.outcome.y, given[0] * np.nan, *given[1:])[0] == -np.inf

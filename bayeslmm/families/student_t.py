@@ -44,7 +44,7 @@ class StudentT(Family):
         sigma, nu = np.exp(psi)
         z = (outcome.y - eta) / sigma
         w = 1 / (nu + z**2)
-        value = constant(nu) - psi[0] - 0.5 * (nu + 1) * np.log1p(z**2 / nu)
+        value = _constant(nu) - psi[0] - 0.5 * (nu + 1) * np.log1p(z**2 / nu)
         first = (nu + 1) / sigma * z * w
         second = -(nu + 1) / sigma**2 * w * (1 - 2 * z**2 * w)
         third = -2 * (nu + 1) / sigma**3 * z * w**2 * (3 - 4 * z**2 * w)
@@ -125,6 +125,6 @@ class StudentT(Family):
         return "sigma is the scale of the t distribution, not an SD; rows have no e of their own."
 
 
-def constant(nu: float) -> float:
+def _constant(nu: float) -> float:
     """log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(pi nu) / 2."""
     return float(rising(nu / 2, np.asarray(0.5)) - 0.5 * np.log(2 * np.pi))

@@ -15,7 +15,7 @@ from bayeslmm.support.arguments import check_whole
 from bayeslmm.support.threads import one_blas_thread
 
 APPROXIMATIONS = ("auto", "laplace", "quadrature")
-FOR_DRAWS = 1e-4  # of a log density is nothing to a draw
+FOR_DRAWS = 1e-3  # of a log density is nothing to a draw
 WIDER = 1.5  # a posterior has SDs this much larger than the likelihood's maximum
 
 

@@ -7,20 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.factorisation.kernels import jets
-from bayeslmm.factorisation.kernels.compiling import first_use
-from bayeslmm.factorisation.kernels.group_rule import RowsOfGroups, _group_rule, group_rule
-from bayeslmm.families import student_t as ts
+from bayeslmm.factorisation.kernels.group_rule import RowsOfGroups, group_rule, pack
 from bayeslmm.families.binomial import log_choose
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.families.stable import (
-    log1m_exp,
-    log1p_minus,
-    log_gamma_rest,
-    log_gamma_rest_slope,
-    rising,
-    rising_slope,
-    saturated,
-)
+from bayeslmm.families.stable import saturated
 from bayeslmm.integration.alike import Alike
 from bayeslmm.integration.product_rule import Integrated, grid
 
@@ -54,8 +44,8 @@ class CompiledLevel:
 
     Attributes
     ----------
-    fixed : (n,) array
-        What of each row's log density depends on nothing.
+    alone : (n,) array
+        What of each row's log density depends on y alone.
     """
 
     family: Family
@@ -66,7 +56,7 @@ class CompiledLevel:
     ref: np.ndarray
     z: np.ndarray
     ends: np.ndarray
-    fixed: np.ndarray
+    alone: np.ndarray
 
     @property
     def code(self) -> int:
@@ -83,61 +73,43 @@ class CompiledLevel:
         begin = np.zeros((len(start), 2))
         begin[:, :r] = start
         points, log_w = _points(nodes, r)
-        rows = RowsOfGroups(
-            self.y, self.N, self.ref, base[alike.rows], self.z, np.empty_like(self.z), alike.count, self.ends
-        )
-        par, constant, slopes = self._parameters(psi)
-        with first_use(_group_rule, "group rule"):
-            found = group_rule(self.code, par, rows, wide, begin, alike.copies, points, log_w)
-        value = found.value + np.add.reduceat(alike.count * constant, alike.starts)
-        by_psi = found.by_parameters
-        if self.code == jets.CUMULATIVE_LOGIT:
-            by_psi = self.family.dispersion_slopes(psi).T @ by_psi
-        if len(slopes):
-            by_psi = by_psi + slopes @ (alike.count * alike.copies[alike.owner])
+        rows = self._rows(base[alike.rows])
+        found = group_rule(self.code, np.asarray(psi, dtype=float), rows, wide, begin, alike.copies, points, log_w)
         return Integrated(
-            value=value, modes=found.modes[:, :r], by_eta=found.by_eta, by_factor=found.by_factor[:r, :r], by_psi=by_psi
-        )
+            value=found.value, modes=found.modes[:, :r], by_eta=found.by_eta, by_factor=found.by_factor[:r, :r],
+            by_psi=found.by_psi,
+        )  # fmt: skip
 
-    def _parameters(self, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(the kernel's parameters, what of each row's log density depends on them alone, its slopes by psi)."""
-        none, y = np.zeros((0, 0)), self.y
-        if self.code == jets.NEGATIVE_BINOMIAL:
-            alpha = float(np.exp(psi[0]))
-            own = rising(alpha, y) - alpha * log1p_minus(y / alpha) - y * np.log1p(y / alpha)
-            return np.array([alpha, psi[0]]), self.fixed + own, rising_slope(alpha, y)[None]
-        if self.code == jets.GAMMA:
-            alpha = float(np.exp(psi[0]))
-            slope = np.full((1, len(y)), log_gamma_rest_slope(alpha))
-            return np.array([alpha]), self.fixed - log_gamma_rest(alpha), slope
-        if self.code == jets.STUDENT_T:
-            sigma, nu = np.exp(psi)
-            slopes = np.zeros((2, len(y)))
-            slopes[1] = rising_slope(nu / 2, np.asarray(0.5))
-            return np.array([sigma, nu]), self.fixed + ts.constant(nu) - psi[0], slopes
-        if self.code == jets.CUMULATIVE_LOGIT:
-            cuts = self.family.dispersion_values(psi)
-            gaps = np.concatenate([[0.0], log1m_exp(np.diff(cuts)), [0.0]])
-            return cuts, self.fixed + gaps[y.astype(int)], none
-        return np.zeros(0), self.fixed, none
+    def packed(self, nodes: int, r: int, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All but the parameters as two vectors, for compiled code that holds them as constants."""
+        begin = np.zeros((len(start), 2))
+        begin[:, :r] = start
+        points, log_w = _points(nodes, r)
+        rows = self._rows(np.zeros(0))
+        return pack(self.code, r, rows, self.alike.rows, self.alike.copies, begin, points, log_w, self.outcome.y)
+
+    def _rows(self, base: np.ndarray) -> RowsOfGroups:
+        return RowsOfGroups(
+            self.y, self.N, self.ref, self.alone, base, self.z, np.empty_like(self.z), self.alike.count, self.ends
+        )
 
 
 def compile_level(alike: Alike, family: Family, outcome: Outcome, z: np.ndarray) -> CompiledLevel:
     """Lay a level's rows out for the kernel; `z` (n, r) is of all rows of the design."""
     part = outcome.part(alike.rows)
     y, n = np.ascontiguousarray(part.y, dtype=float), len(part.y)
-    fixed, ref = np.zeros(n), np.zeros(n)
+    alone, ref = np.zeros(n), np.zeros(n)
     if family.name == "binomial":
-        fixed = np.zeros(n) + log_choose(part)
+        alone = np.zeros(n) + log_choose(part)
     elif family.name in ("poisson", "negative_binomial"):
-        ref, fixed = np.log(np.maximum(y, 1.0)), np.where(y > 0, saturated(y), 0.0)
+        ref, alone = np.log(np.maximum(y, 1.0)), np.where(y > 0, saturated(y), 0.0)
     elif family.name == "gamma":
-        ref, fixed = np.log(y), -np.log(y)
+        ref, alone = np.log(y), -np.log(y)
     wide = np.zeros((n, 2))
     wide[:, : z.shape[1]] = z[alike.rows]
     N = np.ones(n) if part.trials is None else np.ascontiguousarray(part.trials, dtype=float)
     ends = np.append(alike.starts, n).astype(np.int64)
-    return CompiledLevel(family=family, outcome=outcome, alike=alike, y=y, N=N, ref=ref, z=wide, ends=ends, fixed=fixed)
+    return CompiledLevel(family=family, outcome=outcome, alike=alike, y=y, N=N, ref=ref, z=wide, ends=ends, alone=alone)
 
 
 def _points(nodes: int, r: int) -> tuple[np.ndarray, np.ndarray]:

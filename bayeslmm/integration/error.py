@@ -85,7 +85,7 @@ class ApproximationError:
             f"At these estimates Laplace's log-likelihood is {self.laplace:.4f}, {self._better}: Laplace is "
             f"{abs(self.value):.3g} too {'high' if self.value > 0 else 'low'}"
         )
-        if self.how == "importance sampling" and abs(self.value) < 2 * self.uncertainty:
+        if self.how == "importance sampling" and 0 < abs(self.value) < 2 * self.uncertainty:
             first = f"{first}, which is less than two Monte Carlo errors"
         parts = [first]
         if len(self.groups) and abs(self.value) >= 1e-6 and self.how == "quadrature":
@@ -108,9 +108,10 @@ class ApproximationError:
                 f"{self.uncertainty:.0e})"
             )
         assert self.k_hat is not None
+        tail = f"k-hat {self.k_hat.max():.2f}" if self.k_hat.max() > 0 else "k-hat below 0"
         return (
             f"importance sampling's {self.better:.4f} with a Monte Carlo error of {self.uncertainty:.2g} "
-            f"({self.draws:,} draws, k-hat {self.k_hat.max():.2f})"
+            f"({self.draws:,} draws, {tail})"
         )
 
     def __repr__(self) -> str:

@@ -113,10 +113,12 @@ class Sampler:
 
     @cached_property
     def A(self) -> Any:
-        """Z Lambda of the effects that are drawn, (n, q)."""
+        """Z Lambda of the effects that are drawn, (n, q); columns of zeros are of effects that nothing depends on."""
         from scipy import sparse
 
-        return sparse.hstack([self.columns(k) for k in self.drawn], format="csr")
+        whole = sparse.hstack([self.columns(k) for k in self.drawn], format="csr")
+        whole.eliminate_zeros()
+        return whole
 
     @cached_property
     def center(self) -> np.ndarray:

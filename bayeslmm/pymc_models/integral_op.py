@@ -14,7 +14,11 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_funcify
 
+from bayeslmm.factorisation.kernels.group_rule import packed_rule
+from bayeslmm.integration.compiled_level import is_compiled
 from bayeslmm.integration.objective import Approximation, Problem
+from bayeslmm.integration.quadrature import Quadrature, compiled_of
+from bayeslmm.pymc_models.factor_op import CONSTANT_LIMIT
 from bayeslmm.support.threads import one_blas_thread
 
 
@@ -35,14 +39,35 @@ class IntegralOp(Op):
         self.approximation = approximation
         self.start = start
 
+    def constants(self) -> tuple[Any, Any]:
+        """(ints, floats) that compiled code reads, symbolic: empty where it calls Python."""
+        ints, floats = np.zeros(0, dtype=np.int64), np.zeros(0)
+        if self.compiled:
+            one, rows, level = self.problem, self.problem.rows, self.problem.rows.design.levels[0]
+            own = compiled_of(rows, one.family, one.outcome)
+            start = np.zeros((len(own.alike.groups), level.r))
+            nodes = self.approximation.nodes if isinstance(self.approximation, Quadrature) else 1
+            ints, floats = own.packed(nodes, level.r, start)
+        if ints.nbytes + floats.nbytes < CONSTANT_LIMIT:
+            return pt.constant(ints), pt.constant(floats)
+        return pytensor.shared(ints, borrow=True), pytensor.shared(floats, borrow=True)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether there is compiled code for this model: one level with at most two effects a group."""
+        rows = self.problem.rows
+        levels = rows.design.levels
+        one = len(levels) == 1 and levels[0].root is None
+        return one and is_compiled(self.problem.family, levels[0].r)
+
     def make_node(self, *inputs):
-        """Inputs: y (n,), offset + X beta (n,), the kernels' lambda, the dispersion's coordinates."""
+        """Inputs: y (n,), offset + X beta (n,), the kernels' lambda, the dispersion's coordinates, `constants`."""
         variables = [pt.as_tensor_variable(x) for x in inputs]
         return Apply(self, variables, [pt.dscalar(), pt.dvector(), pt.dvector(), pt.dvector()])
 
     def perform(self, node, inputs, outputs):
         """Evaluate in Python; compiled code calls this too."""
-        for storage, value in zip(outputs, self.evaluate(*inputs), strict=True):
+        for storage, value in zip(outputs, self.evaluate(*inputs[:4]), strict=True):
             storage[0] = value
 
     def evaluate(self, y, fixed, lam, psi) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -68,11 +93,12 @@ class IntegralOp(Op):
         a = cotangents[0]
         if isinstance(a.type, pytensor.gradient.DisconnectedType):
             a = pt.zeros((), dtype="float64")
-        return [pytensor.gradient.disconnected_type(), *(a * one for one in outputs[1:])]
+        none = pytensor.gradient.disconnected_type
+        return [none(), *(a * one for one in outputs[1:]), none(), none()]
 
     def connection_pattern(self, node):
         """Only the value depends on anything, as far as anybody may ask; y is data."""
-        return [[k > 0, False, False, False] for k in range(4)]
+        return [[0 < k < 4, False, False, False] for k in range(6)]
 
 
 @numba_funcify.register(IntegralOp)
@@ -83,10 +109,20 @@ def _numba_integral(op, node=None, **kwargs):
     def evaluate(y, fixed, lam, psi):
         return tuple(np.ascontiguousarray(x) if x.ndim else x for x in op.evaluate(y, fixed, lam, psi))
 
-    @numba.njit
-    def integral(y, fixed, lam, psi):
+    @numba.njit(error_model="numpy")
+    def in_python(y, fixed, lam, psi, ints, floats):
         with numba.objmode(out=found):
             out = evaluate(y, fixed, lam, psi)
         return out
 
-    return integral
+    @numba.njit(error_model="numpy")
+    def compiled(y, fixed, lam, psi, ints, floats):
+        c = np.ascontiguousarray
+        same, value, by_fixed, by_lam, by_psi = packed_rule(c(y), c(fixed), c(lam), c(psi), c(ints), c(floats))
+        if not same:  # other data than those that were packed
+            with numba.objmode(out=found):
+                out = evaluate(y, fixed, lam, psi)
+            return out
+        return np.asarray(value), by_fixed, by_lam, by_psi
+
+    return compiled if op.compiled else in_python

@@ -43,13 +43,13 @@ def build_link_marginal(problem: Problem, priors: Priors, rule: Rule) -> pm.Mode
         if design.offset is not None:
             fixed = design.offset + fixed
         integral = IntegralOp(problem, rule.approximation, rule.start)
+        constants = integral.constants()
         draw = random_outcome(family, outcome)
         k = len(factors)
 
         def logp(value, fixed, *rest):
-            found: Any = integral(
-                value, fixed, flatten_factors(problem.rows.maps, rest[:k]), coordinates(own, rest[k:])
-            )
+            lam = flatten_factors(problem.rows.maps, rest[:k])
+            found: Any = integral(value, fixed, lam, coordinates(own, rest[k:]), *constants)
             return found[0]
 
         def dist(fixed, *rest):

@@ -66,7 +66,9 @@ def _densities(
 
 def _at_draws(model: LinkModel, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The prior by parameter, and the density of y given eta."""
-    out = {f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in link_log_prior(model, values).items()}
+    out = {
+        f"the prior of {name}": x.reshape(len(x), -1).sum(axis=1) for name, x in link_log_prior(model, values).items()
+    }
     design, family = model.design, model.family
     if all(level.name in values for level in design.levels):
         effects = {lv.name: values[lv.name].reshape(-1, lv.m, lv.r) for lv in design.levels}

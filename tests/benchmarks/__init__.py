@@ -1,1 +1,1 @@
-"""Benchmarks, not part of the default tests: `python -m tests.benchmarks.peers` and `... .scaling`."""
+"""Benchmarks, not part of the default tests: `python -m tests.benchmarks.peers`, `scaling`, `structures`, `glmm`."""

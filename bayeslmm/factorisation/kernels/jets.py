@@ -1,17 +1,19 @@
-"""Log densities of one row's y and their derivatives by eta and by the family's parameters, without constants.
+"""Log densities of one row's y and their derivatives by eta and by the family's parameters.
 
-What doesn't depend on eta is left out of the values; the caller adds it. Each is held to the family's own formulas, in
-`bayeslmm/families`, by `tests/test_group_rule.py`.
+What depends on y alone is left out, the caller adds it; what depends on y and the parameters stands by itself, as it
+isn't needed at every eta. Each is held to the family's own formulas, in `bayeslmm/families`, by
+`tests/test_group_rule.py`.
 """
 
 from __future__ import annotations
 
-from math import erfc, exp, expm1, log, log1p, pi, sqrt
+from math import erfc, exp, expm1, lgamma, log, log1p, pi, sqrt
 
 from bayeslmm.factorisation.kernels.compiling import inner
 
 LOGIT, PROBIT, CLOGLOG, POISSON, NEGATIVE_BINOMIAL, GAMMA, STUDENT_T, CUMULATIVE_LOGIT = range(8)
 _LOG_ROOT_2PI = 0.5 * log(2 * pi)
+_LARGE = 16.0  # from here on Stirling's series has all digits
 
 
 @inner
@@ -42,7 +44,7 @@ def _log_ndtr(x):
     """log Phi(x) and its derivatives."""
     if x < -4.0:
         t, tail = -x, 0.0
-        for k in range(120, 3, -1):
+        for k in range(20 + int(1600 / (t * t)), 3, -1):
             tail = k / (t + tail)
         z = 3 / (t + tail)
         e = 2 / (t + z)
@@ -178,3 +180,109 @@ def add_by_parameters(code, y, N, ref, par, eta, w0, w1, w2, out):
             b = par[c - 1] - eta
             pb, qb = _sigmoid(b), _sigmoid(-b)
             out[c - 1] += -w0 * (pb + more) + w1 * pb * qb - w2 * pb * qb * (qb - pb)
+
+
+@inner
+def _stirling(x):
+    """What log Gamma(x) has beyond (x - 1/2) log x - x + log(2 pi) / 2, for large x."""
+    s = 1 / (x * x)
+    return (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s * (1 / 1680 - s / 1188)))) / x
+
+
+@inner
+def _stirling_slope(x):
+    """log(x) - digamma(x) - 1 / (2 x), for large x."""
+    s = 1 / (x * x)
+    return s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s / 132))))
+
+
+@inner
+def _digamma(x):
+    out = 0.0
+    while x < _LARGE:
+        out -= 1 / x
+        x += 1
+    return out + log(x) - 0.5 / x - _stirling_slope(x)
+
+
+@inner
+def _rising(k, y):
+    """log Gamma(k + y) - log Gamma(k) - y log k."""
+    if k < _LARGE:
+        return lgamma(k + y) - lgamma(k) - y * log(k)
+    t = log1p(y / k)
+    return k * _log1p_minus(y / k) + y * t - t / 2 + _stirling(k + y) - _stirling(k)
+
+
+@inner
+def _rising_slope(k, y):
+    """Derivative of it by log k."""
+    if k < _LARGE:
+        return k * (_digamma(k + y) - _digamma(k)) - y
+    t = y / k
+    return k * _log1p_minus(t) + t / (2 * (1 + t)) + k * (_stirling_slope(k) - _stirling_slope(k + y))
+
+
+@inner
+def constant(code, y, par):
+    """What of the log density depends on y and the parameters."""
+    if code == NEGATIVE_BINOMIAL:
+        alpha = par[0]
+        return _rising(alpha, y) - alpha * _log1p_minus(y / alpha) - y * log1p(y / alpha) if y > 0 else 0.0
+    if code == GAMMA:
+        alpha = par[0]
+        if alpha < _LARGE:
+            return alpha * log(alpha) - alpha - lgamma(alpha)
+        return 0.5 * log(alpha / (2 * pi)) - _stirling(alpha)
+    if code == STUDENT_T:
+        return _rising(par[1] / 2, 0.5) - 0.5 * log(2 * pi) - log(par[0])
+    if code == CUMULATIVE_LOGIT:
+        c = int(y)
+        if 0 < c < par.shape[0]:
+            gap = par[c] - par[c - 1]
+            return log(-expm1(-gap)) if gap < 0.6931471805599453 else log1p(-exp(-gap))
+    return 0.0
+
+
+@inner
+def add_constant_slopes(code, y, par, w, out):
+    """out += w times its derivatives by the logs of the parameters; those by thresholds are in `add_by_parameters`."""
+    if code == NEGATIVE_BINOMIAL:
+        out[0] += w * _rising_slope(par[0], y)
+    elif code == GAMMA:
+        alpha = par[0]
+        if alpha < _LARGE:
+            out[0] += w * alpha * (log(alpha) - _digamma(alpha))
+        else:
+            out[0] += w * (0.5 + alpha * _stirling_slope(alpha))
+    elif code == STUDENT_T:
+        out[1] += w * _rising_slope(par[1] / 2, 0.5)
+
+
+@inner
+def size_of_parameters(code, psi):
+    """Number of the kernel's parameters, and of coordinates."""
+    return 2 if code == NEGATIVE_BINOMIAL else psi.shape[0]
+
+
+@inner
+def fill_parameters(code, psi, par):
+    """The kernel's parameters at the coordinates psi."""
+    if code == CUMULATIVE_LOGIT:
+        for c in range(psi.shape[0]):
+            par[c] = psi[0] if c == 0 else par[c - 1] + exp(psi[c])
+        return
+    for e in range(psi.shape[0]):
+        par[e] = exp(psi[e])
+    if code == NEGATIVE_BINOMIAL:
+        par[1] = psi[0]
+
+
+@inner
+def turn_to_coordinates(code, psi, by):
+    """Derivatives by the logs of the parameters, or by thresholds, become those by psi."""
+    if code == CUMULATIVE_LOGIT:
+        for c in range(psi.shape[0] - 2, -1, -1):
+            by[c] += by[c + 1]
+        for c in range(1, psi.shape[0]):
+            by[c] *= exp(psi[c])
