@@ -12,6 +12,8 @@ import pytest
 import xarray as xr
 from scipy import stats
 from scipy.integrate import quad
+from scipy.linalg import block_diag
+from scipy.sparse import csr_array
 from scipy.special import expit, ndtr
 from test_glmm import FAMILIES, made_up, table
 
@@ -22,6 +24,10 @@ from bayeslmm.criticism.link_prior import draw_prior, link_log_prior, link_prior
 from bayeslmm.errors import DataError, DescriptionError, PriorError
 from bayeslmm.families.averages import MEANS, SLOPES
 from bayeslmm.posterior.link_draws import LinkValues
+from bayeslmm.predictions.link_of_fit import OfFit
+from bayeslmm.predictions.link_results import Asked
+from bayeslmm.predictions.link_scales import LinkScale
+from bayeslmm.tables.link_result import LinkFit
 from tests.registry import CASES
 
 
@@ -302,6 +308,31 @@ def test_known_groups_have_the_uncertainty_of_their_effects():
     found = model.predictions(fit, model.grid(g=["5"]).assign(g=[5]), kind="link").to_pandas()
     alone = model.ranef(fit).to_pandas().set_index("group").loc["5", "sd"]
     assert alone < found["sd"].item() < 1.05 * alone
+
+
+@pytest.mark.parametrize("name", ["slope", "crossed", "nested"])
+def test_conditional_variances_of_effects_are_dense_inverses(name):
+    """Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda' on the effects as written, of any combinations of them."""
+    case = next(case for case in CASES if case.name.startswith(name))
+    model = made_up(case, "binomial")
+    fit = model.ml("laplace")
+    design = model.design
+    parts = zip(design.levels, fit.lambdas, strict=True)
+    Lambda = block_diag(*(np.kron(np.eye(level.m), lam) for level, lam in parts))
+    Z = np.hstack([level.Z.toarray() for level in design.levels])
+    p = expit(fit.linear_predictor.to_numpy())
+    H = Lambda.T @ Z.T @ (p * (1 - p) * Z.T).T @ Lambda + np.eye(len(Lambda))
+    C = Lambda @ np.linalg.inv(H) @ Lambda.T
+    rng = np.random.default_rng(1)
+    G = rng.normal(size=(6, design.q)) * (rng.random((6, design.q)) < 0.5)
+    G[3] = -2 * G[1]  # a multiple of another
+    G[4] = 0
+    none = np.zeros((6, sum(level.r for level in design.levels)))
+    given = LinkFit(model=model, level=0.95, fit=fit)
+    no = (False,) * len(design.levels)
+    asked = Asked(scale=LinkScale(model=model), integrated=no, new=no, means=(None,) * len(no), level=0.95)
+    found = OfFit(given=given, known=True)._conditional(csr_array(np.hstack([G, none])), asked)
+    np.testing.assert_allclose(found, np.einsum("ci,ij,cj->c", G, C, G), rtol=1e-6, atol=1e-12)
 
 
 def test_draws_are_averaged_over_new_groups_draw_by_draw():

@@ -587,7 +587,7 @@ class LinkCriticism(LinkModel):
 
         Notes
         -----
-        p(y_i | y_-i, parameters) is the ratio of the integrals with and without the row. Sources: Vehtari, Gelman &
+        ``p(y_i | y_-i, parameters)`` is the ratio of the integrals with and without the row. Sources: Vehtari, Gelman &
         Gabry (2017); Vehtari, Mononen, Tolvanen, Sivula & Winther (2016), section 3.6.2, for the integrated weights;
         Merkle, Furr & Rabe-Hesketh (2019).
 

@@ -18,6 +18,7 @@ import numpy as np
 from bayeslmm.families.stable import sigmoid
 
 STEP = 0.5  # between nodes, in SDs of the predictor, where its SD is 1 or less
+WIDER = 0.8  # the same for the logistic function, whose poles are twice as far
 FURTHEST = 8.5  # the normal density beyond is nothing
 MOST = 4000  # nodes: an SD of 95 on the link's scale
 NUMBERS = 500_000  # means computed at a time, those of like SDs together
@@ -25,7 +26,7 @@ NUMBERS = 500_000  # means computed at a time, those of like SDs together
 Curve = Callable[[np.ndarray], np.ndarray]
 
 
-def nodes(largest: float) -> tuple[np.ndarray, np.ndarray]:
+def nodes(largest: float, step: float = STEP) -> tuple[np.ndarray, np.ndarray]:
     """(z, weights) of the sum for an SD of at most so much.
 
     Examples
@@ -34,14 +35,15 @@ def nodes(largest: float) -> tuple[np.ndarray, np.ndarray]:
     >>> len(z), float((w * z**4).sum().round(10))
     (35, 3.0)
     """
-    step = STEP / max(1.0, largest)
-    count = min(int(np.ceil(FURTHEST / step)), MOST)
+    count = min(int(np.ceil(FURTHEST / step * max(1.0, largest))), MOST)
     z = np.linspace(-FURTHEST, FURTHEST, 2 * count + 1)
     w = np.exp(-0.5 * z**2)
     return z, w / w.sum()
 
 
-def over_nodes(function: Callable[..., np.ndarray], sd: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+def over_nodes(
+    function: Callable[..., np.ndarray], sd: np.ndarray, *arrays: np.ndarray, step: float = STEP
+) -> np.ndarray:
     """E function(z, sd, *arrays), z standard normal and the arrays broadcast against the SDs."""
     shape = np.broadcast_shapes(sd.shape, *(x.shape for x in arrays))
     flat = [np.broadcast_to(x, shape).ravel() for x in (sd, *arrays)]
@@ -56,13 +58,13 @@ def over_nodes(function: Callable[..., np.ndarray], sd: np.ndarray, *arrays: np.
             out[at] = function(0.0, *some)
             continue
         total = np.zeros(len(at))
-        for z, weight in zip(*nodes(float(some[0].max())), strict=True):
+        for z, weight in zip(*nodes(float(some[0].max()), step), strict=True):
             total += weight * function(z, *some)
         out[at] = total
     return out.reshape(shape)
 
 
-def normal_mean(curve: Curve, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def normal_mean(curve: Curve, mean: np.ndarray, variance: np.ndarray, step: float = STEP) -> np.ndarray:
     """E curve(eta), eta ~ N(mean, variance), of arrays that broadcast.
 
     Examples
@@ -70,7 +72,7 @@ def normal_mean(curve: Curve, mean: np.ndarray, variance: np.ndarray) -> np.ndar
     >>> normal_mean(np.exp, np.array([0.0]), np.array([1.0])).round(6).tolist()  # exp(1 / 2)
     [1.648721]
     """
-    return over_nodes(lambda z, sd, m: curve(m + sd * z), np.sqrt(variance), mean)
+    return over_nodes(lambda z, sd, m: curve(m + sd * z), np.sqrt(variance), mean, step=step)
 
 
 def log_mean(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -88,7 +90,9 @@ def probit_mean(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 def logit_mean(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Of the logistic function."""
-    return normal_mean(sigmoid, mean, variance)
+    from scipy.special import expit
+
+    return normal_mean(expit, mean, variance, WIDER)
 
 
 def cloglog_mean(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

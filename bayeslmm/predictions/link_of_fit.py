@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -166,10 +167,15 @@ class OfFit(LinkResult):
 
         if not self.fit.problem.rows.design.q:
             return np.zeros(G.shape[0])
-        G, out = csr_array(G), np.empty(G.shape[0])
-        for lo in range(0, len(out), COLUMNS):
-            out[lo : lo + COLUMNS] = self._quadratic(self._on_kernels(G[lo : lo + COLUMNS], asked))
-        return out
+        G = csr_array(G)
+        kept, inverse, size = _distinct(G)
+        own = np.concatenate(
+            [
+                self._quadratic(self._on_kernels(kept[lo : lo + COLUMNS], asked))
+                for lo in range(0, kept.shape[0], COLUMNS)
+            ]
+        )
+        return size**2 * own[inverse]
 
     def _on_kernels(self, G: Any, asked: Asked) -> np.ndarray:
         """The same rows (c, q) on the kernels' basis."""
@@ -189,13 +195,31 @@ class OfFit(LinkResult):
 
     def _quadratic(self, right: np.ndarray) -> np.ndarray:
         """r' Lambda H^-1 Lambda' r of some rows r (d, q)."""
-        whole = right
-        right, inverse = np.unique(whole, axis=0, return_inverse=True)
         factor, d = self.fit.point.factor, len(right)
         blind = np.zeros((len(self.fit.problem.rows.plan.chain), d), dtype=np.bool_)
         solved = factorise(factor.layout, factor.lam, np.ascontiguousarray(right.T), np.zeros((d, d)), blind)
         b = solved.adjoint(0.0, np.zeros((d, d))).b
-        return np.maximum(np.einsum("dq,qd->d", right, b), 0.0)[inverse.ravel()]
+        return np.maximum(np.einsum("dq,qd->d", right, b), 0.0)
+
+
+def _distinct(G: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """(rows that are no multiples of each other, which of them each row is a multiple of, and how many times it)."""
+    place: dict[tuple[bytes, bytes], int] = {}
+    first: list[int] = []
+    inverse, size = np.empty(G.shape[0], dtype=int), np.empty(G.shape[0])
+    for i, (lo, hi) in enumerate(pairwise(G.indptr.tolist())):
+        values = G.data[lo:hi]
+        top = float(np.abs(values).max(initial=0.0))
+        size[i] = top
+        unit = values / top if top > 0 else values
+        sign = -1.0 if len(unit) and unit[0] < 0 else 1.0
+        key = (G.indices[lo:hi].tobytes(), (sign * unit + 0.0).round(13).tobytes())
+        inverse[i] = place.setdefault(key, len(first))
+        if inverse[i] == len(first):
+            first.append(i)
+    kept = G[first]
+    scale = np.array([1 / size[i] if size[i] > 0 else 1.0 for i in first])
+    return _scaled(scale, kept), inverse, size
 
 
 def _scaled(pull: np.ndarray, Z: Any) -> Any:
