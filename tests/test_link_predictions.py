@@ -234,6 +234,15 @@ def test_what_can_t_be_asked_is_refused_with_what_can():
         model.predict(fake(model), kind="response", scope="population-averaged")
 
 
+def test_groups_with_a_known_covariance_have_no_common_variance():
+    K = pd.DataFrame(np.eye(3) + 0.5, list("abc"), list("abc"))
+    data = {"y": [0, 3, 1, 0, 5, 9], "g": list("aabbcc")}
+    model = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson", covariance={"g": K})
+    with pytest.raises(DescriptionError, match=r"known covariance.*scope='average'"):
+        model.predictions(model.ml(), scope="population-averaged")
+    assert len(model.predictions(model.ml(), scope="average").to_pandas()) == 6
+
+
 # Every design ---------------------------------------------------------------------------------------------------------
 
 
