@@ -10,10 +10,12 @@ from bayeslmm.design.building import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.faces.link_building import LinkBuilding
+from bayeslmm.faces.link_criticism import LinkCriticism
 from bayeslmm.faces.link_pictures import LinkPictures
-from bayeslmm.faces.link_results import LinkCriticism, LinkPredictions, LinkTables
+from bayeslmm.faces.link_predictions import LinkPredictions
 from bayeslmm.faces.link_sampling import LinkSampling
 from bayeslmm.faces.link_saving import LinkSaving
+from bayeslmm.faces.link_tables import LinkTables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from legible import troubles
+from link_models import cbpp, epil, fake, wine
 from scipy import stats
 from test_glmm import table
-from test_link_results import cbpp, epil, fake, wine
 
 import bayeslmm as blm
 from bayeslmm.errors import DescriptionError

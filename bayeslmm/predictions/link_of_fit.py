@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -20,7 +21,7 @@ from bayeslmm.integration.fit import GLMMFit
 from bayeslmm.integration.laplace import find_mode
 from bayeslmm.link_model import LinkModel
 from bayeslmm.posterior.link_draws import LinkValues, check_link_tree
-from bayeslmm.predictions.link_results import Asked, LinkDraws, LinkResult, OfDraws, combined, joined
+from bayeslmm.predictions.link_results import NUMBERS, Asked, LinkDraws, LinkResult, OfDraws, combined, joined
 from bayeslmm.predictions.results import Estimates
 from bayeslmm.support.threads import one_blas_thread
 from bayeslmm.tables.fit_result import STEP
@@ -104,7 +105,7 @@ class OfFit(LinkResult):
         total: Any = None
         for linears, L in parts:
             value, pull = self._values(quantity, linears, means, asked)
-            drawn = self._drawn(quantity, linears, asked)
+            drawn = self._drawn(quantity, linears, asked, L)
             if each:
                 values.append(value)
                 pulls.append(pull)
@@ -112,7 +113,7 @@ class OfFit(LinkResult):
                 Zs.append([linear.Z for linear in linears])
                 continue
             G = [sum(L @ _scaled(p[c], one.Z) for p, one in zip(pull, linears, strict=True)) for c in range(len(value))]
-            one = [combined(L, value), None if drawn is None else combined(L, drawn), G]
+            one = [combined(L, value), drawn, G]
             total = one if total is None else _added(total, one)
         if each:
             bounds = quantity.bounds(asked.scale)
@@ -121,7 +122,8 @@ class OfFit(LinkResult):
                 for v, d, pull, Z in zip(values, spread, pulls, Zs, strict=True)
             ]  # fmt: skip
         else:
-            found = [self._summary(total[0], total[1], total[2], quantity.bounds(asked.scale), asked)]
+            differ = None if total[1] is None else total[1].var(axis=-1)
+            found = [self._summary(total[0], differ, total[2], quantity.bounds(asked.scale), asked)]
         return joined(found)
 
     def _values(self, quantity, linears, means, asked) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -134,26 +136,31 @@ class OfFit(LinkResult):
         first = [m[:, :1] for m in ms], [[one[:, :1] for one in row] for row in v], points.link.dispersion[:1]
         return value, [pull[..., 0] for pull in quantity.pulls(scale, *first)]
 
-    def _drawn(self, quantity, linears, asked) -> np.ndarray | None:
-        """The quantity with new groups drawn, (C, rows, NEW); None where there are none."""
+    def _drawn(self, quantity, linears, asked, L) -> np.ndarray | None:
+        """How new groups differ: variances (C, rows), or the combined rows' draws (C, c, NEW); None without any."""
         if not any(asked.new):
             return None
         link = self.points.link.some(np.zeros(NEW, dtype=int))
-        points = LinkDraws.at_points(link)
+        points, found = LinkDraws.at_points(link), []
         means = points.means(asked.means)
-        new = self.new_effects(linears, asked, points)
-        ms = [points.at(one, means) + points.drawn(one, asked.new, new) for one in linears]
-        return quantity.value(asked.scale, ms, points.covariances(linears, asked.integrated), link.dispersion)
+        step = NUMBERS // NEW
+        for some in (slice(lo, lo + step) for lo in range(0, linears[0].k, step)):
+            own = [linear.rows(some) for linear in linears]
+            new = self.new_effects(own, asked, points)
+            ms = [points.at(one, means) + points.drawn(one, asked.new, new) for one in own]
+            value = quantity.value(asked.scale, ms, points.covariances(own, asked.integrated), link.dispersion)
+            found.append(value.var(axis=-1) if L is None else combined(L[:, some], value))
+        return np.concatenate(found, axis=1) if L is None else sum(found[1:], found[0])
 
-    def _summary(self, value, drawn, G, bounds, asked) -> tuple[np.ndarray, ...]:
+    def _summary(self, value, differ, G, bounds, asked) -> tuple[np.ndarray, ...]:
         """(estimate, sd, low, high), (C, rows) each."""
         half = (value.shape[-1] - 1) // 2
         slopes = (value[..., 1 : 1 + half] - value[..., 1 + half :]) / (2 * STEP)
         variance = (slopes**2).sum(axis=-1)
         if self.known:
             variance = variance + np.stack([self._conditional(one, asked) for one in G])
-        if drawn is not None:
-            variance = variance + drawn.var(axis=-1)
+        if differ is not None:
+            variance = variance + differ
         estimate = value[..., 0]
         sd = np.full_like(estimate, np.nan) if self.given.trouble else np.sqrt(variance)
         lower, upper = (np.full_like(estimate, x) for x in bounds)
@@ -166,10 +173,15 @@ class OfFit(LinkResult):
 
         if not self.fit.problem.rows.design.q:
             return np.zeros(G.shape[0])
-        G, out = csr_array(G), np.empty(G.shape[0])
-        for lo in range(0, len(out), COLUMNS):
-            out[lo : lo + COLUMNS] = self._quadratic(self._on_kernels(G[lo : lo + COLUMNS], asked))
-        return out
+        G = csr_array(G)
+        kept, inverse, size = _distinct(G)
+        own = np.concatenate(
+            [
+                self._quadratic(self._on_kernels(kept[lo : lo + COLUMNS], asked))
+                for lo in range(0, kept.shape[0], COLUMNS)
+            ]
+        )
+        return size**2 * own[inverse]
 
     def _on_kernels(self, G: Any, asked: Asked) -> np.ndarray:
         """The same rows (c, q) on the kernels' basis."""
@@ -189,13 +201,31 @@ class OfFit(LinkResult):
 
     def _quadratic(self, right: np.ndarray) -> np.ndarray:
         """r' Lambda H^-1 Lambda' r of some rows r (d, q)."""
-        whole = right
-        right, inverse = np.unique(whole, axis=0, return_inverse=True)
         factor, d = self.fit.point.factor, len(right)
         blind = np.zeros((len(self.fit.problem.rows.plan.chain), d), dtype=np.bool_)
         solved = factorise(factor.layout, factor.lam, np.ascontiguousarray(right.T), np.zeros((d, d)), blind)
         b = solved.adjoint(0.0, np.zeros((d, d))).b
-        return np.maximum(np.einsum("dq,qd->d", right, b), 0.0)[inverse.ravel()]
+        return np.maximum(np.einsum("dq,qd->d", right, b), 0.0)
+
+
+def _distinct(G: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """(rows that are no multiples of each other, which of them each row is a multiple of, and how many times it)."""
+    place: dict[tuple[bytes, bytes], int] = {}
+    first: list[int] = []
+    inverse, size = np.empty(G.shape[0], dtype=int), np.empty(G.shape[0])
+    for i, (lo, hi) in enumerate(pairwise(G.indptr.tolist())):
+        values = G.data[lo:hi]
+        top = float(np.abs(values).max(initial=0.0))
+        size[i] = top
+        unit = values / top if top > 0 else values
+        sign = -1.0 if len(unit) and unit[0] < 0 else 1.0
+        key = (G.indices[lo:hi].tobytes(), (sign * unit + 0.0).round(13).tobytes())
+        inverse[i] = place.setdefault(key, len(first))
+        if inverse[i] == len(first):
+            first.append(i)
+    kept = G[first]
+    scale = np.array([1 / size[i] if size[i] > 0 else 1.0 for i in first])
+    return _scaled(scale, kept), inverse, size
 
 
 def _scaled(pull: np.ndarray, Z: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.posterior.link_draws import LinkValues
 from bayeslmm.predictions.from_draws import Draws
-from bayeslmm.predictions.linear import Linear
+from bayeslmm.predictions.linear import Fresh, Linear
 from bayeslmm.predictions.link_quantities import Quantity, cross
 from bayeslmm.predictions.link_scales import Scale
 from bayeslmm.predictions.results import Estimates
@@ -67,9 +67,11 @@ class LinkDraws(Draws):
         """What new groups add (k, N), each label having the effects in `new`."""
         total = np.zeros((linear.k, self.n))
         for k, (one, own) in enumerate(zip(linear.fresh, which, strict=True)):
-            if own and one.labels:
-                u = np.concatenate([new[k, label] for label in one.labels], axis=1)
-                total += one.weights @ u.T
+            met = _met(one) if own else np.zeros(0, dtype=int)
+            if met.size:
+                u = np.concatenate([new[k, one.labels[place]] for place in met], axis=1)
+                columns = (met[:, None] * one.r + np.arange(one.r)).ravel()
+                total += one.weights.tocsc()[:, columns] @ u.T
         return total
 
 
@@ -133,7 +135,7 @@ class LinkResult(ABC):
         for k, level in enumerate(points.design.levels):
             if not asked.new[k]:
                 continue
-            for label in dict.fromkeys(label for one in linears for label in one.fresh[k].labels):
+            for label in dict.fromkeys(one.fresh[k].labels[place] for one in linears for place in _met(one.fresh[k])):
                 rng = np.random.default_rng([SEED, k, *label.encode()])
                 z = rng.standard_normal((points.n, level.r))
                 out[k, label] = np.einsum("nij,nj->ni", points.link.factors[k], z)
@@ -195,6 +197,11 @@ class OfDraws(LinkResult):
         new = self.new_effects(linears, asked, points)
         moved = [m + points.drawn(linear, asked.new, new) for m, linear in zip(ms, linears, strict=True)]
         return expected, quantity.value(scale, moved, points.covariances(linears, asked.integrated), dispersion)
+
+
+def _met(one: Fresh) -> np.ndarray:
+    """Places of the labels that any quantity meets."""
+    return np.unique(one.weights.indices // one.r)
 
 
 def combined(L: Any, x: np.ndarray) -> np.ndarray:

@@ -67,9 +67,7 @@ def asked_slopes(design: Design, variables: Any) -> list[str]:
     if variables is None:
         numbers = [name for name in predictors(design) if is_number(design, name)]
         if not numbers:
-            raise DescriptionError(
-                "The model has no predictor that is a number; write lmm.comparisons(result) instead."
-            )
+            raise DescriptionError("The model has no predictor that is a number; write comparisons(result) instead.")
         return numbers
     names = [variables] if isinstance(variables, str) else list(variables) if isinstance(variables, Sequence) else []
     if not names:
@@ -149,7 +147,7 @@ class Slope:
         which = np.isin(np.arange(len(part)), left)
         raise DataError(
             f"The slope along {self.variable!r} can't be told in {say_rows(part.index, which)}: differences don't "
-            "settle as their step gets smaller. Is there a kink or a jump? Write lmm.comparisons for a difference."
+            "settle as their step gets smaller. Is there a kink or a jump? Write comparisons(result) for a difference."
         )
 
     def _difference(

@@ -62,7 +62,7 @@ def check_variable(design: Design, name: Any, numeric: bool = False) -> None:
         )
     if numeric and not is_number(design, name):
         raise DescriptionError(
-            f"{name!r} holds categories, along which there is no slope; write lmm.comparisons(result, {name!r})."
+            f"{name!r} holds categories, along which there is no slope; write comparisons(result, {name!r})."
         )
 
 

@@ -21,7 +21,7 @@ from bayeslmm.link_model import LinkModel
 from bayeslmm.support.arguments import check_coverage
 from bayeslmm.tables.link_estimates import exponentiated, how_exponentiated
 from bayeslmm.tables.link_points import LinkPoints
-from bayeslmm.tables.link_result import read_link_result
+from bayeslmm.tables.link_result import LinkPosterior, read_link_result
 from bayeslmm.tables.table import Table
 
 DRAWS = 500  # of a posterior that are used
@@ -76,6 +76,8 @@ def attenuation(model: LinkModel, result: Any, level: float = 0.95) -> Table:
         "second coefficient over the first, on that scale.",
         _words(model),
     ]
+    if isinstance(given, LinkPosterior) and given.drawn.n > DRAWS:
+        said.append(f"At {DRAWS} draws, evenly spaced.")
     title = f"Effects given the groups and averaged over them, {given.name}"
     return Table(frame=frame, title=title, note=given.note(*said, how))
 

@@ -12,7 +12,7 @@ from bayeslmm.families.averages import over_nodes
 from bayeslmm.link_model import LinkModel
 from bayeslmm.support.arguments import check_coverage
 from bayeslmm.tables.link_points import LinkPoints
-from bayeslmm.tables.link_result import read_link_result
+from bayeslmm.tables.link_result import LinkPosterior, read_link_result
 from bayeslmm.tables.partition import containing, icc
 from bayeslmm.tables.table import Table
 
@@ -88,5 +88,7 @@ def _observed(model: LinkModel, result: Any, level: float) -> Table:
         f"their means over groups, over the variance of y, both averaged over {len(some)} rows at their own predictors."
         f"{trials}"
     ]
+    if isinstance(given, LinkPosterior) and given.drawn.n > DRAWS:
+        said.append(f"At {DRAWS} draws, evenly spaced.")
     title = f"Intra-class correlations on the scale of y, {given.name}"
     return Table(frame=pd.concat([names, rows], axis=1), title=title, note=given.note(*said, given.meaning))
