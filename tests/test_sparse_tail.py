@@ -391,3 +391,20 @@ def test_a_tail_that_is_beyond_reach_is_refused_with_what_it_takes(monkeypatch):
     lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher)", schools(schools=30, movers=0.01))
     with pytest.raises(DataError, match="flops are supported"):
         lmm.ml()
+
+
+def test_the_chain_ends_below_groups_that_would_join_too_many():
+    """Regions in which few teachers meet: eliminated before the teachers, each would join all of its own."""
+    data = schools(schools=60, movers=0.0)
+    data |= {"region": data["school"] // 20}
+    lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher) + (1 | region)", data)
+    levels = [level.label for level in lmm.design.levels]
+    assert [levels[k] for k in dense_plan(lmm.design).chain] == ["pupil", "region"]
+    assert [levels[k] for k in lmm.statistics.plan.chain] == ["pupil"]
+    stats = lmm.statistics, build_statistics(lmm.design, dense_plan(lmm.design))
+    one, two = (factorise_statistics(s, ordinary(s)) for s in stats)
+    close(one.logdet, two.logdet)
+    close(one.T, two.T)
+    a, b = (f.adjoint(1.0, np.eye(len(f.T))) for f in (one, two))
+    close(a.gradient, b.gradient)
+    close(a.variances, b.variances)
