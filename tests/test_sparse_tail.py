@@ -391,3 +391,63 @@ def test_a_tail_that_is_beyond_reach_is_refused_with_what_it_takes(monkeypatch):
     lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher)", schools(schools=30, movers=0.01))
     with pytest.raises(DataError, match="flops are supported"):
         lmm.ml()
+
+
+def test_the_chain_ends_below_groups_that_would_join_too_many():
+    """Regions in which few teachers meet: eliminated before the teachers, each would join all of its own."""
+    data = schools(schools=60, movers=0.0)
+    data |= {"region": data["school"] // 20}
+    lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher) + (1 | region)", data)
+    levels = [level.label for level in lmm.design.levels]
+    assert [levels[k] for k in dense_plan(lmm.design).chain] == ["pupil", "region"]
+    assert [levels[k] for k in lmm.statistics.plan.chain] == ["pupil"]
+    stats = lmm.statistics, build_statistics(lmm.design, dense_plan(lmm.design))
+    one, two = (factorise_statistics(s, ordinary(s)) for s in stats)
+    close(one.logdet, two.logdet)
+    close(one.T, two.T)
+    a, b = (f.adjoint(1.0, np.eye(len(f.T))) for f in (one, two))
+    close(a.gradient, b.gradient)
+    close(a.variances, b.variances)
+
+
+def test_without_a_chain_everything_is_in_the_tail():
+    """Where no level can be eliminated group by group, as where residuals of different groups are correlated."""
+    of = design("slopes everywhere")
+    everything = tuple(range(len(of.levels)))
+    columns = sum(level.q for level in of.levels)
+    whole = Plan(chain=(), tail=everything, tail_columns=columns, pattern=make_pattern(of, (), everything))
+    stats = build_statistics(of, whole), build_statistics(of, dense_plan(of))
+    one, two = (factorise_statistics(s, ordinary(s)) for s in stats)
+    close(one.logdet, two.logdet)
+    close(one.T, two.T)
+    a, b = (f.adjoint(1.0, np.eye(len(f.T))) for f in (one, two))
+    close(a.gradient, b.gradient)
+    close(a.variances, b.variances)
+    close(a.b, b.b)
+
+
+def test_correlated_rows_of_different_groups_meet():
+    """Pairs of rows that share neither pupil nor teacher, but a residual correlation."""
+    data = schools()
+    data |= {"pair": np.random.default_rng(5).permutation(len(data["y"])) // 2}
+    residual = blm.Residual(structure="cs", group="pair")
+    of = blm.LMM("y ~ 1 + x + (1 | pupil) + (1 | teacher)", data, residual=residual).design
+    assert dense_plan(of).chain == ()
+    stats = [build_statistics(of, chosen).at([0.3]) for chosen in (forced(of), dense_plan(of))]
+    one, two = (factorise_statistics(s, ordinary(s)) for s in stats)
+    close(one.logdet, two.logdet)
+    close(one.T, two.T)
+    a, b = (f.product_adjoint(1.0, np.eye(len(f.T))) for f in (one, two))
+    close(a.adjoint.gradient, b.adjoint.gradient)
+    close(a.adjoint.variances, b.adjoint.variances)
+
+
+@pytest.mark.parametrize("name", ["slopes everywhere", "a nested chain"])
+def test_draws_have_the_conditional_covariance(name):
+    """A draw's response to unit normals is a root of the covariance, whose blocks the variances are."""
+    stats, full = both(name)
+    factor, dense = (factorise_statistics(s, ordinary(s)) for s in (stats, full))
+    q, d = stats.layout.q, len(factor.T)
+    response = np.column_stack([factor.draw(np.zeros(d), 1.0, z) for z in np.eye(q)])
+    expected = np.column_stack([dense.draw(np.zeros(d), 1.0, z) for z in np.eye(q)])
+    close(response @ response.T, expected @ expected.T)

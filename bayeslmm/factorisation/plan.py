@@ -16,8 +16,8 @@ from bayeslmm.factorisation.pattern import Pattern, make_pattern
 FLOPS = 3.0 * 8_000**3  # of value and gradient, the most that is taken: those of 8,000 dense columns
 NUMBERS = 8_000**2  # in the tail's matrix, likewise
 FEW = 200  # columns of a tail from which on a sparse one is thought of
-PER_FLOP = 8.0  # a sparse tail's time, in flops of a dense one: for each of its own,
-PER_NUMBER = 200.0  # for each number that its factor has,
+PER_FLOP = 5.0  # a sparse tail's time, in flops of a dense one: for each of its own,
+PER_NUMBER = 100.0  # for each number that its factor has,
 PER_COLUMN = 3_000.0  # and for each column
 
 
@@ -82,19 +82,30 @@ def plan_elimination(design: Design, weights_vary: bool = False) -> Plan:
 
 
 def _quicker(sparse: Plan, dense: Plan) -> bool:
-    if sparse.pattern is None:
-        return False
-    cost = PER_FLOP * sparse.pattern.flops + PER_NUMBER * sparse.pattern.size + PER_COLUMN * sparse.tail_columns
-    return cost < dense.flops[0]
+    return sparse.pattern is not None and _cost(sparse, sparse.pattern) < dense.flops[0]
+
+
+def _cost(plan: Plan, pattern: Pattern) -> float:
+    """A sparse tail's time, in flops of a dense one."""
+    return PER_FLOP * pattern.flops + PER_NUMBER * pattern.size + PER_COLUMN * plan.tail_columns
 
 
 def sparse_plan(design: Design, plan: Plan) -> Plan:
-    """The plan with a sparse tail; as it is where that has a known covariance, or too many numbers to be worth it."""
+    """The plan with a sparse tail; as it is where that has a known covariance, or too many numbers to be worth it.
+
+    A large group at the top of the chain joins all that it meets: where it costs less, the chain ends below it.
+    """
     if not plan.tail or plan.rotated or any(design.levels[k].root is not None for k in plan.tail):
         return plan
-    dense = plan.tail_columns**3 / 3
-    limit = min(dense / PER_NUMBER, NUMBERS) if plan.tail_columns >= FEW else np.inf
-    return replace(plan, pattern=make_pattern(design, plan.chain, plan.tail, limit))
+    limit = min(plan.flops[0] / PER_NUMBER, NUMBERS)
+    chains = [plan.chain[:size] for size in range(len(plan.chain), 0, -1)] or [()]
+    best, least = plan, np.inf
+    for chain in chains:
+        other = _plan(design.levels, chain)
+        pattern = make_pattern(design, chain, other.tail, limit)
+        if pattern is not None and _cost(other, pattern) < least:
+            best, least = replace(other, pattern=pattern), _cost(other, pattern)
+    return best
 
 
 def dense_plan(design: Design, weights_vary: bool = False) -> Plan:

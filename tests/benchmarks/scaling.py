@@ -1,9 +1,10 @@
 """Cost against size: `python -m tests.benchmarks.scaling`.
 
-Three questions. Does an evaluation of the likelihood cost the same whatever the number of rows? Does it grow
+Four questions. Does an evaluation of the likelihood cost the same whatever the number of rows? Does it grow
 linearly in the number of groups of nested levels, in time and in memory? How does it grow with the dense tail
-that crossed levels leave? Sizes of one question are measured in turn, round after round, so that whatever
-else the machine does hits all of them, and the fastest round counts: interference only ever adds.
+that crossed levels leave? What does it cost where few of their groups meet, so that the tail is sparse? Sizes of
+one question are measured in turn, round after round, so that whatever else the machine does hits all of them, and
+the fastest round counts: interference only ever adds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from bayeslmm.design.building import build_design
 from bayeslmm.factorisation.factor import factorise_statistics
 from bayeslmm.factorisation.kernels.entry import workspace
 from bayeslmm.factorisation.statistics import Statistics, build_statistics
+from bayeslmm.lmm import LMM
+from bayeslmm.support.threads import one_blas_thread
 from tests.benchmarks.tables import machine, number, preamble, table, times
 
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -63,6 +66,36 @@ def crossed_rows(columns: int, per_group: int = 10) -> dict[str, np.ndarray]:
     d = np.concatenate([np.arange(columns), rng.integers(0, columns, s.size - columns)])
     y = rng.normal(size=students)[s] * 0.3 + rng.normal(size=columns)[d] * 0.5 + rng.normal(size=s.size)
     return {"y": y, "s": s, "d": d}
+
+
+def school_rows(schools: int, movers: float = 0.01) -> dict[str, np.ndarray]:
+    """Pupils of four grades, who have a teacher in each; some change school between two. 80 schools: the shape of STAR.
+
+    That is 24,613 rows of 10,767 pupils with 1,374 teachers, of which 1 % of all pairs have a pupil in common.
+    """
+    rng = np.random.default_rng(3)
+    pupils, teachers, rows = (round(schools * x / 80) for x in (10_767, 1_374, 24_613))
+    place = np.concatenate([np.arange(4 * schools), rng.integers(0, 4 * schools, teachers - 4 * schools)])
+    teacher_of = np.argsort(place, kind="stable")  # by school and grade
+    count = np.bincount(place, minlength=4 * schools)
+    years = 1 + np.bincount(rng.choice(3 * pupils, rows - pupils, replace=False) % pupils, minlength=pupils)
+    pupil = np.repeat(np.arange(pupils), years)
+    year = np.arange(rows) - np.repeat(np.cumsum(years) - years, years)
+    grade = (rng.random(pupils) * (5 - years)).astype(int)[pupil] + year
+    school = rng.integers(0, schools, pupils)[pupil]
+    elsewhere = rng.integers(0, schools, rows)
+    for y in range(1, 4):  # a move lasts
+        moved = np.flatnonzero((year == y) & (rng.random(rows) < movers))
+        for later in range(4 - y):
+            now = moved[moved + later < rows] + later
+            now = now[pupil[now] == pupil[now - later]]
+            school[now] = elsewhere[now - later]
+    at = 4 * school + grade
+    teacher = teacher_of[(np.cumsum(count) - count)[at] + (rng.random(rows) * count[at]).astype(int)]
+    x = rng.normal(size=rows)
+    u2, u3, u4 = rng.normal(size=pupils) * 25, rng.normal(size=teachers) * 12, rng.normal(size=schools) * 12
+    y = 500 + 30 * grade + 3 * x + u2[pupil] + u3[teacher] + u4[school] + 20 * rng.normal(size=rows)
+    return {"y": y, "x": x, "grade": grade.astype(float), "pupil": pupil, "teacher": teacher, "school": school}
 
 
 # measures ----------------------------------------------------------------------------------------
@@ -260,7 +293,61 @@ def crossed_question(o: argparse.Namespace) -> tuple[str, list[dict]]:
     return table("Crossed levels, columns of the dense tail", header, body, notes), found
 
 
-QUESTIONS = {"rows": rows_question, "groups": groups_question, "crossed": crossed_question}
+def sparse_question(o: argparse.Namespace) -> tuple[str, list[dict]]:
+    """Cost of a sparse tail: the shape of STAR, its slopes, and more schools; then a whole fit and posterior of it."""
+    formulas = ["(1 | pupil) + (1 | teacher) + (1 | school)", "(1 | pupil) + (1 + x | teacher) + (1 | school)"]
+    shapes = [(80, formulas[0]), (80, formulas[1]), (320, formulas[0])]
+    found, kept = [], []
+    for schools, formula in shapes[: 2 if o.quick else 3]:
+        stats, design_s, stats_s = build(f"y ~ 1 + x + grade + {formula}", school_rows(schools))
+        kept.append(stats)
+        columns = stats.plan.tail_columns
+        found.append({"formula": formula, "rows": stats.design.n, "columns": columns,
+                      "share": 100 * stats.plan.stored / columns**2, "sparse": stats.plan.pattern is not None,
+                      "design": design_s, "statistics": stats_s})  # fmt: skip
+    with one_blas_thread():
+        for entry, seconds in zip(found, evaluations(kept, o), strict=True):
+            entry |= seconds
+    body = [
+        [
+            f"{e['rows']:,}", e["formula"].replace("|", "\\|"), f"{e['columns']:,}", number(e["share"]),
+            number(1e3 * e["value"]), number(1e3 * e["both"]), number(e["statistics"]),
+        ]
+        for e in found
+    ]  # fmt: skip
+    header = ["rows", "effects", "tail", "stored, %", "value, ms", "value and gradient, ms", "statistics, s"]
+    whole = whole_fit(f"y ~ 1 + x + grade + {formulas[0]}", school_rows(80))
+    notes = [
+        "y ~ 1 + x + grade + effects, pupils eliminated one by one, teachers and schools in the tail. Stored: numbers "
+        "of the tail's factor in its panels, of those in a square.",
+        f"First row, formula to result in a process that has fitted before: ML {number(whole['ml'])} s; a posterior of "
+        f"{whole['draws']:,} draws, all effects among them, {number(whole['posterior'])} s, least ESS of the "
+        f"parameters {number(whole['ess'])}.",
+    ]
+    return table("Crossed levels, a sparse tail", header, body, notes), [*found, whole]
+
+
+def whole_fit(formula: str, data: dict[str, np.ndarray]) -> dict[str, float]:
+    """Seconds of ML and of a posterior, formula to result, the fastest ML of three."""
+    from arviz_stats import ess
+
+    LMM(formula, data).ml()
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        LMM(formula, data).ml()
+        seconds.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    tree = LMM(formula, data).sample(draws=250, random_seed=1)
+    took = time.perf_counter() - began
+    names = ["beta", *(name for name in tree.posterior.data_vars if name.startswith("sigma"))]
+    least = min(float(x.min()) for x in ess(tree, var_names=names)["posterior"].data_vars.values())
+    return {"ml": min(seconds), "posterior": took, "draws": 1_000, "ess": least}
+
+
+QUESTIONS = {
+    "rows": rows_question, "groups": groups_question, "crossed": crossed_question, "sparse": sparse_question
+}  # fmt: skip
 
 
 def main() -> None:
