@@ -526,6 +526,6 @@ def test_what_is_not_for_the_collapsed_sampler_says_why():
 
 
 def test_priors_that_exclude_the_data_are_an_error():
-    model = blm.GLMM("y ~ 1 + (1 | g)", SMALL, family="poisson", priors={"sigma_u2": "Uniform(lower=1e9, upper=2e9)"})
-    with pytest.raises(SamplingError):
+    model = blm.GLMM("y ~ 1 + (1 | g)", SMALL, family="poisson", priors={"sigma_u2": "Uniform(lower=1e30, upper=2e30)"})
+    with pytest.raises(SamplingError, match="the priors and the data exclude each other"):
         model.sample(random_seed=1, progress=False, sampler="collapsed")

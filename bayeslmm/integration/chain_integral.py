@@ -22,7 +22,7 @@ from bayeslmm.integration.rows import Rows
 from bayeslmm.integration.tables import GroupTables, group_tables
 from bayeslmm.support import threads
 
-DROP = 18.0  # log weights so far below the largest are left out
+DROP = 16.0  # log weights so far below the largest are left out
 ROUGH_STEP, ROUGH_DROP, ROUGH_NODES = 1.2, 7.0, 32  # of inner integrals while the nodes of an outer one are placed
 NUMBERS = 200_000  # densities from which on threads pay
 NONE = np.empty(0, np.uint64)
