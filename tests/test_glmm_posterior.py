@@ -93,8 +93,9 @@ def test_the_kernels_density_is_the_familys_but_for_what_eta_does_not_change(fam
 def integral_of(model: blm.GLMM, **more) -> ChainIntegral:
     rows, code = model.problem.rows, family_code(model.family)
     return ChainIntegral(
-        rows=rows, family=model.family, outcome=model.outcome, code=code, **({"step": 0.5, "nodes": 64} | more)
-    )
+        rows=rows, family=model.family, outcome=model.outcome, code=code, nodes=64,
+        steps=(0.5,) * len(rows.plan.chain), **more,
+    )  # fmt: skip
 
 
 NESTED = [case for case in CASES if case.shift == 0]

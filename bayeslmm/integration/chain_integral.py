@@ -34,8 +34,8 @@ class ChainIntegral:
 
     Attributes
     ----------
-    step : float
-        Distance of the trapezoidal rule's nodes, in the spread at the mode.
+    steps : tuple of float
+        Per level, the distance of the trapezoidal rule's nodes, in the spread at the mode.
     nodes : int
         Of a lattice.
     start : per level (m, r), or None
@@ -46,7 +46,7 @@ class ChainIntegral:
     family: Family
     outcome: Outcome
     code: int
-    step: float
+    steps: tuple[float, ...]
     nodes: int
     start: tuple[np.ndarray, ...] | None = None
 
@@ -88,7 +88,7 @@ class ChainIntegral:
         width = max((self.rows.design.levels[k].r for k in self.rows.plan.chain), default=1)
         nodes, step = np.empty((2, C, 2))
         nodes[:] = min(ROUGH_NODES, self.nodes), self.nodes
-        step[:] = max(ROUGH_STEP, self.step), self.step
+        step[:, 0], step[:, 1] = np.maximum(ROUGH_STEP, self.steps), self.steps
         # of the additive sequence with the least discrepancy: powers of the root of g^(r + 1) = g + 1
         g = 2.0
         for _ in range(60):
