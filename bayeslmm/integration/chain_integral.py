@@ -22,7 +22,7 @@ from bayeslmm.integration.rows import Rows
 from bayeslmm.integration.tables import GroupTables, group_tables
 from bayeslmm.support import threads
 
-DROP = 18.0  # log weights so far below the largest are left out
+DROP = 16.0  # log weights so far below the largest are left out
 ROUGH_STEP, ROUGH_DROP, ROUGH_NODES = 1.2, 7.0, 32  # of inner integrals while the nodes of an outer one are placed
 NUMBERS = 200_000  # densities from which on threads pay
 NONE = np.empty(0, np.uint64)
@@ -34,8 +34,8 @@ class ChainIntegral:
 
     Attributes
     ----------
-    step : float
-        Distance of the trapezoidal rule's nodes, in the spread at the mode.
+    steps : tuple of float
+        Per level, the distance of the trapezoidal rule's nodes, in the spread at the mode.
     nodes : int
         Of a lattice.
     start : per level (m, r), or None
@@ -46,7 +46,7 @@ class ChainIntegral:
     family: Family
     outcome: Outcome
     code: int
-    step: float
+    steps: tuple[float, ...]
     nodes: int
     start: tuple[np.ndarray, ...] | None = None
 
@@ -88,7 +88,7 @@ class ChainIntegral:
         width = max((self.rows.design.levels[k].r for k in self.rows.plan.chain), default=1)
         nodes, step = np.empty((2, C, 2))
         nodes[:] = min(ROUGH_NODES, self.nodes), self.nodes
-        step[:] = max(ROUGH_STEP, self.step), self.step
+        step[:, 0], step[:, 1] = np.maximum(ROUGH_STEP, self.steps), self.steps
         # of the additive sequence with the least discrepancy: powers of the root of g^(r + 1) = g + 1
         g = 2.0
         for _ in range(60):

@@ -88,9 +88,10 @@ class ExactLikelihood:
         """Whether nothing of it is random."""
         return self.integral.exact and not self.rows.plan.tail
 
-    def finer(self, step: float) -> ExactLikelihood:
-        """The same with another distance of nodes."""
-        return replace(self, integral=replace(self.integral, step=step))
+    def finer(self, step: float, level: int | None = None) -> ExactLikelihood:
+        """The same with another distance of nodes, at one level of the chain or at all."""
+        steps = tuple(step if level in (None, c) else old for c, old in enumerate(self.integral.steps))
+        return replace(self, integral=replace(self.integral, steps=steps))
 
     def more(self, draws: int) -> ExactLikelihood:
         """The same with another number of draws, in a lattice and outside the chain."""
@@ -170,7 +171,7 @@ class ExactLikelihood:
     def _alone(self) -> ChainIntegral:
         """The rows without any level."""
         plan = replace(self.rows.plan, chain=(), tail=())
-        return replace(self.integral, rows=replace(self.rows, plan=plan), start=None)
+        return replace(self.integral, rows=replace(self.rows, plan=plan), start=None, steps=())
 
     # levels outside the chain -------------------------------------------------------------------------------------
 

@@ -49,8 +49,9 @@ def link_posterior(model: LinkModel) -> LinkPosterior:
     rows, code = model.problem.rows, family_code(model.family)
     assert code is not None
     integral = ChainIntegral(
-        rows=rows, family=model.family, outcome=model.outcome, code=code, step=SEARCH_STEP, nodes=4 * SEARCH_DRAWS
-    )
+        rows=rows, family=model.family, outcome=model.outcome, code=code, nodes=4 * SEARCH_DRAWS,
+        steps=(SEARCH_STEP,) * len(rows.plan.chain),
+    )  # fmt: skip
     likelihood = ExactLikelihood(
         integral=integral, draws=SEARCH_DRAWS if rows.plan.tail else 0, s=np.zeros(model.design.q)
     )
@@ -94,7 +95,7 @@ class LinkCollapsed:
         likelihood = states.posterior.likelihood
         tree.attrs |= {
             "sampler": self.name, "pareto_k": states.pareto_k, "acceptance_rate": acceptance,
-            "integration": _how(states), "quadrature_step": likelihood.integral.step,
+            "integration": _how(states), "quadrature_steps": list(likelihood.integral.steps),
             "quadrature_left": states.left,
         }  # fmt: skip
         if (chains, draws) != (settings.chains, settings.draws):
@@ -122,7 +123,8 @@ def _how(states: LinkChains) -> str:
     plan, integral = likelihood.rows.plan, likelihood.integral
     said = []
     if plan.chain:
-        exact = f"adaptive quadrature with nodes {integral.step:g} SDs apart"
+        steps = listed([f"{step:g}" for step in integral.steps], show=str)
+        exact = f"adaptive quadrature with nodes {steps} SDs apart"
         said.append(exact if integral.exact else f"importance sampling group by group with {integral.nodes} draws")
     if plan.tail:
         names = listed([likelihood.rows.design.levels[k].label for k in plan.tail], show=str)

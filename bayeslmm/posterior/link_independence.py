@@ -166,16 +166,18 @@ def settle(posterior: LinkPosterior, proposal: Mixture, rng: np.random.Generator
     heights = posterior.evaluate(x, keys)[0]
     x = x[np.argsort(-(heights - proposal.logpdf(x)))[:12]]
     left = 0.0
-    if len(likelihood.rows.plan.chain) and not likelihood.integral.sampled.all():
-        before = posterior.evaluate(x, keys[:12])[0]
+    before = posterior.evaluate(x, keys[:12])[0]
+    for level in np.flatnonzero(~likelihood.integral.sampled):
+        change = np.inf
         for step in STEPS:
-            finer = replace(posterior, likelihood=likelihood.finer(step))
+            finer = replace(posterior, likelihood=posterior.likelihood.finer(step, int(level)))
             now = finer.evaluate(x, keys[:12])[0]
             both = np.isfinite(before) & np.isfinite(now)
-            left = float(np.abs(now[both] - before[both]).max(initial=0.0))
-            if left < EXACT:
+            change = float(np.abs(now[both] - before[both]).max(initial=0.0))
+            if change < EXACT:
                 break
             posterior, before = finer, now
+        left += change
     if likelihood.exact:
         return posterior, left
     for count in SAMPLED:

@@ -7,7 +7,10 @@ import sys
 import time
 
 from .fits import PATHS, calibrate, judge
+from .link_studies import LINK_STUDIES
 from .studies import STUDIES
+
+ALL = STUDIES | LINK_STUDIES
 
 FITS = {"collapsed": 1000, "joint": 100, "nuts": 100}
 
@@ -15,7 +18,7 @@ FITS = {"collapsed": 1000, "joint": 100, "nuts": 100}
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.calibration", description=__doc__)
     parser.add_argument("--fits", type=int, help="fits of each model on each path (1,000 collapsed, 100 by NUTS)")
-    parser.add_argument("--models", nargs="+", choices=STUDIES, default=list(STUDIES), metavar="MODEL")
+    parser.add_argument("--models", nargs="+", choices=ALL, default=list(ALL), metavar="MODEL")
     parser.add_argument("--path", nargs="+", choices=PATHS, default=list(PATHS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--level", type=float, default=0.01, help="probability of a false alarm anywhere")
@@ -24,7 +27,7 @@ def main() -> int:
     for path in asked.path:
         for name in asked.models:
             began = time.perf_counter()
-            one = calibrate(STUDIES[name], path, asked.fits or FITS[path], asked.seed)
+            one = calibrate(ALL[name], path, asked.fits or FITS[path], asked.seed)
             done.append(one)
             worst = one.table().sort_values("p").iloc[0]
             print(

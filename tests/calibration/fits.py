@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .ranks import holm, uniformity
+from .link_studies import LinkStudy
 from .studies import Study, Values
 
 TOP = 99
@@ -50,7 +51,7 @@ class Calibration:
 
 
 def calibrate(
-    study: Study, path: str, fits: int, seed: int, report: Callable[[int], None] = lambda done: None
+    study: Study | LinkStudy, path: str, fits: int, seed: int, report: Callable[[int], None] = lambda done: None
 ) -> Calibration:
     """Simulate and fit `fits` times; the same seed gives the same data on every path."""
     ranks: dict[str, list[int]] = {}
@@ -72,7 +73,7 @@ def calibrate(
     )
 
 
-def posterior(study: Study, path: str, y: np.ndarray, seed: int) -> tuple[Values, bool]:
+def posterior(study: Study | LinkStudy, path: str, y: np.ndarray, seed: int) -> tuple[Values, bool]:
     """Thinned draws of one posterior, and whether the sampler doubts them."""
     lmm = study.lmm(y)
     for level, own in zip(study.levels, lmm.design.levels, strict=True):

@@ -122,7 +122,7 @@ def newton(slope, bend, L, u, best, step, r, at, f, now, halvings):
     up(L, r, step)
     for p in range(r):
         u[p] = best[p] + step[p]
-    if size < 1e-4:  # a hundredth of the spread: nodes need no more
+    if size < 0.01:  # a tenth of the spread: nodes need no more
         for p in range(r):
             best[p] = u[p]
         return f, 0, True
@@ -220,7 +220,7 @@ def leaf_at(
 def find_leaf(
     quick, code, y, N, weight, eta, a, begin, end, power, share, total, linear, count, powers, values, x
 ):  # fmt: skip
-    """(mode, curvature) of a leaf's one effect, to a hundredth of its spread, from x on: Newton's steps, halved."""
+    """(mode, curvature) of a leaf's one effect, to a fifth of its spread, from x on: Newton's steps, halved."""
     held, now, step, bend = 0.0, -np.inf, 0.0, 1.0
     for _ in range(100):
         f, s, b = leaf_at(
@@ -232,7 +232,7 @@ def find_leaf(
             continue
         held, now, bend, step = x, f, b, s / b
         x = held + step
-        if step * step * b < 1e-4:
+        if step * step * b < 0.04:  # a fifth of the spread: equal steps need no more
             break
     return x, bend
 
