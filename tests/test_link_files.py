@@ -264,6 +264,11 @@ def test_trials_are_said_as_lme4_and_brms_say_them(formula, more):
         assert by_formula.reader == glmm.reader
 
 
+def test_an_lmm_says_whose_cbind_is():
+    with pytest.raises(DescriptionError, match=r"a binomial outcome's; write blm\.GLMM"):
+        blm.LMM("cbind(sick, well) ~ 1 + (1 | herd)", SICK)
+
+
 def test_trials_said_twice_or_too_few_are_refused():
     for more, words in (({"failures": "well"}, "both say"), ({"trials": "n"}, "both say"), ({"weights": "n"}, "twice")):
         with pytest.raises(DescriptionError, match=words):

@@ -49,6 +49,7 @@ _CONTRASTS = {
     "Poly": None,
 }
 _NOT_A_CALL = {
+    "cbind": "successes and failures are a binomial outcome's; write blm.GLMM(formula, data, family='binomial')",
     "offset": "an offset stands alone among the terms of the fixed part, as in y ~ x + offset(log(n)) + (1 | g)",
     "factor": "write C(x) for a factor",
     "as": "write C(x) for a factor",
