@@ -220,7 +220,7 @@ class GLMMFit:
         >>> import bayeslmm as blm
         >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd"), "h": list("xyxyxyxy")}
         >>> fit = blm.GLMM("y ~ 1 + (1 | g) + (1 | h)", data, family="poisson").ml()
-        >>> fit.step(fit.point).abs().max() < 1e-4  # along its own: it is at its maximum
+        >>> bool(fit.step(fit.point).abs().max() < 1e-4)  # along its own: it is at its maximum
         True
         """
         x = self.peak.x + self._covariance @ np.where(
