@@ -50,7 +50,7 @@ def compare(
     chains: int = ...,
     random_seed: int | None = ...,
     random_effects: bool = ...,
-    variants: str | Sequence[str] | None = ...,
+    variants: str | Sequence[str] = ...,
     progress: bool = ...,
 ) -> Comparison: ...
 @overload
@@ -62,7 +62,7 @@ def compare(
     chains: int = ...,
     random_seed: int | None = ...,
     random_effects: bool = ...,
-    variants: str | Sequence[str] | None = ...,
+    variants: str | Sequence[str] = ...,
     progress: bool = ...,
 ) -> LinkComparison: ...
 def compare(
@@ -73,7 +73,7 @@ def compare(
     chains: int = 4,
     random_seed: int | None = None,
     random_effects: bool = False,
-    variants: str | Sequence[str] | None = None,
+    variants: str | Sequence[str] = VARIANTS,
     progress: bool = True,
 ) -> Comparison | LinkComparison:
     """Fit by ML and REML, sample the joint and the marginal model, and put the results side by side.
@@ -118,11 +118,11 @@ def compare(
             )
         return compare_link(
             lmm, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress,
-            variants=("joint",) if variants is None else variants,
+            variants=("joint",) if variants is VARIANTS else variants,
         )  # fmt: skip
     check_model(lmm, "blm.compare(lmm)")
     check_flag("random_effects", random_effects)
-    names = _variants(VARIANTS if variants is None else variants)
+    names = _variants(variants)
     from bayeslmm.criticism.groups import complete
     from bayeslmm.posterior.sampling import sample
 

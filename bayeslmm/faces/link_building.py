@@ -89,7 +89,7 @@ class LinkBuilding(LinkModel):
         >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
         >>> both = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson").compare(variants=())
         >>> both.off["se"].round(3).to_dict()
-        {'beta[Intercept]': 0.011, 'sigma_u2': -0.018}
+        {'beta[Intercept]': 0.003, 'sigma_u2': -0.019}
         """
         from bayeslmm.comparison.link_comparison import compare_link
 

@@ -208,7 +208,21 @@ class GLMMFit:
         return pd.Series(np.where(se > 0, se, np.nan), index=self.estimates().index, name="se")
 
     def step(self, slopes: Slopes) -> pd.Series:
-        """Where a Newton step along another likelihood's gradient at these estimates leads, less the estimates."""
+        """Where a Newton step along another likelihood's gradient at these estimates leads, less the estimates.
+
+        Parameters
+        ----------
+        slopes : Slopes
+            The other likelihood's gradient, such as one of ``approximation_error.slopes``.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd"), "h": list("xyxyxyxy")}
+        >>> fit = blm.GLMM("y ~ 1 + (1 | g) + (1 | h)", data, family="poisson").ml()
+        >>> bool(fit.step(fit.point).abs().max() < 1e-4)  # along its own: it is at its maximum
+        True
+        """
         x = self.peak.x + self._covariance @ np.where(
             np.isin(np.arange(self.problem.size), self.peak.free), self.problem.gradient(self.peak.x, slopes), 0.0
         )

@@ -46,6 +46,8 @@ class IntegralPicture:
         The share of each in the sum.
     counts, errors : arrays
         Nodes for each effect, and what the log of the integral by so many has too much.
+    where : str
+        Where a slope's column has its zero in the picture, if that isn't zero itself: " at x = 2000".
     words : str
     """
 
@@ -58,6 +60,7 @@ class IntegralPicture:
     weights: np.ndarray
     counts: np.ndarray
     errors: np.ndarray
+    where: str
     words: str
 
     def draw(self, ax: Sequence[Axes] | None = None) -> Figure:
@@ -114,7 +117,7 @@ class IntegralPicture:
         a.set_xlim(x.min(), x.max())
         a.set_ylim(y.min(), y.max())
         tidy(a, f"density of y and {of}", most=40)
-        under(a, f"{self.level.effects[0]}, on the scale of the link", 44)
+        under(a, f"{self.level.effects[0]}{self.where or ', on the scale of the link'}", 44)
         upward(a, self.level.effects[1], 30)
 
 
@@ -129,6 +132,8 @@ def integral_picture(
         check_whole("nodes", nodes, 1, example=9)
     shown = nodes or min(9, max(fit.nodes, 5))
     groups, back = _groups(fit, k, place)
+    where, turn = _middle(chosen)
+    back = turn @ back
     mode, A = groups.modes(np.zeros((1, chosen.r)))
     root = np.linalg.inv(np.linalg.cholesky(A[0])).T  # v = mode + root x
     v = _points(mode[0], root, chosen.r)
@@ -143,8 +148,9 @@ def integral_picture(
     exact = _exact(groups, mode[0], root, chosen.r)
     errors = np.array([_rule(groups, mode[0], root, n, chosen.r) - exact for n in COUNTS])
     others, count = len(fit.design.levels) > 1, int((chosen.index == place).sum())
+    of = f"{chosen.label} {cut(str(chosen.groups[place]), 30)}, {count} row{'s' * (count != 1)}"
     words = (
-        f"The integral over the effects of {chosen.label} {chosen.groups[place]!s}, {count} row{'s' * (count != 1)}, "
+        f"The integral over the effects of {of}, "
         f"at the estimates by {fit.approximation}"
         + ("; the effects of other levels are held at their modes" if others else "")
         + f". Laplace's normal makes its log {_off(errors[0])}."
@@ -152,8 +158,21 @@ def integral_picture(
     return IntegralPicture(
         level=chosen, group=str(chosen.groups[place]), u=v @ back.T, height=height / max(1.0, float(height.max())),
         normal=normal / max(1.0, float(height.max())), nodes=at @ back.T, weights=weights / weights.sum(),
-        counts=np.array(COUNTS), errors=errors, words=words,
+        counts=np.array(COUNTS), errors=errors, where=where, words=words,
     )  # fmt: skip
+
+
+def _middle(level: LevelDesign) -> tuple[str, np.ndarray]:
+    """(where, a matrix): an intercept and a slope whose column is far from zero are drawn at its mean."""
+    turn = np.eye(level.r)
+    if level.r < 2 or not (level.columns[:, 0] == 1).all():
+        return "", turn
+    x = level.columns[:, 1]
+    if abs(x.mean()) < 2 * x.std() or x.std() == 0:
+        return "", turn
+    step = 10.0 ** np.floor(np.log10(x.std()))
+    turn[0, 1] = step * np.round(x.mean() / step)
+    return f" at {cut(level.effects[1], 10)} = {turn[0, 1]:.10g}", turn
 
 
 def _off(error: float) -> str:
