@@ -212,10 +212,29 @@ def test_draws_of_new_responses_have_the_family_s_moments():
     assert abs(y.mean() - 1) < 5 * error  # exp(0)
 
 
+def test_new_observations_have_the_mean_and_more_than_its_spread():
+    model = cbpp()
+    tree = fake(model, draws=4000, size=0.1)
+    rows = model.design.frame.iloc[:4]
+    y = model.predictions(tree, rows, kind="response").to_pandas()
+    p = model.predictions(tree, rows).to_pandas()
+    N = model.outcome.trials[:4]
+    np.testing.assert_allclose(y["estimate"] / N, p["estimate"], atol=0.03)  # six SDs of means of 4,000 draws, or more
+    spread = N * p["estimate"] * (1 - p["estimate"]) + (N**2 - N) * p["sd"] ** 2
+    np.testing.assert_allclose(y["sd"] ** 2, spread, rtol=0.2)
+    assert (y["2.5 %"] == y["2.5 %"].round()).all()
+
+
 def test_what_can_t_be_asked_is_refused_with_what_can():
     model, fit = cbpp(), cbpp().ml()
-    with pytest.raises(DescriptionError, match=r"'mean'.*predict\(tree, kind='response'\)"):
+    with pytest.raises(DescriptionError, match=r"'mean'.*'link'"):
+        model.predictions(fit, kind="meen")
+    with pytest.raises(DescriptionError, match=r"glmm.sample\(\), kind='response'"):
         model.predictions(fit, kind="response")
+    with pytest.raises(DescriptionError, match="probability of each"):
+        wine().predictions(fake(wine()), kind="response")
+    with pytest.raises(DescriptionError, match="leave by= out"):
+        model.predictions(fake(model), kind="response", by=True)
     with pytest.raises(DescriptionError, match="population-averaged"):
         model.predictions(fit, scope="marginal")
     with pytest.raises(DataError, match="groups that the model was not built on"):

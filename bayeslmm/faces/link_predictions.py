@@ -48,9 +48,10 @@ class LinkPredictions(LinkModel):
 
             - "population-averaged": the mean over all groups there could be; no grouping columns are needed. Its
               interval is of this mean; that of "new" is of one new group's.
-        kind : {"mean", "link"}
-            The mean of y (a probability of a success, a rate; of ordered categories, the probability of each), or
-            X beta + Z u and the offset.
+        kind : {"mean", "link", "response"}
+            The mean of y (a probability of a success, a rate; of ordered categories, the probability of each);
+            X beta + Z u and the offset; or new observations, drawn from a posterior, which of a binomial need the
+            columns of its trials.
         level : float
             Coverage of the intervals.
         by : bool, str or list of str, optional

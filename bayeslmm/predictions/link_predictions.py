@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.errors import DescriptionError
+from bayeslmm.integration.fit import GLMMFit
 from bayeslmm.link_model import LinkModel
 from bayeslmm.predictions.asked import By, Differences, beside, check_level, scope_words
 from bayeslmm.predictions.comparisons import asked_changes, contrasts_of, group_words
@@ -15,7 +17,7 @@ from bayeslmm.predictions.encoding import Rows
 from bayeslmm.predictions.linear import averages
 from bayeslmm.predictions.link_of_fit import link_result_of
 from bayeslmm.predictions.link_quantities import Derivative, Difference, Mean, Quantity
-from bayeslmm.predictions.link_results import Asked, LinkResult
+from bayeslmm.predictions.link_results import SEED, Asked, LinkResult
 from bayeslmm.predictions.link_scales import Scale, scale_of
 from bayeslmm.predictions.predictions import dropped_words, numbers_of
 from bayeslmm.predictions.results import Estimates
@@ -40,6 +42,13 @@ def link_predictions(
     missing: str = "error",
 ) -> Table:
     """A table of predictions. See `GLMM.predictions`."""
+    if kind == "response":
+        if hypothesis is not None or not By.of(by, usual=False).each:
+            raise DescriptionError(
+                "kind='response' is of new observations, one for each row; by= averages over rows. Write kind='mean' "
+                "for averages, or leave by= out."
+            )
+        return _new_observations(model, result, data, scope, check_level(level), missing)
     asking = _Asking(model, result, data, scope, kind, level, By.of(by, usual=False), missing, "predictions")
     frame = asking.table([Mean()], hypothesis, columns=())
     note = [asking.by.words and f"Means {asking.by.words}."]
@@ -91,6 +100,41 @@ def link_slopes(
     frame = asking.table(along, hypothesis, columns=("variable", "contrast"))
     note = ["Changes per unit of the variable.", f"Slopes {asking.by.words}." if asking.by.words else ""]
     return asking.finished(frame, f"Slopes of {model.outcome.name}", note)
+
+
+def _new_observations(model: LinkModel, result: Any, data: Any, scope: Any, level: float, missing: str) -> Table:
+    """What new observations of rows would be, from draws of them."""
+    from bayeslmm.predictions.link_predict import link_predict, trials_columns
+
+    name = model.outcome.name
+    if isinstance(result, GLMMFit):
+        raise DescriptionError(
+            "New observations are drawn from a posterior: write glmm.predictions(glmm.sample(), kind='response'). A "
+            "fit has their means, kind='mean'."
+        )
+    if model.family.responses(model.outcome):
+        raise DescriptionError(
+            f"Categories of {name} have no mean and no interval; kind='mean' gives the probability of each, "
+            "glmm.predict(tree, kind='response') draws some."
+        )
+    drawn = link_predict(model, result, data, kind="response", scope=scope, missing=missing, random_seed=SEED)
+    y = drawn.values.reshape(-1, drawn.sizes["row"])
+    how: Any = "inverted_cdf" if model.family.discrete else "linear"
+    low, high = np.quantile(y, (0.5 - level / 2, 0.5 + level / 2), axis=0, method=how)
+    found = Estimates(estimate=y.mean(axis=0), sd=y.std(axis=0, ddof=1), low=low, high=high)
+    of_trials = ", successes in the trials of each row" if model.outcome.trials is not None else ""
+    scopes = scopes_of(scope, model.design, LINK_SCOPES)
+    also = () if data is None else trials_columns(model)
+    rows = Rows.read(model.design, data, scopes, missing, also)
+    note = [
+        f"In units of {name}: new observations{of_trials}.",
+        f"estimate, sd, interval: mean, SD and the central {100 * level:g} % of {len(y):,} draws, one for each of the "
+        "posterior's.",
+        scope_words(model.design, scopes),
+        dropped_words(rows),
+    ]
+    title = f"Predictions of {name}: new observations (posterior)"
+    return Table(frame=beside(rows.frame, numbers_of(found, level)), title=title, note="\n".join(filter(None, note)))
 
 
 class _Asking:

@@ -127,9 +127,8 @@ def scale_of(model: LinkModel, kind: str) -> Scale:
         If there is no such kind.
     """
     if kind not in SCALES:
-        hint = " New observations are drawn by glmm.predict(tree, kind='response')." if kind == "response" else ""
         raise DescriptionError(
             f"kind={kind!r}; 'mean' (on the scale of the response) or 'link' was expected."
-            f"{did_you_mean(str(kind), SCALES)}{hint}"
+            f"{did_you_mean(str(kind), SCALES)}"
         )
     return SCALES[kind](model=model)
