@@ -228,15 +228,14 @@ def _effects(stats: Statistics, b: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["slopes everywhere", "a nested chain", "crossed in three"])
-def test_the_inverse_is_that_of_the_dense_matrix_on_the_pattern(name):
+def test_the_covariance_is_that_of_the_dense_matrix_on_the_pattern(name):
     stats, _ = both(name)
     factor, pattern = factorise_statistics(stats, ordinary(stats)), stats.plan.pattern
     order = np.argsort(pattern.place)
     d = len(factor.T)
     C = factor.product_adjoint(1.0, np.zeros((d, d))).zz_tail
-    Lam = tail_lambda(stats, factor)
-    whole = Lam @ np.linalg.inv(dense_tail(stats, factor)) @ Lam.T
-    inverse = twins.packed(whole[np.ix_(order, order)], pattern)
+    place = np.ix_(order, order)
+    inverse = twins.packed_covariance(dense_tail(stats, factor)[place], tail_lambda(stats, factor)[place], pattern)
     row, column = np.triu_indices(len(order))
     where, there = pattern.find(row, column)
     twice = np.where(row == column, 1.0, 2.0)  # a product that is stored once counts twice
@@ -451,3 +450,27 @@ def test_draws_have_the_conditional_covariance(name):
     response = np.column_stack([factor.draw(np.zeros(d), 1.0, z) for z in np.eye(q)])
     expected = np.column_stack([dense.draw(np.zeros(d), 1.0, z) for z in np.eye(q)])
     close(response @ response.T, expected @ expected.T)
+
+
+def test_at_zero_nothing_is_left_of_the_effects():
+    stats, _ = both("slopes everywhere")
+    factor = factorise_statistics(stats, np.zeros(stats.layout.n_lambda))
+    back = factor.adjoint(1.0, np.eye(len(factor.T)))
+    assert factor.logdet == 0
+    np.testing.assert_allclose(factor.T, stats.WtW, atol=1e-14 * stats.design.n)
+    for nothing in (back.gradient, back.b, back.variances):
+        assert np.all(nothing == 0)
+
+
+def test_near_zero_a_small_log_determinant_keeps_its_digits():
+    """log|I + N| = tr N - tr N^2 / 2 + ..., here 1e-12: halving lambda leaves a quarter, and half of the gradient."""
+    stats, _ = both("slopes everywhere")
+    one, two = (factorise_statistics(stats, ordinary(stats, scale)) for scale in (1e-8, 0.5e-8))
+    assert one.logdet == pytest.approx(4 * two.logdet, rel=1e-10)
+    a, b = (f.adjoint(1.0, np.zeros((len(f.T),) * 2)).gradient for f in (one, two))
+    close(a, 2 * b)
+
+
+def test_what_overflows_is_nan_as_with_a_dense_tail():
+    for stats in both("slopes everywhere"):
+        assert np.isnan(factorise_statistics(stats, ordinary(stats, 1e200)).logdet)

@@ -71,17 +71,17 @@ def eliminate(joined, order):
 
 
 def packed_cholesky(A, pattern):
-    """`fronts.factor`: the upper Cholesky factor of the dense A, in the order of elimination, packed."""
+    """`fronts.factor`: the upper Cholesky factor of the dense A, its columns in the order of elimination, packed."""
     return packed(np.linalg.cholesky(A).T, pattern)
 
 
-def packed_inverse(A, pattern):
-    """`fronts.inverse`: what of the inverse of A the pattern has."""
-    return packed(np.linalg.inv(A), pattern)
+def packed_covariance(A, Lambda, pattern):
+    """`fronts.inverse`, scaled as `sparse_tail.scale` does: what of Lambda A^-1 Lambda' the pattern has."""
+    return packed(Lambda @ np.linalg.inv(A) @ Lambda.T, pattern)
 
 
 def packed(A, pattern):
-    """The upper triangle of A on the pattern; zero elsewhere."""
+    """The upper triangle of A where the pattern has it."""
     row, column = np.triu_indices(len(A))
     where, there = pattern.find(row, column)
     out = np.zeros(pattern.size)

@@ -23,6 +23,7 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.building import build_design
 from bayeslmm.factorisation.factor import factorise_statistics
 from bayeslmm.factorisation.kernels.entry import workspace
+from bayeslmm.factorisation.plan import dense_plan
 from bayeslmm.factorisation.statistics import Statistics, build_statistics
 from bayeslmm.lmm import LMM
 from bayeslmm.support.threads import one_blas_thread
@@ -32,6 +33,7 @@ ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 GROUPS = (100, 1_000, 10_000, 100_000)
 COLUMNS = (100, 200, 500, 1_000, 2_000, 5_000)
 CHUNK = 1_000_000
+DENSE_UP_TO = 3_000
 
 
 # data --------------------------------------------------------------------------------------------
@@ -305,21 +307,28 @@ def sparse_question(o: argparse.Namespace) -> tuple[str, list[dict]]:
         found.append({"formula": formula, "rows": stats.design.n, "columns": columns,
                       "share": 100 * stats.plan.stored / columns**2, "sparse": stats.plan.pattern is not None,
                       "design": design_s, "statistics": stats_s})  # fmt: skip
+    # the same with a dense tail, where that is no matter of seconds
+    dense = [build_statistics(s.design, dense_plan(s.design)) for s in kept if s.plan.tail_columns <= DENSE_UP_TO]
     with one_blas_thread():
-        for entry, seconds in zip(found, evaluations(kept, o), strict=True):
-            entry |= seconds
+        seconds = evaluations([*kept, *dense], o)
+    for entry, few in zip(found, seconds, strict=False):
+        entry |= few
+    for entry, full in zip(found, seconds[len(kept) :], strict=False):
+        entry["ratio"] = full["both"] / entry["both"]
     body = [
         [
             f"{e['rows']:,}", e["formula"].replace("|", "\\|"), f"{e['columns']:,}", number(e["share"]),
-            number(1e3 * e["value"]), number(1e3 * e["both"]), number(e["statistics"]),
+            number(1e3 * e["value"]), number(1e3 * e["both"]), times(e["ratio"]) if "ratio" in e else "",
+            number(e["statistics"]),
         ]
         for e in found
     ]  # fmt: skip
-    header = ["rows", "effects", "tail", "stored, %", "value, ms", "value and gradient, ms", "statistics, s"]
+    header = ["rows", "effects", "tail", "stored, %", "value, ms", "value and gradient, ms", "dense", "statistics, s"]
     whole = whole_fit(f"y ~ 1 + x + grade + {formulas[0]}", school_rows(80))
     notes = [
         "y ~ 1 + x + grade + effects, pupils eliminated one by one, teachers and schools in the tail. Stored: numbers "
-        "of the tail's factor in its panels, of those in a square.",
+        "of the tail's factor in its panels, of those in a square. Dense: time of value and gradient with a dense tail "
+        "against it, both on one thread.",
         f"First row, formula to result in a process that has fitted before: ML {number(whole['ml'])} s; a posterior of "
         f"{whole['draws']:,} draws, all effects among them, {number(whole['posterior'])} s, least ESS of the "
         f"parameters {number(whole['ess'])}.",
@@ -341,7 +350,7 @@ def whole_fit(formula: str, data: dict[str, np.ndarray]) -> dict[str, float]:
     tree = LMM(formula, data).sample(draws=250, random_seed=1)
     took = time.perf_counter() - began
     names = ["beta", *(name for name in tree.posterior.data_vars if name.startswith("sigma"))]
-    least = min(float(x.min()) for x in ess(tree, var_names=names)["posterior"].data_vars.values())
+    least = min(float(x.min()) for x in ess(tree, var_names=names).data_vars.values())
     return {"ml": min(seconds), "posterior": took, "draws": 1_000, "ess": least}
 
 
