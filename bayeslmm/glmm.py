@@ -9,8 +9,8 @@ from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.design import build_design
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.errors import DescriptionError, visible
-from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.faces.link_sampling import LinkSampling
+from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
 from bayeslmm.formula.cbind import split_cbind
@@ -26,7 +26,7 @@ NOT_YET = {
     "predictions": "a GLMM has ml().fitted and ml().linear_predictor so far",
     "comparisons": "a GLMM has ml().fixef so far",
     "slopes": "a GLMM has ml().fixef so far",
-    "loo": "a GLMM has sample('joint') so far, whose tree ArviZ's functions take",
+    "loo": "a GLMM has sample() so far, whose tree ArviZ's functions take",
 }
 
 

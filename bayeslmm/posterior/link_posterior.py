@@ -149,9 +149,7 @@ class LinkPosterior:
             total = total + prior.logpdf(values[:, k])
         return total
 
-    def evaluate(
-        self, x: np.ndarray, keys: np.ndarray, picks: np.ndarray = NO_KEYS
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, x: np.ndarray, keys: np.ndarray, picks: np.ndarray = NO_KEYS) -> tuple[np.ndarray, np.ndarray]:
         """(log density (B,), the draw that is taken) at x (B, k); -inf where anything overflows."""
         with np.errstate(all="ignore"):
             prior = self.log_prior(x)
@@ -190,7 +188,10 @@ class LinkPosterior:
             lower[k] = max(lower[k], np.log(low) + 1e-6) if low > 0 else lower[k]
             upper[k] = min(upper[k], np.log(high) - 1e-6)
         low, high = self.model.family.dispersion_bounds(self.model.outcome)
-        lower[self.last :], upper[self.last :] = np.maximum(lower[self.last :], low), np.minimum(upper[self.last :], high)
+        lower[self.last :], upper[self.last :] = (
+            np.maximum(lower[self.last :], low),
+            np.minimum(upper[self.last :], high),
+        )
         return np.minimum(lower, start), np.maximum(upper, start)
 
     # draws -------------------------------------------------------------------------------------------------------
