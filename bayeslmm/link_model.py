@@ -72,7 +72,7 @@ class LinkModel:
 
     @property
     def thresholds_as_written(self) -> bool:
-        """Whether the priors of thresholds are those of the parameters as written: elsewhere, at the predictors' mean."""
+        """Whether the priors of thresholds are those of them as written, and not at the mean of the predictors."""
         labels = self.family.dispersion_labels(self.outcome)
         given = any(row.source == "given" and row.parameter in labels for row in self.priors.reasons)
         return given and not self.family.has_intercept
@@ -139,7 +139,7 @@ class LinkModel:
             if endless := self._fits[key].endless:
                 warnings.warn(
                     f"{' and '.join(endless)} ran away: nearly all groups are all or nothing, and the likelihood can't "
-                    "say how large it is. A prior can: glmm.sample('joint').",
+                    "say how large it is. A prior can: glmm.sample().",
                     UserWarning,
                     stacklevel=2,
                 )

@@ -297,6 +297,8 @@ def plot_categories(blm):
     data = pd.read_csv(ROOT / "tests/data/wine.csv", dtype={"judge": str})
     glmm = blm.GLMM("rating ~ temp + contact + (1 | judge)", data, family="cumulative")
     return glmm.plot_categories(by="temp")
+
+
 def plot_integral(blm):
     """An integral that has no closed form.
 
@@ -314,7 +316,7 @@ GALLERY: list[Callable[[Any], Any]] = [
     *(plot_estimates, plot_sds, plot_caterpillar, plot_shrinkage, plot_pooling, plot_group_size, plot_V),
     *(plot_conditional_effects, plot_variance_partition, plot_checks, plot_qq, plot_funnel, plot_ess, comparison_plot),
     *(plot_curves, plot_binned_residuals, plot_rootogram, plot_residual_qq, plot_categories),
-    *(plot_integral,),
+    plot_integral,
 ]
 
 

@@ -1,7 +1,8 @@
 """``python -m tests.check_glmm_posterior``: the exact posterior against long runs of NUTS on the joint model.
 
 Means and SDs of every parameter and random effect, in units of their Monte Carlo errors; prints a line a model, and
-exits with 1 if anything differs. A quarter of an hour; words after it choose among the models.
+exits with 1 if anything differs where NUTS can be trusted. A quarter of an hour; words after it choose among the
+models.
 """
 
 from __future__ import annotations
@@ -63,17 +64,21 @@ def main() -> int:
             exact = model.sample(draws=2000, random_seed=1, progress=False, sampler="collapsed")
             middle = time.perf_counter()
             nuts = model.sample("joint", draws=2000, random_seed=2, progress=False)
+            if nuts.attrs["doubts"]:
+                nuts = model.sample("joint", draws=2000, random_seed=3, progress=False, centered=True)
+        last = time.perf_counter()
         names, z = compare(exact, nuts)
         worst = int(np.abs(z).argmax())
         p = min(1.0, len(z) * erfc(abs(z[worst]) / sqrt(2)))
         print(
             f"{key:12} {exact.attrs['integration']}; k {exact.attrs['pareto_k']:.2f}, acceptance "
-            f"{exact.attrs['acceptance_rate']:.2f}; {len(z)} numbers, worst {z[worst]:+.1f} MC errors ({names[worst]}), "
-            f"corrected p {p:.2g}, root mean square {np.sqrt(np.mean(z**2)):.2f}; {middle - began:.0f} s and "
-            f"{time.perf_counter() - middle:.0f} s{' NUTS: ' + nuts.attrs['doubts'] if nuts.attrs['doubts'] else ''}",
+            f"{exact.attrs['acceptance_rate']:.2f}; {len(z)} numbers, worst {z[worst]:+.1f} MC errors "
+            f"({names[worst]}), corrected p {p:.2g}, root mean square {np.sqrt(np.mean(z**2)):.2f}; "
+            f"{middle - began:.0f} s and {last - middle:.0f} s. "
+            f"{nuts.attrs['doubts'] and 'NUTS: '}{nuts.attrs['doubts']}",
             flush=True,
         )
-        if p < LEVEL:
+        if p < LEVEL and not nuts.attrs["doubts"]:
             failed.append(key)
     print(f"FAIL: {', '.join(failed)}" if failed else "all equal")
     return 1 if failed else 0

@@ -1,7 +1,8 @@
 """The integral over the effects of a nested chain at many parameter values at once, and draws of these effects.
 
-By nested quadrature, the trapezoidal rule, where every group of every level has one effect and the family is log-concave; else by importance
-sampling from a randomly shifted lattice, which leaves the likelihood unbiased: exact in a pseudo-marginal sampler.
+By nested quadrature, the trapezoidal rule, where every group of every level has one effect and the family is
+log-concave; else by importance sampling from a randomly shifted lattice, which leaves the likelihood unbiased: exact in
+a pseudo-marginal sampler.
 
 Sources: Andrieu & Roberts (2009) for the latter; Cranley & Patterson (1976) for the shifts.
 """
@@ -122,7 +123,7 @@ class ChainIntegral:
     def draw(
         self, eta: np.ndarray, lams: np.ndarray, values: np.ndarray, keys: np.ndarray, picks: np.ndarray
     ) -> list[np.ndarray]:
-        """Per level of the chain, effects v (B, m, r) from their conditional distribution, at eta of the rows of `every`.
+        """Per level of the chain, effects v (B, m, r) from their conditional distribution, at eta of `every`'s rows.
 
         `keys` are those with which the integral was computed; `picks` (B,) of uint64 are the draws' own.
         """

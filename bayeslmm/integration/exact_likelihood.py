@@ -10,8 +10,10 @@ Sources: Andrieu & Roberts (2009); Andrieu, Doucet & Holenstein (2010) for the e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -140,6 +142,16 @@ class ExactLikelihood:
         """Log weights of the importance sampling at one point."""
         values = self.family.dispersion_values(at.psi) if at.psi.shape[1] else at.psi
         return self._particles(at, values, np.array([key], np.uint64))[0]
+
+    def group_shapes(self, at: Points, keys: np.ndarray, shape: Callable[[np.ndarray], float]) -> dict[Any, float]:
+        """`shape` of the log weights of single draws of each outermost group of the chain, at one point."""
+        single = replace(self.integral, nodes=1)
+        many = at.part(np.zeros(len(keys), dtype=np.int64))
+        values = self.family.dispersion_values(many.psi) if many.psi.shape[1] else many.psi
+        found = single.by_group(self._fixed(many, single.merged.rows), many.lams, values, keys)
+        level = self.rows.design.levels[self.rows.plan.chain[-1]]
+        names = [level.groups[g] for g in single.merged.groups[-1]]
+        return {name: shape(found[:, g]) for g, name in enumerate(names)}
 
     def _fixed(self, at: Points, own: np.ndarray) -> np.ndarray:
         return self.rows.offset[own] + at.gamma @ self.rows.X[own].T

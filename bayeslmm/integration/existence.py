@@ -138,7 +138,7 @@ def words_before(design: Design, family: Family, outcome: Outcome) -> list[str]:
         said.append(
             f"Separation: along {listed(names, show=str)} the likelihood rises for ever, since no row gets less likely "
             "on the way: a maximum doesn't exist, and what a fit shows is where its search gave up. Leave the column "
-            "out, join categories, or take the posterior, which priors keep finite: glmm.sample('joint')."
+            "out, join categories, or take the posterior, which priors keep finite: glmm.sample()."
         )
     counts = family.name in ("poisson", "negative_binomial")
     for label, alike, groups in uniform_groups(design, family, outcome):

@@ -68,7 +68,7 @@ def group_tables(rows: Rows, outcome: Outcome, code: int, merge: bool) -> GroupT
         code=code, y=outcome.y[here].astype(float), N=trials[here].astype(float), weight=weight, z=z,
         offset=np.cumsum([0, *widths]), lam=np.array([rows.slices[k][1].start for k in chain], dtype=np.int64),
         base=np.cumsum([0, *sizes]), first=first, last=last, row0=row0, row1=row1,
-        count=np.concatenate([np.zeros(0), *(selected[c + 1][1] for c in range(C))]), start=np.zeros((M, most)),
+        times=np.concatenate([np.zeros(0), *(selected[c + 1][1] for c in range(C))]), start=np.zeros((M, most)),
         steady=changes[row0] == changes[row1 - 1] if M else np.zeros(0, dtype=np.bool_),
     )  # fmt: skip
     return GroupTables(chain=table, rows=here, groups=tuple(selected[c + 1][0] for c in range(C)))
@@ -105,7 +105,7 @@ def _kinds_of_groups(owner: np.ndarray, kind: np.ndarray, m: int) -> np.ndarray:
 
 
 def _select(position: np.ndarray, kind: np.ndarray, merge: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(things that lie in something chosen, how many each stands for, the position of what it lies in), in its order."""
+    """(things that lie in something chosen, how many each stands for, the position of what it lies in), in order."""
     inside = np.flatnonzero(position >= 0)
     if merge:
         pairs = np.column_stack([position[inside], kind[inside]])

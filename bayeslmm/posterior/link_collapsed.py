@@ -133,16 +133,22 @@ def _how(states: LinkChains) -> str:
 
 
 def _bad_groups(states: LinkChains, seed: np.random.SeedSequence) -> str:
-    """Groups whose importance sampling has heavy-tailed weights at the posterior's highest draw, in words."""
+    """Importance sampling whose single draws have heavy-tailed weights at the posterior's highest draw, in words."""
     posterior = states.posterior
     likelihood = posterior.likelihood
     if likelihood.exact:
         return ""
     best = posterior.points(posterior.to_log(states.x[[int(np.argmax(states.lp))]])[0])
     key = int(seed.generate_state(1)[0])
-    said = []
     if likelihood.rows.plan.tail:
         k = pareto_k(replace(likelihood, draws=LOOK).tail_log_weights(best, key))
-        if k >= PARETO_LIMIT:
-            said.append(f"The importance sampling of the levels that are crossed has a Pareto k of {k:.2f}.")
-    return " ".join(said)
+        if k < PARETO_LIMIT:
+            return ""
+        return f"The importance sampling of the levels outside the nested chain has a Pareto k of {k:.2f}."
+    shapes = likelihood.group_shapes(best, new_keys(np.random.default_rng(key), LOOK), pareto_k)
+    if not (bad := {name: k for name, k in shapes.items() if k >= PARETO_LIMIT}):
+        return ""
+    worst = sorted(bad, key=lambda name: -bad[name])
+    named = listed([f"{name} ({bad[name]:.2f})" for name in worst], most=3, show=str)
+    label = likelihood.rows.design.levels[likelihood.rows.plan.chain[-1]].label
+    return f"The importance sampling of {len(bad)} of {len(shapes)} groups of {label} has a Pareto k over 0.7: {named}."

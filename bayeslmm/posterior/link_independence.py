@@ -27,6 +27,7 @@ SAMPLED = (32, 64, 128, 256, 512)  # of a lattice, and draws of importance sampl
 NOISE = 0.25  # variance of an estimated log-likelihood that is little enough
 REPEATS = 16  # estimates of it
 TOGETHER = 200  # points between two reports of progress
+PROBES = 12  # points at which nodes and draws are tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,8 @@ def weigh(
     stoppable: bool = False,
 ) -> Weighted:  # fmt: skip
     """Evaluate draws of a proposal; where Ctrl-C comes and the work is `stoppable`, those that are finished."""
-    values, indices = [], []
+    values: list[np.ndarray] = []
+    indices: list[np.ndarray] = []
     for first in range(0, len(x), TOGETHER):
         piece = slice(first, first + TOGETHER)
         try:
@@ -158,20 +160,15 @@ def weigh(
     return Weighted(x=x[:done], lp=lp, log_weight=lp - proposal.logpdf(x[:done]), keys=keys[:done], index=index)
 
 
-def settle(posterior: LinkPosterior, proposal: Mixture, rng: np.random.Generator) -> tuple[LinkPosterior, float]:
-    """As many nodes and draws as it takes, tried at draws of a first proposal; what is left, in log density."""
-    likelihood = posterior.likelihood
-    x = proposal.draw(rng, 24)
-    keys = new_keys(rng, len(x))
-    heights = posterior.evaluate(x, keys)[0]
-    x = x[np.argsort(-(heights - proposal.logpdf(x)))[:12]]
-    left = 0.0
-    before = posterior.evaluate(x, keys[:12])[0]
+def settle(posterior: LinkPosterior, x: np.ndarray, rng: np.random.Generator) -> tuple[LinkPosterior, float]:
+    """As many nodes and draws as it takes at x (n, k), none fewer than before; what is left, in log density."""
+    likelihood, keys, left = posterior.likelihood, new_keys(rng, len(x)), 0.0
+    before = posterior.evaluate(x, keys)[0]
     for level in np.flatnonzero(~likelihood.integral.sampled):
         change = np.inf
-        for step in STEPS:
+        for step in (step for step in STEPS if step < likelihood.integral.steps[level]):
             finer = replace(posterior, likelihood=posterior.likelihood.finer(step, int(level)))
-            now = finer.evaluate(x, keys[:12])[0]
+            now = finer.evaluate(x, keys)[0]
             both = np.isfinite(before) & np.isfinite(now)
             change = float(np.abs(now[both] - before[both]).max(initial=0.0))
             if change < EXACT:
@@ -180,7 +177,7 @@ def settle(posterior: LinkPosterior, proposal: Mixture, rng: np.random.Generator
         left += change
     if likelihood.exact:
         return posterior, left
-    for count in SAMPLED:
+    for count in (count for count in SAMPLED if count >= max(likelihood.draws, likelihood.integral.nodes)):
         posterior = replace(posterior, likelihood=posterior.likelihood.more(count))
         repeated = np.repeat(x[:4], REPEATS, axis=0)
         estimates = posterior.evaluate(repeated, new_keys(rng, len(repeated)))[0].reshape(4, REPEATS)
@@ -206,7 +203,9 @@ def adapt(
     mass = np.exp([mode.log_mass - modes[0].log_mass for mode in modes])
     shares = np.maximum(mass / mass.sum(), 0.05)
     proposal = Mixture(parts=tuple(parts), shares=shares / shares.sum())
-    posterior, left = settle(posterior, proposal, rng)
+    x = proposal.draw(rng, 2 * PROBES)
+    likely = posterior.evaluate(x, new_keys(rng, len(x)))[0] - proposal.logpdf(x)
+    posterior, _ = settle(posterior, x[np.argsort(-likely)[:PROBES]], rng)
     n = 40 * (k + 1) * len(modes)
     progress.stage("adapting the proposal", 4 * n)
     proposals: list[Mixture] = []
@@ -222,7 +221,17 @@ def adapt(
         proposal = proposal.matched(pooled.x, pooled.weights)
         if len(rounds) > 2 and efficiencies[-1] < 1.05 * max(efficiencies[:-1]) and efficiencies[-1] > 0.2:
             break
+    probes = pooled.x[rng.choice(pooled.lp.size, PROBES, p=pooled.weights)]
+    rough, (posterior, left) = posterior, settle(posterior, probes, rng)
+    if posterior is not rough and not posterior.likelihood.exact:
+        pooled = pilot(posterior, proposal, rng, progress)
     return posterior, proposal, pooled, left
+
+
+def pilot(posterior: LinkPosterior, proposal: Mixture, rng: np.random.Generator, progress: Progress) -> Weighted:
+    """A few draws, of which chains may begin."""
+    x = proposal.draw(rng, TOGETHER)
+    return weigh(posterior, proposal, x, new_keys(rng, TOGETHER), new_keys(rng, TOGETHER), progress)
 
 
 def pool(proposals: list[Mixture], rounds: list[Weighted]) -> Weighted:
@@ -253,6 +262,10 @@ def run_chains(
         if stopped or attempt or (shape < 0.6 and fresh.efficiency > 0.3):
             break
         proposal, batch = proposal.matched(fresh.x, fresh.weights), fresh
+        if not posterior.likelihood.exact:  # the noise is a part of the weights
+            count = max(posterior.likelihood.draws, posterior.likelihood.integral.nodes)
+            posterior = replace(posterior, likelihood=posterior.likelihood.more(4 * count))
+            batch = pilot(posterior, proposal, rng, progress)
     chains, draws = finished(fresh.lp.size, chains, draws)
     first = rng.choice(batch.lp.size, size=chains, p=batch.weights)
     starting = batch.lp[first] - proposal.logpdf(batch.x[first])

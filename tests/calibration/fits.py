@@ -13,8 +13,8 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from .ranks import holm, uniformity
 from .link_studies import LinkStudy
+from .ranks import holm, uniformity
 from .studies import Study, Values
 
 TOP = 99

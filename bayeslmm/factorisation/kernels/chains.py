@@ -111,7 +111,7 @@ def _integrating(inside):
                             break
                         top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, end, R)
                 top += math.log(h) - _LOG_SQRT_2PI
-            value, times = -np.inf, chain.count[k]
+            value, times = -np.inf, chain.times[k]
             if mass > 0:
                 value = top + math.log(mass)
                 for p in range(r):
@@ -172,7 +172,7 @@ def _drawing(inside, integrate, below):
             else:
                 inner_key = own
                 centre, spread = work.mode[k, 0], 1.0
-                hull, x, now, halvings = work.hull[c], work.mode[k, 0], -np.inf, 0
+                hull, x = work.hull[c], work.mode[k, 0]
                 size, far, above, attempt, placing = 0, 1.0, 0.0, -1, 0
                 while True:
                     u[0] = x

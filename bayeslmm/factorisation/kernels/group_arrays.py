@@ -24,7 +24,7 @@ class Chain(NamedTuple):
     last: np.ndarray  # (M,)
     row0: np.ndarray  # (M,) first row
     row1: np.ndarray  # (M,)
-    count: np.ndarray  # (M,) how many groups each stands for
+    times: np.ndarray  # (M,) how many groups each stands for
     start: np.ndarray  # (M, r) where to look for its mode
     steady: np.ndarray  # (M,) bool: whether z is the same in all of its rows
 

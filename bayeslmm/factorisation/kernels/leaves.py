@@ -18,6 +18,7 @@ from bayeslmm.factorisation.kernels.small_linear import down, factor, up
 _LOG_T4 = math.log(3.0 / 8.0) + 0.9189385332046727  # of t's density with 4 degrees of freedom, over the normal's
 _LOG_SQRT_2PI = 0.9189385332046727
 MOST = 10_000  # nodes to a side
+QUICK = (LOGIT, POISSON, GAMMA)  # families with a quicker way
 _FAR = 300.0  # a linear predictor from here on is left to the plain way
 
 
@@ -55,7 +56,7 @@ def add_rows(code, y, N, weight, eta, a, begin, end, values, slope, bend, wanted
 
 @inner
 def lattice_node(S, generator, L, best, u, r, key, j):
-    """u = best + L^-T x_j of a shifted lattice; returns its log weight over the standard normal density, log|L| apart."""
+    """u = best + L^-T x_j of a shifted lattice; its log weight over the standard normal density, log|L| apart."""
     log_w = -math.log(S)
     for p in range(r):
         at = uniform(key, p) + (j * generator[p] if p else j / S)
@@ -248,12 +249,12 @@ def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, 
     u, best, step, L = work.u[0], work.best[0], work.step[0], work.L[0]
     own_slope, own_bend, e_slope, e_bend = work.slope[0], work.bend[0], work.e_slope[0], work.e_bend[0]
     modes, terms, out, generator = work.mode, work.terms[0], work.out, rules.generator
-    row0, row1, counts, steadies = chain.row0, chain.row1, chain.count, chain.steady
+    row0, row1, counts, steadies = chain.row0, chain.row1, chain.times, chain.steady
     nodes, sampled, h, drop = rules.nodes[0, full], rules.sampled[0], rules.step[0, full], rules.drop[full]
     R, r, alpha = a.shape[1], chain.offset[1], 0.0
     if code == GAMMA:
         alpha = values[0]
-    quick_family = code == LOGIT or code == POISSON or code == GAMMA
+    quick_family = code in QUICK
     sum_of_all = 0.0
     for k in range(first, last):
         begin, end = row0[k], row1[k]
@@ -353,7 +354,7 @@ def reject_leaves(first, last, pick, chain, values, work):
     code, y, N, weight = chain.code, chain.y, chain.N, chain.weight
     a, eta, power, share, hull, out = work.a, work.eta[1], work.power, work.share, work.hull[0], work.out
     modes, row0, row1, steadies = work.mode, chain.row0, chain.row1, chain.steady
-    quick_family = code == LOGIT or code == POISSON or code == GAMMA
+    quick_family = code in QUICK
     for k in range(first, last):
         begin, end, own = row0[k], row1[k], within(pick, k)
         quick, total, linear, count, powers = False, 0.0, 0.0, 0.0, 0.0

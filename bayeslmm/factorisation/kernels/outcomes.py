@@ -35,7 +35,7 @@ def _binomial_probit(y, N, eta):
         value += y * up
         first += y * m
         second -= y * m * (eta + m)
-    if N > y:
+    if y < N:
         value += (N - y) * down
         first -= (N - y) * k
         second -= (N - y) * k * (k - eta)
