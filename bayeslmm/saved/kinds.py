@@ -167,8 +167,9 @@ class Link(Kind):
         return out
 
     def completed(self, model: LinkModel, tree: xr.DataTree) -> xr.DataTree:
-        """The draws as they are."""
-        return tree
+        """The draws with what can be computed of them; without effects, as NUTS on a marginal leaves them, nothing can."""
+        known = set(tree["posterior"].data_vars)
+        return complete_link(model, tree) if {level.name for level in model.design.levels} <= known else tree
 
     def check_tree(self, model: LinkModel, tree: Any, remedy: str) -> None:
         """Refuse what is no posterior of this model."""
