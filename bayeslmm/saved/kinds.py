@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from bayeslmm.criticism.groups import DERIVED, MADE, complete, stored
+from bayeslmm.criticism.link_groups import complete_link
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.description.outcome_keys import OutcomeKeys
 from bayeslmm.design.building import build_design
@@ -167,7 +168,7 @@ class Link(Kind):
         return out
 
     def completed(self, model: LinkModel, tree: xr.DataTree) -> xr.DataTree:
-        """The draws with what can be computed of them; without effects, as NUTS on a marginal leaves them, nothing can."""
+        """The draws with what can be computed of them; without effects (NUTS on a marginal has none) they stay as they are."""
         known = set(tree["posterior"].data_vars)
         return complete_link(model, tree) if {level.name for level in model.design.levels} <= known else tree
 
