@@ -168,7 +168,7 @@ class Link(Kind):
         return out
 
     def completed(self, model: LinkModel, tree: xr.DataTree) -> xr.DataTree:
-        """The draws with what can be computed of them; without effects (NUTS on a marginal has none) they stay as they are."""
+        """The draws with what can be computed of them; as they are where they have no effects."""
         known = set(tree["posterior"].data_vars)
         return complete_link(model, tree) if {level.name for level in model.design.levels} <= known else tree
 
