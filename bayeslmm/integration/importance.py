@@ -45,6 +45,7 @@ class Estimate:
     Attributes
     ----------
     value, error : float
+        The log-likelihood and its Monte Carlo error, with what the last nodes of the leaf's quadrature changed.
     blocks : (B,) array
         Log integrals of the blocks of effects that are drawn together.
     k_hat : (B,) array
@@ -220,7 +221,7 @@ def estimate(sampler: Sampler, laplace: float, seed: int = 1) -> Estimate:
     """Draw until the Monte Carlo error is small beside the distance from Laplace's value, or the work too much."""
     rows, order = sampler.rows, sampler.order
     rng = np.random.default_rng(seed)
-    nodes = _enough(sampler)
+    nodes, left = _enough(sampler)
     work = rows.design.n * max(1, nodes) ** (1 if sampler.leaf is None else rows.design.levels[sampler.leaf].r)
     chunk = max(1, NUMBERS // work)
     logs: list[np.ndarray] = []
@@ -251,24 +252,24 @@ def estimate(sampler: Sampler, laplace: float, seed: int = 1) -> Estimate:
         T = len(w) // REPLICATES
     blocks = top + np.log(mean)
     return Estimate(
-        value=float(blocks.sum()), error=error, blocks=blocks, draws=len(w), nodes=nodes,
+        value=float(blocks.sum()), error=float(np.hypot(error, left)), blocks=blocks, draws=len(w), nodes=nodes,
         k_hat=np.array([pareto_k(one) for one in log_w.T]), slopes=[one.slopes(sampler) for one in sums],
     )  # fmt: skip
 
 
-def _enough(sampler: Sampler) -> int:
-    """Nodes that are enough for the leaf's integrals at a few draws of the other effects."""
+def _enough(sampler: Sampler) -> tuple[int, float]:
+    """(nodes, last change) that are enough for the leaf's integrals at a few draws of the other effects."""
     if sampler.leaf is None:
-        return 0
+        return 0, 0.0
     v, _ = sampler.draw(np.random.default_rng(0), 4)
     base = (sampler.fixed + (sampler.A @ v.T).T)[:, sampler.order]
-    last = np.inf
+    last, left = np.full(len(base), np.inf), np.inf
     for nodes in STEPS[:6]:
         value = sampler.inside(base, nodes)[0].sum(axis=1)
-        if np.abs(value - last).max() < 0.1 * ENOUGH:
-            return nodes
-        last = value
-    return STEPS[5]
+        last, left = value, float(np.abs(value - last).max())
+        if left < 0.1 * ENOUGH:
+            break
+    return nodes, left
 
 
 @dataclass(kw_only=True, eq=False)
