@@ -317,7 +317,7 @@ def sparse_question(o: argparse.Namespace) -> tuple[str, list[dict]]:
         entry["ratio"] = full["both"] / entry["both"]
     body = [
         [
-            f"{e['rows']:,}", e["formula"].replace("|", "\\|"), f"{e['columns']:,}", number(e["share"]),
+            f"{e['rows']:,}", e["formula"], f"{e['columns']:,}", number(e["share"]),
             number(1e3 * e["value"]), number(1e3 * e["both"]), times(e["ratio"]) if "ratio" in e else "",
             number(e["statistics"]),
         ]
