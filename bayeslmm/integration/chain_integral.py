@@ -116,7 +116,7 @@ class ChainIntegral:
     def by_group(self, eta: np.ndarray, lams: np.ndarray, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """The log integral of each of the outermost groups of `merged`, (B, m')."""
         base = self.merged.chain.base
-        out = np.empty((len(eta), int(base[-1]), 1))
+        out = np.empty((len(eta), *self.merged.chain.start.shape))
         self._walk(self.merged, eta, lams, values, keys, NONE, out)
         return out[:, base[-2] :, 0]
 
