@@ -474,3 +474,13 @@ def test_near_zero_a_small_log_determinant_keeps_its_digits():
 def test_what_overflows_is_nan_as_with_a_dense_tail():
     for stats in both("slopes everywhere"):
         assert np.isnan(factorise_statistics(stats, ordinary(stats, 1e200)).logdet)
+
+
+def test_a_tail_that_is_too_large_to_be_dense_is_sparse_though_slower(monkeypatch):
+    monkeypatch.setattr(plan, "PER_FLOP", 1e9)
+    data = schools(schools=30, movers=0.01)
+    lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher)", data)
+    assert lmm.statistics.plan.pattern is None
+    monkeypatch.setattr(plan, "NUMBERS", lmm.statistics.plan.tail_columns**2 - 1)
+    lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher)", data)
+    assert lmm.statistics.plan.pattern is not None
