@@ -20,6 +20,7 @@ from bayeslmm.factorisation import plan
 from bayeslmm.factorisation.conditioning import make_basis
 from bayeslmm.factorisation.effect_covariances import EffectCovariances
 from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics
+from bayeslmm.factorisation.kernels import graph
 from bayeslmm.factorisation.kernels.symbolic import analyse
 from bayeslmm.factorisation.pattern import Pattern, make_pattern, tail_graph
 from bayeslmm.factorisation.plan import Plan, dense_plan
@@ -110,6 +111,20 @@ def random_graph(rng, n, density):
     A.eliminate_zeros()
     A.sort_indices()
     return A
+
+
+@pytest.mark.parametrize("size", [2, 90])
+def test_nodes_that_a_unit_has_together_are_joined(size):
+    """With few nodes a unit, and with so many that bits are quicker."""
+    rng = np.random.default_rng(6)
+    unit, nodes = rng.integers(0, 12, 12 * size), rng.integers(0, 40, (2, 12 * size)) + np.array([[0], [40]])
+    meets = np.zeros((12, 80), dtype=bool)
+    meets[unit, nodes] = True
+    starts, neighbours, whole = graph.joined(unit, nodes, 12, 80, np.inf)
+    found = sparse.csr_array((np.ones(len(neighbours), dtype=bool), neighbours, starts), shape=(80, 80)).toarray()
+    assert whole
+    np.testing.assert_array_equal(found, twins.joined(meets))
+    assert not graph.joined(unit, nodes, 12, 80, 3.0)[2]
 
 
 def test_the_order_is_about_as_good_as_by_exact_degrees():
