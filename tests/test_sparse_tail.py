@@ -20,6 +20,7 @@ from bayeslmm.factorisation import plan
 from bayeslmm.factorisation.conditioning import make_basis
 from bayeslmm.factorisation.effect_covariances import EffectCovariances
 from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics
+from bayeslmm.factorisation.kernels import graph
 from bayeslmm.factorisation.kernels.symbolic import analyse
 from bayeslmm.factorisation.pattern import Pattern, make_pattern, tail_graph
 from bayeslmm.factorisation.plan import Plan, dense_plan
@@ -110,6 +111,20 @@ def random_graph(rng, n, density):
     A.eliminate_zeros()
     A.sort_indices()
     return A
+
+
+@pytest.mark.parametrize("size", [2, 90])
+def test_nodes_that_a_unit_has_together_are_joined(size):
+    """With few nodes a unit, and with so many that bits are quicker."""
+    rng = np.random.default_rng(6)
+    unit, nodes = rng.integers(0, 12, 12 * size), rng.integers(0, 40, (2, 12 * size)) + np.array([[0], [40]])
+    meets = np.zeros((12, 80), dtype=bool)
+    meets[unit, nodes] = True
+    starts, neighbours, whole = graph.joined(unit, nodes, 12, 80, np.inf)
+    found = sparse.csr_array((np.ones(len(neighbours), dtype=bool), neighbours, starts), shape=(80, 80)).toarray()
+    assert whole
+    np.testing.assert_array_equal(found, twins.joined(meets))
+    assert not graph.joined(unit, nodes, 12, 80, 3.0)[2]
 
 
 def test_the_order_is_about_as_good_as_by_exact_degrees():
@@ -474,3 +489,13 @@ def test_near_zero_a_small_log_determinant_keeps_its_digits():
 def test_what_overflows_is_nan_as_with_a_dense_tail():
     for stats in both("slopes everywhere"):
         assert np.isnan(factorise_statistics(stats, ordinary(stats, 1e200)).logdet)
+
+
+def test_a_tail_that_is_too_large_to_be_dense_is_sparse_though_slower(monkeypatch):
+    monkeypatch.setattr(plan, "PER_FLOP", 1e9)
+    data = schools(schools=30, movers=0.01)
+    lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher)", data)
+    assert lmm.statistics.plan.pattern is None
+    monkeypatch.setattr(plan, "NUMBERS", lmm.statistics.plan.tail_columns**2 - 1)
+    lmm = blm.LMM("y ~ 1 + (1 | pupil) + (1 | teacher)", data)
+    assert lmm.statistics.plan.pattern is not None

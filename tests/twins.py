@@ -44,6 +44,13 @@ def backward(steps, left, M, a, Tbar):
     return b, C, gradients[::-1]
 
 
+def joined(meets):
+    """`graph.joined`: which nodes some unit has together, from truth values (units, nodes) of those that each has."""
+    together = meets.T.astype(int) @ meets > 0
+    np.fill_diagonal(together, False)
+    return together
+
+
 def least_degree_order(joined, weights):
     """`ordering.minimum_degree`, by exact degrees: of the symmetric truth values `joined`, with the nodes' weights."""
     joined, left, order = joined.copy(), set(range(len(joined))), []

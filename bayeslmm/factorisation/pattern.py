@@ -16,7 +16,8 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.factorisation.kernels.arrays import Sparse
 from bayeslmm.factorisation.kernels.compiling import first_use
-from bayeslmm.factorisation.kernels.symbolic import analyse, joined, places_of_pairs
+from bayeslmm.factorisation.kernels.graph import joined
+from bayeslmm.factorisation.kernels.symbolic import analyse, places_of_pairs
 
 MADE = ("column", "of", "first", "starts", "rows", "panels", "run_starts", "runs", "relative")  # by `analyse`
 MEET = 0.25  # share of all pairs of groups that meet from which on a tail is dense

@@ -77,7 +77,7 @@ def plan_elimination(design: Design, weights_vary: bool = False) -> Plan:
     if weights_vary not in made:
         dense = dense_plan(design, weights_vary)
         sparse = sparse_plan(design, dense) if dense.tail_columns >= FEW else dense
-        made[weights_vary] = sparse if _quicker(sparse, dense) else dense
+        made[weights_vary] = sparse if _quicker(sparse, dense) or _beyond_reach(dense) else dense
     return made[weights_vary]
 
 
@@ -153,6 +153,10 @@ def _plan(levels: tuple[LevelDesign, ...], chain: tuple[int, ...], rotated: bool
     return Plan(chain=chain, tail=tuple(rest), tail_columns=sum(levels[k].q for k in rest), rotated=rotated)
 
 
+def _beyond_reach(plan: Plan) -> bool:
+    return sum(plan.flops) > FLOPS or plan.stored > NUMBERS
+
+
 def check_tail(levels: tuple[LevelDesign, ...], plan: Plan) -> None:
     """Refuse a tail that is beyond reach.
 
@@ -161,8 +165,8 @@ def check_tail(levels: tuple[LevelDesign, ...], plan: Plan) -> None:
     DataError
         If it takes more flops, or more numbers, than a dense one of 8,000 columns.
     """
-    flops = sum(plan.flops)
-    if flops > FLOPS or plan.stored > NUMBERS:
+    if _beyond_reach(plan):
+        flops = sum(plan.flops)
         crossed = ", ".join(f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail)
         raise DataError(
             f"The crossed levels {crossed} leave a block of {plan.tail_columns:,} x {plan.tail_columns:,}, in which "

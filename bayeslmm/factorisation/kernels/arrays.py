@@ -32,6 +32,9 @@ CHAIN_COLUMNS = 13
 (T_LEVEL, T_GROUPS, T_EFFECTS, T_Z, T_LAMBDA, T_COLUMN) = range(6)
 TAIL_COLUMNS = 6
 
+# Planes of the work space of one group, r rows each: its own rows of products [A | B], R, E, L, X, K, s and y below.
+(GROUP, ROOT, SQUARE, LOWER, SOLVED, KEPT, WHITE, WHITER) = range(8)
+
 
 class Tables(NamedTuple):
     """Where everything stands; integers but for `inspan`. A dense tail's table goes by itself, for it may be None."""
