@@ -431,7 +431,7 @@ def test_a_tree_says_how_it_was_made_and_what_it_is_worth():
     tree = sampled()
     attrs = tree.attrs
     assert (attrs["sampler"], attrs["variant"], attrs["trusted"]) == ("collapsed", "marginal", 1)
-    assert attrs["integration"].startswith("adaptive quadrature with nodes ")
+    assert attrs["integration"].startswith("adaptive quadrature, nodes every ")
     assert attrs["quadrature_left"] < 1e-3
     assert attrs["pareto_k"] < 0.7
     assert attrs["acceptance_rate"] > 0.3
@@ -445,14 +445,14 @@ def test_a_tree_says_how_it_was_made_and_what_it_is_worth():
 def quietly(model: blm.GLMM, **more):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # short runs are meant
-        return model.sample(draws=60, chains=2, random_seed=1, progress=False, sampler="collapsed", **more)
+        return model.sample(draws=30, chains=2, random_seed=1, progress=False, sampler="collapsed", **more)
 
 
 WIDE = [
     ("y ~ 0 + (1 | g)", "poisson", {}),
     ("y ~ x + (1 + x || g)", "poisson", {}),
-    ("y ~ x + (1 | g) + (1 | h)", "negative_binomial", {}),
-    ("y ~ x + (x | g) + (1 | h)", "poisson", {}),
+    ("y ~ 1 + (1 | g) + (1 | h)", "negative_binomial", {}),
+    ("y ~ 1 + (0 + x || g) + (1 | h)", "poisson", {}),
     ("y ~ 1 + (1 + x | h/g)", "poisson", {}),
     ("y ~ 1 + cs(0 + f | g)", "poisson", {}),
     ("y ~ 1 + ar1(0 + f | g)", "binomial(cloglog)", {}),
@@ -488,7 +488,7 @@ def test_groups_with_a_known_covariance_are_sampled():
     data = {"animal": np.repeat(labels[:7], 6).tolist(), "y": rng.poisson(2, 42).tolist()}
     model = blm.GLMM("y ~ 1 + (1 | animal)", data, family="poisson", covariance={"animal": K})
     tree = quietly(model)
-    assert tree["posterior"]["u2"].shape == (2, 60, 8)
+    assert tree["posterior"]["u2"].shape == (2, 30, 8)
     assert "importance sampling of animal" in tree.attrs["integration"]
 
 

@@ -89,7 +89,7 @@ class LinkSampling(LinkModel):
         >>> glmm = blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson")
         >>> tree = glmm.sample(draws=300, random_seed=1, progress=False)
         >>> dict(tree["posterior"]["u2"].sizes), tree.attrs["integration"]
-        ({'chain': 4, 'draw': 300, 'g': 4}, 'adaptive quadrature with 9 nodes')
+        ({'chain': 4, 'draw': 300, 'g': 4}, 'adaptive quadrature, nodes every 1 SD')
         """
         from bayeslmm.criticism.link_groups import complete_link
         from bayeslmm.posterior.link_sampling import sample_link

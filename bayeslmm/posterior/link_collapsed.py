@@ -92,10 +92,9 @@ class LinkCollapsed:
             "diverging": np.zeros((chains, draws), dtype=bool),
         }  # fmt: skip
         tree = link_tree(model, {name: x.reshape(chains, draws, *x.shape[1:]) for name, x in values.items()}, stats)
-        likelihood = states.posterior.likelihood
         tree.attrs |= {
             "sampler": self.name, "pareto_k": states.pareto_k, "acceptance_rate": acceptance,
-            "integration": _how(states), "quadrature_steps": list(likelihood.integral.steps),
+            "integration": _how(states),
             "quadrature_left": states.left,
         }  # fmt: skip
         if (chains, draws) != (settings.chains, settings.draws):
@@ -124,7 +123,7 @@ def _how(states: LinkChains) -> str:
     said = []
     if plan.chain:
         steps = listed([f"{step:g}" for step in integral.steps], show=str)
-        exact = f"adaptive quadrature with nodes {steps} SDs apart"
+        exact = f"adaptive quadrature, nodes every {steps} SD"
         said.append(exact if integral.exact else f"importance sampling group by group with {integral.nodes} draws")
     if plan.tail:
         names = listed([likelihood.rows.design.levels[k].label for k in plan.tail], show=str)

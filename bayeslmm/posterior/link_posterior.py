@@ -181,8 +181,9 @@ class LinkPosterior:
         return out
 
     def box(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of a search, in logs: the priors' supports, and 15 either side of the start."""
+        """Bounds of a search, in logs: the priors' supports, and 15 either side of the start; SDs to 400 times it."""
         lower, upper = start - 15.0, start + 15.0
+        upper[self.sd_positions] = start[self.sd_positions] + 6.0
         sds = self.model.priors.sds
         for k, low, high in zip(self.sd_positions, sds.lower, sds.upper, strict=True):
             lower[k] = max(lower[k], np.log(low) + 1e-6) if low > 0 else lower[k]

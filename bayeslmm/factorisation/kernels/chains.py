@@ -74,7 +74,7 @@ def _integrating(inside):
                 u[p] = work.mode[k, p]
                 best[p] = 0.0
             now, halvings = -np.inf, 0
-            for _ in range(12):
+            for _ in range(30):
                 move_rows(work.eta[c], work.eta[c + 1], work.a, u, at, end, begin, stop)
                 f = inside(c, k, 0, True, key_of(own, np.uint64(0)), chain, rules, values, work)
                 for p in range(r):
@@ -85,7 +85,7 @@ def _integrating(inside):
             if not sampled:  # a lattice must be found again where it was
                 for p in range(r):
                     work.mode[k, p] = best[p]
-            top, mass = -np.inf, 0.0
+            top, mass, lost = -np.inf, 0.0, False
             if wanted:
                 shrink_sums(e_slope, e_bend, end, R, 0.0)
             if sampled:
@@ -100,7 +100,7 @@ def _integrating(inside):
                 width = h / L[0, 0]
                 for side in range(2):
                     u[0] = best[0]
-                    for j in range(MOST):
+                    for j in range(0 if lost else MOST):
                         if j > 0:
                             u[0] += width if side == 0 else -width
                         elif side == 1:
@@ -109,10 +109,12 @@ def _integrating(inside):
                         term = inside(c, k, full, wanted, own, chain, rules, values, work) - 0.5 * u[0] * u[0]
                         if not term > top - drop:
                             break
+                        if j == MOST - 1:
+                            lost = True
                         top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, end, R)
                 top += math.log(h) - _LOG_SQRT_2PI
             value, times = -np.inf, chain.times[k]
-            if mass > 0:
+            if mass > 0 and not lost:
                 value = top + math.log(mass)
                 for p in range(r):
                     value -= math.log(L[p, p])

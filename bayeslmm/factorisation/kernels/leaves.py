@@ -17,7 +17,7 @@ from bayeslmm.factorisation.kernels.small_linear import down, factor, up
 
 _LOG_T4 = math.log(3.0 / 8.0) + 0.9189385332046727  # of t's density with 4 degrees of freedom, over the normal's
 _LOG_SQRT_2PI = 0.9189385332046727
-MOST = 10_000  # nodes to a side
+MOST = 500  # nodes to a side: more are needed only where a mode wasn't found, which is refused
 QUICK = (LOGIT, POISSON, GAMMA)  # families with a quicker way
 _FAR = 300.0  # a linear predictor from here on is left to the plain way
 
@@ -284,7 +284,7 @@ def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, 
                 now, halvings, done = newton(own_slope, own_bend, L, u, best, step, r, 0, f, now, halvings)
                 if done:
                     break
-        top, mass = -np.inf, 0.0
+        top, mass, lost = -np.inf, 0.0, False
         if wanted:
             shrink_sums(e_slope, e_bend, r, R, 0.0)
         if scalar:  # the trapezoidal rule, from the mode out to both sides
@@ -319,6 +319,8 @@ def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, 
                     term -= 0.5 * x * x
                     if not term > top - drop:
                         break
+                    if j == MOST - 1:
+                        lost = True
                     top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, r, R)
             top += math.log(h) - _LOG_SQRT_2PI
         else:
@@ -330,7 +332,7 @@ def integrate_leaves(first, last, full, wanted, key, slope, bend, chain, rules, 
                 if term > -1e300:
                     top, mass = add_node(term, top, mass, wanted, own_slope, own_bend, e_slope, e_bend, r, R)
         value, times = -np.inf, counts[k]
-        if mass > 0:
+        if mass > 0 and not lost:
             value = top + math.log(mass)
             for p in range(r):
                 value -= math.log(L[p, p])
