@@ -238,11 +238,7 @@ def plot_curves(blm):
     Outcomes that are not Gaussian have curves, and the mean of curves is none of them: dashed, what the share in the
     population does; black, what happens to a patient in the middle. Both are right, and answer two questions.
     """
-    import pandas as pd
-
-    data = pd.read_csv(ROOT / "models/data/toenail.csv.gz")
-    data["severe"] = (data["outcome"] == "moderate or severe").astype(int)
-    glmm = blm.GLMM("severe ~ treatment * time + (1 | patientID)", data, family="binomial")
+    glmm = blm.example("toenail")
     return glmm.plot_curves(x="time")
 
 
@@ -252,11 +248,7 @@ def plot_binned_residuals(blm):
     A residual of a zero or a one says nothing by itself; the mean of those alike in what was expected of them should
     lie near zero, within what data of this model would do (grey).
     """
-    import pandas as pd
-
-    data = pd.read_csv(ROOT / "models/data/toenail.csv.gz")
-    data["severe"] = (data["outcome"] == "moderate or severe").astype(int)
-    glmm = blm.GLMM("severe ~ treatment * time + (1 | patientID)", data, family="binomial")
+    glmm = blm.example("toenail")
     return glmm.plot_binned_residuals()
 
 
@@ -266,9 +258,7 @@ def plot_rootogram(blm):
     Each bar hangs from how often the model expects its count and should end at zero. Square roots let the rare large
     counts be seen; the last bar has all that are larger.
     """
-    import pandas as pd
-
-    data = pd.read_csv(ROOT / "models/data/epil.csv", dtype={"subject": str})
+    data = blm.example_data("epil")
     glmm = blm.GLMM("y ~ lbase * trt + (1 | subject)", data, family="negative_binomial")
     return glmm.plot_rootogram()
 
@@ -279,9 +269,7 @@ def plot_residual_qq(blm):
     Where does each row lie among its replicates? Ties are broken at random, so that a normal line is the answer of a
     model that holds, whatever the outcome. A Poisson for these seizures leaves too many in both tails.
     """
-    import pandas as pd
-
-    data = pd.read_csv(ROOT / "models/data/epil.csv", dtype={"subject": str})
+    data = blm.example_data("epil")
     glmm = blm.GLMM("y ~ lbase * trt + (1 | subject)", data, family="poisson")
     return glmm.plot_residual_qq()
 
@@ -292,9 +280,7 @@ def plot_categories(blm):
     Bars are shares of the bitterness of wines as judges rated it, points what the model expects, with where 95 % of its
     replicates lie.
     """
-    import pandas as pd
-
-    data = pd.read_csv(ROOT / "tests/data/wine.csv", dtype={"judge": str})
+    data = blm.example_data("wine")
     glmm = blm.GLMM("rating ~ temp + contact + (1 | judge)", data, family="cumulative")
     return glmm.plot_categories(by="temp")
 

@@ -165,7 +165,7 @@ def compare_link(
     tune: int = 1000,
     chains: int = 4,
     random_seed: int | None = None,
-    variants: str | Iterable[str] = ("joint",),
+    variants: str | Iterable[str] = ("joint", "marginal"),
     progress: bool = True,
 ) -> LinkComparison:
     """Fit by each approximation, sample the posteriors that are asked for, and put the results side by side.

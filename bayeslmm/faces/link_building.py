@@ -60,7 +60,7 @@ class LinkBuilding(LinkModel):
         tune: int = 1000,
         chains: int = 4,
         random_seed: int | None = None,
-        variants: str | Iterable[str] = ("joint",),
+        variants: str | Iterable[str] = ("joint", "marginal"),
         progress: bool = True,
     ) -> LinkComparison:
         """Fit by each approximation of the integral, sample posteriors, and put all side by side, with words.
