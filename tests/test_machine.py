@@ -38,11 +38,11 @@ import resource, numpy as np, bayeslmm as blm
 rng = np.random.default_rng(1)
 n = 40_000
 data = {"y": rng.normal(size=n), "a": rng.integers(0, 4000, n), "b": rng.integers(0, 4000, n)}
-small = {name: column[:500] % 7 for name, column in data.items()}
-blm.LMM("y ~ 1 + (1 | a) + (1 | b)", small | {"y": data["y"][:500]}).ml()
+small = {name: column[:5000] % 300 for name, column in data.items()}  # all that has to be compiled is
+blm.LMM("y ~ 1 + (1 | a) + (1 | b)", small | {"y": data["y"][:5000]}).ml()
 lmm = blm.LMM("y ~ 1 + (1 | a) + (1 | b)", data)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 150_000_000,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
 try:
     lmm.ml()
 except blm.BayesLMMError as error:

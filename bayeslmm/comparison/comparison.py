@@ -118,7 +118,7 @@ def compare(
             )
         return compare_link(
             lmm, draws=draws, tune=tune, chains=chains, random_seed=random_seed, progress=progress,
-            variants=("joint",) if variants is VARIANTS else variants,
+            variants=("joint", "marginal") if variants is VARIANTS else variants,
         )  # fmt: skip
     check_model(lmm, "blm.compare(lmm)")
     check_flag("random_effects", random_effects)
