@@ -41,7 +41,7 @@ class LinkDrawGroups(DrawGroups):
         for name in self.dims:
             if name in self.posterior.data_vars:
                 x = np.asarray(self.posterior[name].transpose("chain", "draw", ...).values, dtype=float)
-                out[name] = x.reshape(-1, *x.shape[2:])
+                out[name] = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # beta may be empty
         return out
 
     def density(self, values: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
