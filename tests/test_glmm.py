@@ -595,3 +595,17 @@ def test_draws_of_the_joint_model():
     away = (posterior["beta"].mean(("chain", "draw")).values - fit.fixef.to_numpy()) / fit.fixef_se.to_numpy()
     assert np.abs(away).max() < 0.5  # weak priors: posterior means lie near ML
     assert tree.attrs["sampler"] == "nuts"
+
+
+def test_what_is_doubted_does_not_depend_on_where_x_has_its_zero():
+    """Far from zero an intercept's SD is large, and its correlation with the slope near -1, whatever y is."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(20), 10)
+    x = rng.normal(size=200)
+    y = (rng.uniform(size=200) < 1 / (1 + np.exp(-0.5 * x - rng.normal(size=20)[g]))).astype(int)
+    data = {"y": y, "near": x, "far": x + 1e4, "g": g.astype(str)}
+    near, far = (blm.GLMM(f"y ~ {name} + ({name} | g)", data, family="binomial").ml() for name in ("near", "far"))
+    assert far.sds[0][0] > 100 * near.sds[0][0]
+    assert far.loglik == pytest.approx(near.loglik, abs=1e-6)
+    assert (near.endless, near.boundary) == (far.endless, far.boundary)
+    assert not any("all or nothing" in said for said in far.doubts)

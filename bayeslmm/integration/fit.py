@@ -305,8 +305,10 @@ class GLMMFit:
             zero = [name for name, own in zip(level.sd_labels, size, strict=True) if own < ZERO]
             out += zero
             if level.correlated and not zero:
-                sd = np.sqrt(np.einsum("ij,ij->i", lam, lam))
-                if np.linalg.svd(lam / sd[:, None])[1][-1] < 1e-4:
+                # in columns that are orthogonal: far from zero any intercept and slope are nearly collinear
+                own = np.linalg.qr(level.columns, mode="r") @ lam
+                sd = np.sqrt(np.einsum("ij,ij->i", own, own))
+                if sd.min() == 0 or np.linalg.svd(own / sd[:, None])[1][-1] < 1e-4:
                     names = level_names(level)
                     out.append(names.corr if level.structure.paired else names.rho)
         at_end = held(self.problem, self.peak.x)[self.problem.entries.stop :]
@@ -322,11 +324,18 @@ class GLMMFit:
         """SDs that have run away: so large that a likelihood can't tell them from larger ones."""
         if self.family.name not in ("binomial", "cumulative"):
             return ()
-        out: list[str] = []
-        for level, sds in zip(self.design.levels, self.sds, strict=True):
-            named = zip(level.sd_labels, level.structure.gather(sds), strict=True)
-            out += [name for name, sd in named if sd > ENDLESS * self.problem.unit]
-        return tuple(out)
+        return tuple(name for name, _ in self._wide(ENDLESS))
+
+    def _wide(self, limit: float) -> Iterator[tuple[str, float]]:
+        """SDs above a limit, in units of the link's scale, of levels that move a row in the middle by as much.
+
+        Where x is far from zero an intercept's SD is large whatever the rows do.
+        """
+        for level, lam, sds in zip(self.design.levels, self.lambdas, self.sds, strict=True):
+            at_rows = np.sqrt(((level.columns @ lam) ** 2).sum(axis=1))
+            if np.median(at_rows) > limit * self.problem.unit:
+                named = zip(level.sd_labels, level.structure.gather(sds), strict=True)
+                yield from ((name, float(sd)) for name, sd in named if sd > limit * self.problem.unit)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -342,14 +351,13 @@ class GLMMFit:
                 f"The maximum lies on the boundary, {', '.join(self.boundary)}: a point on an edge, no evidence that "
                 "this is the value."
             )
-        for level, sds in zip(self.design.levels, self.sds, strict=True):
-            for name, sd in zip(level.sd_labels, sds, strict=False):
-                if self.family.name in ("binomial", "cumulative") and sd > CERTAIN * self.problem.unit:
-                    out.append(
-                        f"{name} is {sd:.3g} on the {self.family.link} scale: nearly every group is all or nothing, "
-                        "and the likelihood hardly changes as it grows further. Its value says 'large', no more; how "
-                        "large, a prior must say."
-                    )
+        if self.family.name in ("binomial", "cumulative"):
+            out += [
+                f"{name} is {sd:.3g} on the {self.family.link} scale: nearly every group is all or nothing, and the "
+                "likelihood hardly changes as it grows further. Its value says 'large', no more; how large, a prior "
+                "must say."
+                for name, sd in self._wide(CERTAIN)
+            ]
         if self.laplace_peak.others or self.peak.others:
             lower = min((*self.laplace_peak.others, *self.peak.others))
             out.append(f"The likelihood has another maximum, lower by {lower:.2g}: look at the posterior.")
