@@ -134,11 +134,6 @@ def killed_while_saving(folder: Path, steps: range = range(1, 40)) -> Outcome:
     return Outcome(good=good, said=f"killed at {sum(found.values())} steps; loads as {found}")
 
 
-def killed_at_two_steps(folder: Path) -> Outcome:
-    """The same, quickly: while files are written, and when all are."""
-    return killed_while_saving(folder, range(3, 5))
-
-
 _FLIP = """
 import sys, numpy as np, bayeslmm as blm
 from bayeslmm.saved.folder import read_folder
@@ -214,7 +209,6 @@ FAULTS = [
     Fault(name="a full disk while writing a report", run=full_while_reporting),
     Fault(name="a full disk under what is printed", run=full_output, quick=True),
     Fault(name="killed while saving, at each step", run=killed_while_saving),
-    Fault(name="killed while saving, at two steps", run=killed_at_two_steps, quick=True),
     Fault(name="a bit flips in a saved model", run=flipped_bits, quick=True),
     Fault(name="two processes save to one folder, a third loads it", run=two_writers),
 ]
