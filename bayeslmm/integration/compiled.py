@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from bayeslmm.factorisation.kernels import outcomes
+from bayeslmm.factorisation.kernels import jets
 from bayeslmm.families.family import Family
 
 CODES: dict[tuple[str, str], int] = {
-    ("binomial", "logit"): outcomes.LOGIT,
-    ("binomial", "probit"): outcomes.PROBIT,
-    ("binomial", "cloglog"): outcomes.CLOGLOG,
-    ("poisson", "log"): outcomes.POISSON,
-    ("negative_binomial", "log"): outcomes.NEGATIVE_BINOMIAL,
-    ("gamma", "log"): outcomes.GAMMA,
-    ("cumulative", "logit"): outcomes.CUMULATIVE_LOGIT,
-    ("cumulative", "probit"): outcomes.CUMULATIVE_PROBIT,
-    ("student_t", "identity"): outcomes.STUDENT_T,
+    ("binomial", "logit"): jets.LOGIT,
+    ("binomial", "probit"): jets.PROBIT,
+    ("binomial", "cloglog"): jets.CLOGLOG,
+    ("poisson", "log"): jets.POISSON,
+    ("negative_binomial", "log"): jets.NEGATIVE_BINOMIAL,
+    ("gamma", "log"): jets.GAMMA,
+    ("cumulative", "logit"): jets.CUMULATIVE_LOGIT,
+    ("cumulative", "probit"): jets.CUMULATIVE_PROBIT,
+    ("student_t", "identity"): jets.STUDENT_T,
 }
 
 

@@ -11,18 +11,20 @@ from math import erfc, exp, expm1, lgamma, log, log1p, pi, sqrt
 
 from bayeslmm.factorisation.kernels.compiling import inner
 
-LOGIT, PROBIT, CLOGLOG, POISSON, NEGATIVE_BINOMIAL, GAMMA, STUDENT_T, CUMULATIVE_LOGIT = range(8)
+LOGIT, PROBIT, CLOGLOG, POISSON, NEGATIVE_BINOMIAL, GAMMA, STUDENT_T, CUMULATIVE_LOGIT, CUMULATIVE_PROBIT = range(9)
 _LOG_ROOT_2PI = 0.5 * log(2 * pi)
 _LARGE = 16.0  # from here on Stirling's series has all digits
 
 
 @inner
-def _softplus(x):
+def softplus(x):
+    """log(1 + exp(x))."""
     return max(x, 0.0) + log1p(exp(-abs(x)))
 
 
 @inner
-def _sigmoid(x):
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
     small = exp(-abs(x))
     return (1.0 if x >= 0 else small) / (1 + small)
 
@@ -40,7 +42,7 @@ def _log1p_minus(x):
 
 
 @inner
-def _log_ndtr(x):
+def log_ndtr(x):
     """log Phi(x) and its derivatives."""
     if x < -4.0:
         t, tail = -x, 0.0
@@ -79,7 +81,10 @@ def _cloglog_yes(eta):
 
 @inner
 def jet(code, y, N, ref, par, eta):
-    """(value, first, second, third) at eta; `ref` is log y where a family needs it, `par` its parameters."""
+    """(value, first, second, third) at eta; `ref` is log y where a family needs it, `par` its parameters.
+
+    All families but cumulative probit, of which `outcomes` has two derivatives.
+    """
     if code == LOGIT:
         small = exp(-abs(eta))
         large = 1 / (1 + small)
@@ -89,8 +94,8 @@ def jet(code, y, N, ref, par, eta):
         value = (y - N if eta > 0 else y) * eta - N * log1p(small)
         return value, y * q - (N - y) * p, -bend, -bend * (q - p)
     if code == PROBIT:
-        a0, a1, a2, a3 = _log_ndtr(eta)
-        b0, b1, b2, b3 = _log_ndtr(-eta)
+        a0, a1, a2, a3 = log_ndtr(eta)
+        b0, b1, b2, b3 = log_ndtr(-eta)
         no = N - y
         return y * a0 + no * b0, y * a1 - no * b1, y * a2 + no * b2, y * a3 - no * b3
     if code == CLOGLOG:
@@ -104,12 +109,12 @@ def jet(code, y, N, ref, par, eta):
         return value, y - mu, -mu, -mu
     if code == NEGATIVE_BINOMIAL:
         alpha, x = par[0], eta - par[1]
-        p, q = _sigmoid(x), _sigmoid(-x)
+        p, q = sigmoid(x), sigmoid(-x)
         if y > 0:
             d = eta - ref
             value = y * d - (y + alpha) * log1p(y / (y + alpha) * expm1(d))
         else:
-            value = -alpha * _softplus(x)
+            value = -alpha * softplus(x)
         bend = (y + alpha) * p * q
         return value, y * q - alpha * p, -bend, -bend * (q - p)
     if code == GAMMA:
@@ -129,15 +134,15 @@ def jet(code, y, N, ref, par, eta):
     c, value, first, second, third = int(y), 0.0, 0.0, 0.0, 0.0
     if c < par.shape[0]:
         a = par[c] - eta
-        pa, qa = _sigmoid(a), _sigmoid(-a)
-        value -= _softplus(-a)
+        pa, qa = sigmoid(a), sigmoid(-a)
+        value -= softplus(-a)
         first -= qa
         second -= pa * qa
         third += pa * qa * (qa - pa)
     if c > 0:
         b = par[c - 1] - eta
-        pb, qb = _sigmoid(b), _sigmoid(-b)
-        value -= _softplus(b)
+        pb, qb = sigmoid(b), sigmoid(-b)
+        value -= softplus(b)
         first += pb
         second -= pb * qb
         third += pb * qb * (qb - pb)
@@ -149,9 +154,9 @@ def add_by_parameters(code, y, N, ref, par, eta, w0, w1, w2, out):
     """out += w0 (value) + w1 (first) + w2 (second), each by the log of every parameter, or by every threshold."""
     if code == NEGATIVE_BINOMIAL:
         alpha, x = par[0], eta - par[1]
-        p, q = _sigmoid(x), _sigmoid(-x)
+        p, q = sigmoid(x), sigmoid(-x)
         ratio = exp(min(x, 0.0))
-        rest = -_log1p_minus(ratio) - ratio * p if x < 0 else p - _softplus(x)
+        rest = -_log1p_minus(ratio) - ratio * p if x < 0 else p - softplus(x)
         out[0] += w0 * (y * p + alpha * rest) + w1 * p * (y * q - alpha * p) - w2 * p * q * (2 * p * (y + alpha) - y)
     elif code == GAMMA:
         alpha, d = par[0], ref - eta
@@ -174,11 +179,11 @@ def add_by_parameters(code, y, N, ref, par, eta, w0, w1, w2, out):
         more = 1 / expm1(par[c] - par[c - 1]) if 0 < c < last else 0.0
         if c < last:
             a = par[c] - eta
-            pa, qa = _sigmoid(a), _sigmoid(-a)
+            pa, qa = sigmoid(a), sigmoid(-a)
             out[c] += w0 * (qa + more) + w1 * pa * qa - w2 * pa * qa * (qa - pa)
         if c > 0:
             b = par[c - 1] - eta
-            pb, qb = _sigmoid(b), _sigmoid(-b)
+            pb, qb = sigmoid(b), sigmoid(-b)
             out[c - 1] += -w0 * (pb + more) + w1 * pb * qb - w2 * pb * qb * (qb - pb)
 
 

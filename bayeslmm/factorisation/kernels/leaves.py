@@ -11,7 +11,8 @@ import numpy as np
 
 from bayeslmm.factorisation.kernels.compiling import inner
 from bayeslmm.factorisation.kernels.hulls import reject
-from bayeslmm.factorisation.kernels.outcomes import GAMMA, LOGIT, POISSON, density
+from bayeslmm.factorisation.kernels.jets import GAMMA, LOGIT, POISSON
+from bayeslmm.factorisation.kernels.outcomes import density
 from bayeslmm.factorisation.kernels.random_numbers import t4, uniform, within
 from bayeslmm.factorisation.kernels.small_linear import down, factor, up
 

@@ -1,6 +1,7 @@
-"""Log densities of outcomes by eta, with two derivatives: what of `families` hangs on eta, compiled.
+"""Log densities of outcomes by eta, with two derivatives, at many parameter values: what of them hangs on eta.
 
-Their twins are the families' own ``jet``: the values differ from these by what doesn't hang on eta.
+Constants of y and the parameters are left out, so that counts need no reference: `jets` has the forms that keep the
+digits of large counts. The families' own ``jet`` differs from these by what doesn't hang on eta.
 """
 
 from __future__ import annotations
@@ -8,86 +9,17 @@ from __future__ import annotations
 import math
 
 from bayeslmm.factorisation.kernels.compiling import inner
-
-LOGIT, PROBIT, CLOGLOG, POISSON, NEGATIVE_BINOMIAL, GAMMA, CUMULATIVE_LOGIT, CUMULATIVE_PROBIT, STUDENT_T = range(9)
-_LOG_SQRT_2PI = 0.9189385332046727
-
-
-@inner
-def _log_ndtr(x):
-    """(log Phi(x), phi(x) / Phi(x)): by a continued fraction in the lower tail."""
-    if x > -6.0:
-        half = 0.5 * math.erfc(-x * 0.7071067811865476)
-        return math.log(half), math.exp(-0.5 * x * x - _LOG_SQRT_2PI) / half
-    t, tail = -x, 0.0
-    for k in range(60, 0, -1):
-        tail = k / (t + tail)
-    mills = t + tail
-    return -0.5 * x * x - _LOG_SQRT_2PI - math.log(mills), mills
-
-
-@inner
-def _binomial_probit(y, N, eta):
-    up, m = _log_ndtr(eta)
-    down, k = _log_ndtr(-eta)
-    value, first, second = 0.0, 0.0, 0.0
-    if y > 0:
-        value += y * up
-        first += y * m
-        second -= y * m * (eta + m)
-    if y < N:
-        value += (N - y) * down
-        first -= (N - y) * k
-        second -= (N - y) * k * (k - eta)
-    return value, first, second
-
-
-@inner
-def _binomial_cloglog(y, N, eta):
-    mu = math.exp(min(eta, 690.0))
-    value, first, second = -(N - y) * mu, -(N - y) * mu, -(N - y) * mu
-    if y > 0 and mu < 700.0:
-        if mu < 1e-5:
-            value += y * (eta - mu / 2)
-            g, s = 1.0 - mu / 2, -mu / 2
-        else:
-            value += y * math.log(-math.expm1(-mu))
-            g = mu / math.expm1(mu)
-            s = 1 - mu - g
-        first += y * g
-        second += y * g * s
-    return value, first, second
-
-
-@inner
-def _softplus(x):
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
-
-
-@inner
-def _sigmoid(x):
-    small = math.exp(-abs(x))
-    return 1.0 / (1.0 + small) if x >= 0 else small / (1.0 + small)
-
-
-@inner
-def _cumulative_logit(y, eta, cuts):
-    """log F(a) + log(1 - F(b)) of the ends a > b of a category."""
-    c = int(y)
-    value, first, second = 0.0, 0.0, 0.0
-    if c < cuts.shape[0]:
-        a = cuts[c] - eta
-        p = _sigmoid(a)
-        value -= _softplus(-a)
-        first -= _sigmoid(-a)
-        second -= p * _sigmoid(-a)
-    if c > 0:
-        b = cuts[c - 1] - eta
-        p = _sigmoid(b)
-        value -= _softplus(b)
-        first += p
-        second -= p * _sigmoid(-b)
-    return value, first, second
+from bayeslmm.factorisation.kernels.jets import (
+    CLOGLOG,
+    CUMULATIVE_PROBIT,
+    GAMMA,
+    NEGATIVE_BINOMIAL,
+    POISSON,
+    jet,
+    log_ndtr,
+    sigmoid,
+    softplus,
+)
 
 
 @inner
@@ -95,17 +27,17 @@ def _cumulative_probit(y, eta, cuts):
     """log(Phi(a) - Phi(b)) of the ends a > b of a category."""
     c = int(y)
     if c == cuts.shape[0]:
-        value, m = _log_ndtr(eta - cuts[c - 1])
+        value, m, _, _ = log_ndtr(eta - cuts[c - 1])
         return value, m, -m * (eta - cuts[c - 1] + m)
     a = cuts[c] - eta
     if c == 0:
-        value, m = _log_ndtr(a)
+        value, m, _, _ = log_ndtr(a)
         return value, -m, -m * (a + m)
     b = cuts[c - 1] - eta
     turned = a + b > 0
     high, low = (a, b) if not turned else (-b, -a)
-    upper, m_high = _log_ndtr(high)
-    lower, m_low = _log_ndtr(low)
+    upper, m_high, _, _ = log_ndtr(high)
+    lower, m_low, _, _ = log_ndtr(low)
     gap = max(upper - lower, 1e-300)
     share = -math.expm1(-gap)  # of Phi(high), what lies above low
     value = upper + math.log(share)
@@ -122,12 +54,6 @@ def density(code, y, N, eta, values):
 
     `N` are a binomial's trials; `values` the family's own parameters as written: alpha, thresholds, (sigma, nu).
     """
-    if code == LOGIT:
-        small = math.exp(-abs(eta))
-        large = 1.0 / (1.0 + small)
-        p = large if eta > 0 else small * large
-        value = (y - N if eta > 0 else y) * eta - N * math.log1p(small)
-        return value, y - N * p, -N * small * large * large
     if code == POISSON:
         mu = math.exp(min(eta, 690.0))
         return y * eta - mu, y - mu, -mu
@@ -138,18 +64,9 @@ def density(code, y, N, eta, values):
     if code == NEGATIVE_BINOMIAL:
         alpha = values[0]
         x = eta - math.log(alpha)
-        p = _sigmoid(x)
-        return y * eta - (y + alpha) * _softplus(x), y - (y + alpha) * p, -(y + alpha) * p * _sigmoid(-x)
-    if code == PROBIT:
-        return _binomial_probit(y, N, eta)
-    if code == CLOGLOG:
-        return _binomial_cloglog(y, N, eta)
-    if code == CUMULATIVE_LOGIT:
-        return _cumulative_logit(y, eta, values)
+        p = sigmoid(x)
+        return y * eta - (y + alpha) * softplus(x), y - (y + alpha) * p, -(y + alpha) * p * sigmoid(-x)
     if code == CUMULATIVE_PROBIT:
         return _cumulative_probit(y, eta, values)
-    sigma, nu = values[0], values[1]  # Student's t
-    z = (y - eta) / sigma
-    w = 1.0 / (nu + z * z)
-    second = -(nu + 1) / (sigma * sigma) * w * (1 - 2 * z * z * w)
-    return -0.5 * (nu + 1) * math.log1p(z * z / nu), (nu + 1) / sigma * z * w, second
+    value, first, second, _ = jet(code, y, N, 0.0, values, min(eta, 690.0) if code == CLOGLOG else eta)
+    return value, first, second
