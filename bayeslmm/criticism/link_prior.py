@@ -11,6 +11,7 @@ from bayeslmm.criticism.prior_predictive import (
     draw_effects,
     draw_levels,
     generator,
+    prior_tree,
     refuse_flat,
 )
 from bayeslmm.criticism.sensitivity import log_prior_of_coefficients, log_prior_of_levels
@@ -113,26 +114,11 @@ def _within(model: LinkModel, eta: np.ndarray) -> np.ndarray:
 
 def link_prior_predictive(model: LinkModel, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
     """Draw parameters, random effects and data from the prior, as `GLMM.prior_predictive` says."""
-    import xarray as xr
-
     rng = generator(draws, random_seed)
     values = draw_prior(model, draws, rng)
     entropy = int(rng.integers(2**62))
     y = link_responses(model, LinkValues.of(model, values), [(entropy, k) for k in range(draws)])
-    labels, known = link_coords(model), link_dims(model)
-
-    def dataset(arrays: dict[str, tuple[tuple[str, ...], np.ndarray]]) -> xr.Dataset:
-        used = {dim: labels[dim] for own, _ in arrays.values() for dim in own}
-        variables = {name: (("chain", "draw", *own), x[None]) for name, (own, x) in arrays.items()}
-        return xr.Dataset(variables, coords={"chain": [0], "draw": np.arange(draws), **used})
-
-    tree = xr.DataTree.from_dict(
-        {
-            "/prior": dataset({name: (known[name], values[name]) for name in known if name in values}),
-            "/prior_predictive": dataset({"y": (("row",), y)}),
-            "/observed_data": xr.Dataset({"y": ("row", model.outcome.y)}, coords={"row": labels["row"]}),
-        }
-    )
+    tree = prior_tree(link_coords(model), link_dims(model), values, y, model.outcome.y)
     tree.attrs |= {"draws": draws, "random_seed": -1 if random_seed is None else random_seed}
     tree.attrs |= {"inference_library": "bayeslmm", "family": str(model.family)}
     return tree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,30 +24,37 @@ if TYPE_CHECKING:
 
 def prior_predictive(model: Model, draws: int = 500, random_seed: int | None = None) -> xr.DataTree:
     """Draw parameters, random effects and data from the prior, as `LMM.prior_predictive` says."""
-    import xarray as xr
-
     rng = generator(draws, random_seed)
     design = model.design
     values = draw_parameters(design, model.priors, draws, rng)
     values |= draw_effects(design, values, rng)
     y = draw_response(design, values, rng.standard_normal((draws, design.n)))
     labels, known = coords(design), dims(design)
+    tree = prior_tree(labels, known, values, y, design.y)
+    tree.attrs |= {"draws": draws, "random_seed": -1 if random_seed is None else random_seed}
+    tree.attrs["inference_library"] = "bayeslmm"
+    return tree
+
+
+def prior_tree(
+    labels: Mapping[str, list], known: Mapping[str, tuple[str, ...]], values: Mapping[str, np.ndarray], y: np.ndarray,
+    observed: np.ndarray,
+) -> xr.DataTree:  # fmt: skip
+    """The groups of draws from the prior and of y given them, beside the observed y."""
+    import xarray as xr
 
     def dataset(arrays: dict[str, tuple[tuple[str, ...], np.ndarray]]) -> xr.Dataset:
         used = {dim: labels[dim] for own, _ in arrays.values() for dim in own}
         variables = {name: (("chain", "draw", *own), x[None]) for name, (own, x) in arrays.items()}
-        return xr.Dataset(variables, coords={"chain": [0], "draw": np.arange(draws), **used})
+        return xr.Dataset(variables, coords={"chain": [0], "draw": np.arange(len(y)), **used})
 
-    tree = xr.DataTree.from_dict(
+    return xr.DataTree.from_dict(
         {
             "/prior": dataset({name: (known[name], values[name]) for name in known if name in values}),
             "/prior_predictive": dataset({"y": (("row",), y)}),
-            "/observed_data": xr.Dataset({"y": ("row", design.y)}, coords={"row": labels["row"]}),
+            "/observed_data": xr.Dataset({"y": ("row", observed)}, coords={"row": labels["row"]}),
         }
     )
-    tree.attrs |= {"draws": draws, "random_seed": -1 if random_seed is None else random_seed}
-    tree.attrs["inference_library"] = "bayeslmm"
-    return tree
 
 
 def generator(draws: Any, random_seed: Any) -> np.random.Generator:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -18,9 +16,8 @@ from bayeslmm.link_model import LinkModel
 from bayeslmm.posterior.link_collapsed import LinkCollapsed, why_not
 from bayeslmm.posterior.link_nuts import LinkNuts
 from bayeslmm.posterior.sampler import Run, Settings
-from bayeslmm.posterior.sampling import PARTIAL, check_choices
-from bayeslmm.posterior.trust import judge
-from bayeslmm.support.arguments import check_centered, check_flag, check_seed, check_whole
+from bayeslmm.posterior.sampling import PARTIAL, check_choices, check_sizes, finish, noted, say
+from bayeslmm.support.arguments import check_centered
 
 
 def sample_link(
@@ -46,10 +43,7 @@ def sample_link(
                 f"approximation={approximation!r} is that of NUTS on the marginal: variant='joint' and "
                 "sampler='collapsed' are exact. Write sample('marginal', approximation='laplace')."
             )
-    for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
-        check_whole(name, count, least, example=4 if name == "chains" else 1000)
-    check_seed(random_seed)
-    check_flag("progress", progress)
+    check_sizes(draws, tune, chains, random_seed, progress)
     check_centered(centered, [level.name for level in model.design.levels])
     settings = Settings(
         draws=draws, tune=tune, chains=chains, seed=np.random.SeedSequence(random_seed), target_accept=target_accept,
@@ -67,18 +61,9 @@ def sample_link(
         if error.clean is not None:
             error.clean.attrs |= asked | PARTIAL
         raise
-    compiling = seconds_compiling() - ready + run.compiling
-    seconds = time.perf_counter() - began
-    tree = run.tree
-    tree.attrs |= asked | {
-        "tune": tune if name == "nuts" else 0, "sampler": name, "note": run.note, "partial": 0, "seconds": seconds,
-        "seconds_compiling": compiling, "seconds_sampling": seconds - compiling, "inference_library": "bayeslmm",
-    }  # fmt: skip
-    judged = judge(tree)
-    tree.attrs |= {"trusted": int(judged.trusted), "doubts": judged.text}  # netCDF has no booleans
-    if judged.doubts:
-        _say(f"This posterior cannot be trusted yet: {'; '.join(judged.doubts)}. {_remedy(name, centered)}")
-    return tree
+    run.tree.attrs |= asked | {"tune": tune if name == "nuts" else 0, "sampler": name, "note": run.note, "partial": 0}
+    seconds, compiling = time.perf_counter() - began, seconds_compiling() - ready + run.compiling
+    return finish(run.tree, seconds, compiling, _remedy(name, centered))
 
 
 def _run(model: LinkModel, variant: str, sampler: str, settings: Settings, nuts: LinkNuts) -> tuple[str, Run]:
@@ -92,19 +77,11 @@ def _run(model: LinkModel, variant: str, sampler: str, settings: Settings, nuts:
         else:
             run = collapsed.run(model, settings)
             if not run.trouble or sampler == "collapsed":
-                return collapsed.name, _noted(run, run.trouble, run.note)
+                return collapsed.name, noted(run, run.trouble, run.note)
             why = f"{run.trouble} NUTS ran on the joint model instead."
-        _say(why)
+        say(why)
     run = nuts.run(model, settings)
-    return nuts.name, _noted(run, why, run.note)
-
-
-def _noted(run: Run, *notes: str) -> Run:
-    return replace(run, note=" ".join(filter(None, notes)))
-
-
-def _say(note: str) -> None:
-    warnings.warn(note, UserWarning, stacklevel=5)
+    return nuts.name, noted(run, why, run.note)
 
 
 def _remedy(sampler: str, centered: bool | Mapping[str, bool]) -> str:

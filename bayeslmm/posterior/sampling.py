@@ -47,11 +47,8 @@ def sample(
 ) -> xr.DataTree:
     """Sample the posterior of one variant, as `LMM.sample` says."""
     check_choices(variant, sampler, target_accept)
-    for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
-        check_whole(name, count, least, example=4 if name == "chains" else 1000)
-    check_seed(random_seed)
+    check_sizes(draws, tune, chains, random_seed, progress)
     check_flag("residuals", residuals)
-    check_flag("progress", progress)
     check_centered(centered, [level.name for level in model.design.levels])
     settings = Settings(
         draws=draws, tune=tune, chains=chains, seed=np.random.SeedSequence(random_seed), target_accept=target_accept,
@@ -73,7 +70,8 @@ def sample(
             error.clean.attrs |= asked | PARTIAL
         raise
     run.tree.attrs |= asked | {"tune": tune if name == "nuts" else 0, "sampler": name, "note": run.note, "partial": 0}
-    return _finish(run.tree, time.perf_counter() - began, seconds_compiling() - ready + run.compiling)
+    seconds, compiling = time.perf_counter() - began, seconds_compiling() - ready + run.compiling
+    return finish(run.tree, seconds, compiling, _remedy(variant, name))
 
 
 def _run(model: Model, variant: str, sampler: str, settings: Settings) -> tuple[str, Run]:
@@ -86,18 +84,20 @@ def _run(model: Model, variant: str, sampler: str, settings: Settings) -> tuple[
         else:
             run = collapsed.run(model, settings)
             if not run.trouble or sampler == "collapsed":
-                return collapsed.name, _noted(run, run.trouble, run.note)
+                return collapsed.name, noted(run, run.trouble, run.note)
             why = f"{run.trouble} NUTS ran on the marginal model instead."
-            _say(why)
+            say(why)
     run = nuts.run(model, settings)
-    return nuts.name, _noted(run, why, run.note)
+    return nuts.name, noted(run, why, run.note)
 
 
-def _noted(run: Run, *notes: str) -> Run:
+def noted(run: Run, *notes: str) -> Run:
+    """The run with these notes."""
     return replace(run, note=" ".join(filter(None, notes)))
 
 
-def _say(note: str) -> None:
+def say(note: str) -> None:
+    """Warn at the line that called the model's `sample`: this is called by what its `sample` calls."""
     warnings.warn(note, UserWarning, stacklevel=5)
 
 
@@ -119,8 +119,16 @@ def check_choices(variant: str, sampler: str, target_accept: float) -> None:
         raise DescriptionError(f"target_accept={target_accept!r}; expected a share between 0 and 1, such as 0.95.")
 
 
-def _finish(tree: xr.DataTree, seconds: float, compiling: float) -> xr.DataTree:
-    """Write down how long it took and what the draws are worth; warn where they can't be trusted."""
+def check_sizes(draws: int, tune: int, chains: int, random_seed: int | None, progress: bool) -> None:
+    """Refuse what is no number of draws or chains, no seed, no flag."""
+    for name, count, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
+        check_whole(name, count, least, example=4 if name == "chains" else 1000)
+    check_seed(random_seed)
+    check_flag("progress", progress)
+
+
+def finish(tree: xr.DataTree, seconds: float, compiling: float, remedy: str) -> xr.DataTree:
+    """Write down how long it took and what the draws are worth; warn, with a remedy, where they can't be trusted."""
     judged = judge(tree)
     tree.attrs |= {
         "seconds": seconds,
@@ -131,14 +139,14 @@ def _finish(tree: xr.DataTree, seconds: float, compiling: float) -> xr.DataTree:
         "inference_library": "bayeslmm",
     }
     if judged.doubts:
-        _say(f"This posterior cannot be trusted yet: {'; '.join(judged.doubts)}. {_remedy(tree)}")
+        say(f"This posterior cannot be trusted yet: {'; '.join(judged.doubts)}. {remedy}")
     return tree
 
 
-def _remedy(tree: xr.DataTree) -> str:
+def _remedy(variant: str, sampler: str) -> str:
     """What to do about draws that can't be trusted."""
-    if tree.attrs["variant"] == "joint":
+    if variant == "joint":
         return "Sample the marginal model, which has no funnel, or take more draws (draws=4000)."
-    if tree.attrs["sampler"] == "collapsed":
+    if sampler == "collapsed":
         return "Write sampler='nuts', or take more draws (draws=4000)."
     return "Take more draws (draws=4000, tune=2000), and look at the chains: they may be in different modes."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,8 +44,13 @@ def density_record(model: Model, tree: xr.DataTree | None = None) -> dict[str, A
     moves[posterior.sd_positions] = 1.0
     points = [(start + step * moves).tolist() for step in STEPS]
     draws = [] if tree is None else some_draws(tree)
-    densities = _densities(model, points, draws, tree)
-    others = [_densities(model, points, draws, tree, moved=k) for k in ROUNDINGS_OF] if draws else []
+    return recorded(partial(_densities, model, points, draws, tree), points, draws)
+
+
+def recorded(densities_of: Callable[..., Densities], points: list[list[float]], draws: list) -> dict[str, Any]:
+    """Densities at points and draws, and how far rounding of the draws moves them."""
+    densities = densities_of()
+    others = [densities_of(moved=k) for k in ROUNDINGS_OF] if draws else []
     rounding = {
         what: max([largest_gap(other[what], x) for other in others], default=0.0) for what, x in densities.items()
     }

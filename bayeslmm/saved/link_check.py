@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from bayeslmm.criticism.link_prior import link_log_prior
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.integration.objective import Objective
 from bayeslmm.link_model import LinkModel
-from bayeslmm.saved.check import ROUNDINGS_OF, Densities, as_json, differing, largest_gap, some_draws, values_at
+from bayeslmm.saved.check import Densities, as_json, differing, recorded, some_draws, values_at
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -37,12 +38,7 @@ def link_density_record(model: LinkModel, tree: xr.DataTree | None = None) -> di
         x[problem.entries.stop :] = model.family.dispersion_start(model.outcome)
         points.append(x.tolist())
     draws = [] if tree is None else some_draws(tree)
-    densities = _densities(model, points, draws, tree)
-    others = [_densities(model, points, draws, tree, moved=k) for k in ROUNDINGS_OF] if draws else []
-    rounding = {
-        what: max([largest_gap(other[what], x) for other in others], default=0.0) for what, x in densities.items()
-    }
-    return {"points": points, "draws": draws, "densities": densities, "rounding": rounding}
+    return recorded(partial(_densities, model, points, draws, tree), points, draws)
 
 
 def link_differences(model: LinkModel, record: dict[str, Any], tree: xr.DataTree | None = None) -> list[str]:
