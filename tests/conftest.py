@@ -10,8 +10,10 @@ from tempfile import gettempdir
 
 import pandas as pd
 import pytest
+import scipy.linalg  # noqa: F401
 from filelock import FileLock
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from bayeslmm.lmm import LMM
 
@@ -34,7 +36,14 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernels():
+def threads():
+    """Workers beside each other share the cores: a BLAS thread each, or half of their time goes into waiting."""
+    with threadpool_limits(1 if "PYTEST_XDIST_WORKER" in os.environ else None, user_api="blas"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels(threads):
     """Both versions of the kernels, compiled by one worker while the others wait: it is what takes longest at first."""
     with FileLock(Path(gettempdir()) / "bayeslmm-tests-kernels.lock"):
         for groups in ("(1 | school/class)", "(1 | school) + (1 | class)"):

@@ -452,12 +452,9 @@ def quietly(model: blm.GLMM, **more):
 WIDE = [
     ("y ~ 0 + (1 | g)", "poisson", {}),
     ("y ~ x + (1 + x || g)", "poisson", {}),
-    ("y ~ 1 + (1 | g) + (1 | h)", "negative_binomial", {}),
-    ("y ~ 1 + (0 + x || g) + (1 | h)", "poisson", {}),
-    ("y ~ 1 + (1 + x | h/g)", "poisson", {}),
-    ("y ~ 1 + cs(0 + f | g)", "poisson", {}),
+    ("y ~ 1 + (0 + x || g) + (1 | h)", "negative_binomial", {}),
+    ("y ~ 1 + (1 | h/g)", "cumulative", {}),
     ("y ~ 1 + ar1(0 + f | g)", "binomial(cloglog)", {}),
-    ("y ~ x + (0 + f | g)", "cumulative", {}),
     ("y ~ offset(x) + (1 | g)", "student_t", {}),
 ]
 

@@ -55,8 +55,10 @@ def parameters(glmm: blm.GLMM, marginal, point):
     return beta, F, psi, float(logp)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "student_t"])
-@pytest.mark.parametrize("bar", ["(1 | g)", "(1 + x | g)"])
+@pytest.mark.parametrize(
+    ("family", "bar"),
+    [(name, ("(1 | g)", "(1 + x | g)")[k % 2]) for k, name in enumerate([*FAMILIES, "student_t"])],
+)
 def test_its_density_is_the_integral_of_the_joint(family, bar):
     model = with_slopes(family, bar)
     marginal = model.marginal(nodes=31)

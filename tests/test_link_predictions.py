@@ -267,7 +267,7 @@ def test_groups_with_a_known_covariance_have_no_common_variance():
 
 @pytest.mark.parametrize(
     ("case", "family"),
-    [pytest.param(case, ("poisson", "cumulative")[k % 2], id=case.name) for k, case in enumerate(CASES)],
+    [pytest.param(case, ("poisson", "cumulative")[k % 2], id=case.name) for k, case in enumerate(CASES[::2])],
 )
 def test_every_design_has_tables_predictions_and_rows_left_out(case, family):
     if family == "cumulative" and "~ 0" in case.formula:

@@ -292,7 +292,7 @@ def test_recipe_builds_the_same_model(comparisons):
     assert blm.Hierarchy.from_formula(lmm.hierarchy.formula) == lmm.hierarchy
 
 
-@pytest.mark.parametrize("name", ["heights", "sleepstudy"])
+@pytest.mark.parametrize("name", ["sleepstudy"])
 def test_equations_name_each_level(comparisons, name):
     page = report_html(comparisons[name])
     for level in comparisons[name].model.design.levels:

@@ -41,7 +41,7 @@ STAGES = {
     "drawing by NUTS": Stage(function="nutpie:sample", variant="joint", seconds=1.5, draws=200_000),
 }
 FINISHED = {"summarising", "saving", "moving what was saved"}  # all draws are there, and are saved
-QUICK = {"reading", "saving"}
+QUICK = {"reading"}
 
 _STOP = """
 import importlib, os, signal, threading
