@@ -135,6 +135,16 @@ def factorise(st: Layout, lam: np.ndarray, ZtW: np.ndarray, WtW: np.ndarray, win
     return Factor(layout=st, lam=lam, logdet=float(logdets[0]), T=Ts[0], parts=parts)
 
 
+def solve(st: Layout, lam: np.ndarray, right: np.ndarray) -> tuple[float, np.ndarray]:
+    """(log|M|, b) with b = Lambda M^-1 Lambda' right (q,), the modes where Z'y is `right`: nothing else is kept."""
+    b = np.zeros((1, st.q))
+    blind, nothing = np.zeros((len(st.chain), 1), dtype=np.bool_), np.zeros((1, 1))
+    modes = Draws(np.ones((1, 1)), np.zeros(1), np.zeros((1, st.q)), b)
+    with _blas_threads(st):
+        logdets, _, _ = descend(st, blind, np.ascontiguousarray(right[:, None]), nothing, lam[None], draws=modes)
+    return float(logdets[0]), b[0]
+
+
 def pull_back(
     stats: Statistics, factor: Factor, a: float, Tbar: np.ndarray, psi: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -68,7 +68,7 @@ class Binomial(Family):
             return Jet(value, first, -bend, -bend * (q - p))
         yes, no = self.F.log_yes(eta), self.F.log_no(eta)
         value, *rest = (y * a + (N - y) * b for a, b in zip(yes, no, strict=True))
-        return Jet(value + log_choose(outcome), *rest)
+        return Jet(value + outcome.log_choose, *rest)
 
     def slope(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The log density and its first derivative."""
@@ -83,7 +83,7 @@ class Binomial(Family):
         up = eta > 0
         p, q = np.where(up, large, other), np.where(up, other, large)
         # the larger part first, so that nothing cancels
-        value = np.where(up, y - N, y) * eta - N * np.log1p(small) + log_choose(outcome)
+        value = np.where(up, y - N, y) * eta - N * np.log1p(small) + outcome.log_choose
         return value, y * q - (N - y) * p, p, q
 
     def logpdf(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ class Binomial(Family):
         if self.link != "logit":
             return self.jet(outcome, eta, psi).value
         y, N = outcome.y, _trials(outcome)
-        return np.where(eta > 0, y - N, y) * eta - N * np.log1p(np.exp(-np.abs(eta))) + log_choose(outcome)
+        return np.where(eta > 0, y - N, y) * eta - N * np.log1p(np.exp(-np.abs(eta))) + outcome.log_choose
 
     def draw(self, rng: np.random.Generator, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """Successes."""
@@ -131,13 +131,3 @@ class Binomial(Family):
 
 def _trials(outcome: Outcome) -> np.ndarray:
     return np.ones(len(outcome.y)) if outcome.trials is None else outcome.trials
-
-
-def log_choose(outcome: Outcome) -> np.ndarray | float:
-    """Log of the number of orders of successes and failures."""
-    if outcome.trials is None:
-        return 0.0
-    from scipy.special import gammaln
-
-    y, N = outcome.y, outcome.trials
-    return gammaln(N + 1) - gammaln(y + 1) - gammaln(N - y + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from bayeslmm.distributions.prior import Prior
 from bayeslmm.errors import DataError, DescriptionError, did_you_mean
 from bayeslmm.families.averages import LINKS, MEANS, SLOPES
 from bayeslmm.families.links import Jet
+from bayeslmm.families.stable import saturated
 from bayeslmm.support.text import with_article
 
 
@@ -41,6 +43,25 @@ class Outcome:
     rows: pd.Index
     trials: np.ndarray | None = None
     categories: tuple[str, ...] = ()
+
+    @cached_property
+    def log_y(self) -> np.ndarray:
+        """Log of a count, zero for none."""
+        return np.log(np.maximum(self.y, 1.0))
+
+    @cached_property
+    def saturated(self) -> np.ndarray:
+        """Log density of a Poisson count at its own mean."""
+        return saturated(self.y)
+
+    @cached_property
+    def log_choose(self) -> np.ndarray:
+        """Log of the number of orders of successes and failures; zero without trials."""
+        from scipy.special import gammaln
+
+        if self.trials is None:
+            return np.zeros_like(self.y)
+        return gammaln(self.trials + 1) - gammaln(self.y + 1) - gammaln(self.trials - self.y + 1)
 
     def part(self, rows: np.ndarray) -> Outcome:
         """Some of the rows, or rows several times over."""

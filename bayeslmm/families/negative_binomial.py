@@ -11,7 +11,7 @@ from bayeslmm.distributions.prior import Prior
 from bayeslmm.families.family import Dispersion, Family, Outcome
 from bayeslmm.families.links import Jet
 from bayeslmm.families.poisson import check_counts
-from bayeslmm.families.stable import log1p_minus, rising, rising_slope, saturated, sigmoid, softplus
+from bayeslmm.families.stable import log1p_minus, rising, rising_slope, sigmoid, softplus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,10 @@ class NegativeBinomial(Family):
         y, alpha, x = outcome.y, float(np.exp(psi[0])), eta - psi[0]
         p, q = sigmoid(x), sigmoid(-x)
         # by d = eta - log y, the distance from where y is most likely: large counts would leave few digits otherwise
-        d = eta - np.log(np.maximum(y, 1.0))
+        d = eta - outcome.log_y
         with np.errstate(over="ignore"):
             off = y * d - (y + alpha) * np.log1p(y / (y + alpha) * np.expm1(d))
-        most = rising(alpha, y) + saturated(y) - alpha * log1p_minus(y / alpha) - y * np.log1p(y / alpha)
+        most = rising(alpha, y) + outcome.saturated - alpha * log1p_minus(y / alpha) - y * np.log1p(y / alpha)
         value = np.where(y > 0, most + off, -alpha * softplus(x))
         bend = (y + alpha) * p * q
         return Jet(value, y * q - alpha * p, -bend, -bend * (q - p))

@@ -17,7 +17,6 @@ from bayeslmm.families.stable import (
     log_gamma_rest,
     log_rising_jet,
     log_rising_slope,
-    saturated,
 )
 
 
@@ -64,7 +63,7 @@ class NegativeBinomial1(Family):
         apart = divergence(k / whole, y / whole, np.asarray(1 / (1 + alpha)), np.asarray(alpha / (1 + alpha)))
         # where k is large the rests are nearly the same
         rests = np.where(y > 0, log_gamma_rest(whole) - log_gamma_rest(k), 0.0)
-        return np.where(y > 0, rests + saturated(y) + whole * apart, -k * np.log1p(alpha))
+        return np.where(y > 0, rests + outcome.saturated + whole * apart, -k * np.log1p(alpha))
 
     def dispersion(self, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> Dispersion:
         """By log alpha: k goes down as alpha goes up."""

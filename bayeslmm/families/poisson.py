@@ -9,7 +9,6 @@ import numpy as np
 
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.families.links import Jet
-from bayeslmm.families.stable import saturated
 
 
 def check_counts(outcome: Outcome, what: str) -> None:
@@ -77,9 +76,9 @@ class Poisson(Family):
     def _value(self, outcome: Outcome, eta: np.ndarray, mu: np.ndarray) -> np.ndarray:
         # by d = eta - log y, the distance from where y is most likely: large counts would leave few digits otherwise
         y = outcome.y
-        d = eta - np.log(np.maximum(y, 1.0))
+        d = eta - outcome.log_y
         with np.errstate(over="ignore"):
-            return np.where(y > 0, saturated(y) + y * (d - np.expm1(d)), -mu)
+            return np.where(y > 0, outcome.saturated + y * (d - np.expm1(d)), -mu)
 
     def draw(self, rng: np.random.Generator, outcome: Outcome, eta: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """Counts."""

@@ -17,7 +17,7 @@ def laplace_by_group(
     H falls into a block per group; it is eliminated from the leaf up, the levels above being what is left of it.
     """
     chain = rows.plan.chain
-    mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
+    mode, _ = find_mode(rows, family, outcome, fixed, lam, psi, s)
     jet = family.jet(outcome, mode.eta, psi)
     v = rows.transposed(lam, mode.s)
     index = [rows.design.levels[k].index for k in chain]

@@ -8,9 +8,7 @@ import numpy as np
 
 from bayeslmm.factorisation.kernels import jets
 from bayeslmm.factorisation.kernels.group_rule import RowsOfGroups, group_rule, pack
-from bayeslmm.families.binomial import log_choose
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.families.stable import saturated
 from bayeslmm.integration.alike import Alike
 from bayeslmm.integration.compiled import family_code
 from bayeslmm.integration.product_rule import Integrated, grid
@@ -93,9 +91,9 @@ def compile_level(alike: Alike, family: Family, outcome: Outcome, z: np.ndarray)
     y, n = np.ascontiguousarray(part.y, dtype=float), len(part.y)
     alone, ref = np.zeros(n), np.zeros(n)
     if family.name == "binomial":
-        alone = np.zeros(n) + log_choose(part)
+        alone = np.zeros(n) + part.log_choose
     elif family.name in ("poisson", "negative_binomial"):
-        ref, alone = np.log(np.maximum(y, 1.0)), np.where(y > 0, saturated(y), 0.0)
+        ref, alone = part.log_y, np.where(y > 0, part.saturated, 0.0)
     elif family.name == "gamma":
         ref, alone = np.log(y), -np.log(y)
     wide = np.zeros((n, 2))

@@ -143,7 +143,7 @@ def _by_importance(problem: Problem, x: np.ndarray, s: np.ndarray, laplace_value
     if why := cannot(rows):
         return ApproximationError(laplace=laplace_value, groups=NOTHING, why_not=why)
     fixed, lam, psi = problem.fixed(x), problem.lam(x), problem.psi(x)
-    mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
+    mode, _ = find_mode(rows, family, outcome, fixed, lam, psi, s)
     sampler = Sampler(rows=rows, family=family, outcome=outcome, fixed=fixed, lam=lam, psi=psi, mode=mode)
     try:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -201,7 +201,7 @@ class ExactLikelihood:
     def mode(self, at: Points) -> Mode:
         """Of all effects, at one point."""
         fixed = self._fixed(at, np.arange(self.rows.design.n))[0]
-        return find_mode(self.rows, self.family, self.outcome, fixed, at.lams[0], at.psi[0], self.s)
+        return find_mode(self.rows, self.family, self.outcome, fixed, at.lams[0], at.psi[0], self.s)[0]
 
     def _tail(self, at: Points, key: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(effects v of the tail (S, q_T), b (S, q_T), log weights over their proposal) at one point."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.families.family import Family, Outcome
+from bayeslmm.families.family import Family, Jet, Outcome
 from bayeslmm.integration.rows import Rows
 
 STEPS = 200  # of Newton's method; a handful is the rule
@@ -81,8 +81,8 @@ class Point(Slopes):
 
 def find_mode(
     rows: Rows, family: Family, outcome: Outcome, fixed: np.ndarray, lam: np.ndarray, psi: np.ndarray, s: np.ndarray
-) -> Mode:
-    """Newton's method on the effects, with steps that are halved until they gain.
+) -> tuple[Mode, Jet]:
+    """(the mode, the rows' jets there) by Newton's method on the effects, with steps that are halved until they gain.
 
     Parameters
     ----------
@@ -94,23 +94,21 @@ def find_mode(
     v = rows.transposed(lam, s)
     b = rows.times(lam, v)
     spread = rows.spread(b)
-    density = _density(family, outcome, fixed + spread, psi, v)
-    at_zero = _density(family, outcome, fixed, psi, np.zeros_like(v))
+    jet, density = _at(family, outcome, fixed + spread, psi, v)
+    jet_at_zero, at_zero = _at(family, outcome, fixed, psi, np.zeros_like(v))
     if not density >= at_zero:  # effects of other parameters, far from where they are now
         s, v, b, spread = np.zeros_like(s), np.zeros_like(v), np.zeros_like(b), np.zeros_like(spread)
-        density = at_zero
+        jet, density = jet_at_zero, at_zero
     found, as_it_is, tried = False, family.log_concave, family.log_concave
     for _ in range(STEPS):
-        jet = family.jet(outcome, fixed + spread, psi)
         weights = -jet.second if as_it_is else np.maximum(-jet.second, 1e-3 * np.abs(jet.second))
         right = rows.gather(weights * spread + jet.first)
-        factor = rows.factorise(weights, lam, right)
+        logdet, new_b = rows.solve(weights, lam, right)
         if as_it_is and not family.log_concave:
             tried = True
-            if not np.isfinite(factor.logdet):  # no maximum's curvature here
+            if not np.isfinite(logdet):  # no maximum's curvature here
                 as_it_is = False
                 continue
-        new_b = factor.adjoint(0.0, np.zeros((1, 1))).b[:, 0]
         new_spread = rows.spread(new_b)
         new_s = rows.gather(weights * (spread - new_spread) + jet.first)
         new_v = rows.transposed(lam, new_s)
@@ -121,33 +119,34 @@ def find_mode(
         while True:
             trial_v = v + share * (new_v - v)
             trial_spread = spread + share * (new_spread - spread)
-            trial = _density(family, outcome, fixed + trial_spread, psi, trial_v)
+            trial_jet, trial = _at(family, outcome, fixed + trial_spread, psi, trial_v)
             if trial >= density + 1e-4 * share * slope - EXACT * (1 + abs(density)) or share < 1e-8:
                 break
             share /= 2
         if share < 1e-8:
             break
         s, b = s + share * (new_s - s), b + share * (new_b - b)
-        v, spread, density = trial_v, trial_spread, trial
+        v, spread, jet, density = trial_v, trial_spread, trial_jet, trial
         if slope < EXACT * (1 + abs(density)) and share == 1.0 and tried:
             found = slope > -1e3 * EXACT * (1 + abs(density))
             break
         as_it_is = as_it_is or slope < NEAR
-    return Mode(s=s, b=b, eta=fixed + spread, density=density, found=found)
+    return Mode(s=s, b=b, eta=fixed + spread, density=density, found=found), jet
 
 
-def _density(family: Family, outcome: Outcome, eta: np.ndarray, psi: np.ndarray, v: np.ndarray) -> float:
+def _at(family: Family, outcome: Outcome, eta: np.ndarray, psi: np.ndarray, v: np.ndarray) -> tuple[Jet, float]:
+    """(the rows' jets, the joint log density) at some effects."""
     with np.errstate(over="ignore", invalid="ignore"):
-        value = float(family.logpdf(outcome, eta, psi).sum() - 0.5 * v @ v)
-    return value if np.isfinite(value) else -np.inf
+        jet = family.jet(outcome, eta, psi)
+        value = float(jet.value.sum() - 0.5 * v @ v)
+    return jet, value if np.isfinite(value) else -np.inf
 
 
 def laplace(
     rows: Rows, family: Family, outcome: Outcome, fixed: np.ndarray, lam: np.ndarray, psi: np.ndarray, s: np.ndarray
 ) -> Point:
     """The approximation and its gradient; `fixed` and `s` as in `find_mode`."""
-    mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
-    jet = family.jet(outcome, mode.eta, psi)
+    mode, jet = find_mode(rows, family, outcome, fixed, lam, psi, s)
     by_psi = family.dispersion(outcome, mode.eta, psi)
     nothing = np.zeros_like(mode.b)
     factor = rows.factorise(-jet.second, lam, nothing)
@@ -157,7 +156,7 @@ def laplace(
     down = factor.product_adjoint(1.0, np.zeros((1, 1)))
     h = rows.by_row(down)
     c = 0.5 * h * jet.third
-    turned = rows.factorise(-jet.second, lam, rows.gather(c)).adjoint(0.0, np.zeros((1, 1))).b[:, 0]  # Lambda a
+    turned = rows.solve(-jet.second, lam, rows.gather(c))[1]  # Lambda a
     moved = rows.spread(turned)
     e = c + jet.second * moved
     pull = jet.first + e

@@ -176,7 +176,7 @@ class Quadrature:
 
     def _chain(self, rows, family, outcome, fixed, lam, psi, s):
         """(integrals, gradients, mode) up a chain of levels with one effect a group."""
-        mode = find_mode(rows, family, outcome, fixed, lam, psi, s)
+        mode, _ = find_mode(rows, family, outcome, fixed, lam, psi, s)
         chain = rows.plan.chain
         scales = [float(lam[rows.slices[k][1]][0]) for k in chain]
         v = rows.transposed(lam, mode.s)

@@ -17,7 +17,7 @@ from bayeslmm.covariances.effects.chart import Chart
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DataError
 from bayeslmm.factorisation.conditioning import better_columns, effect_map, group_sums
-from bayeslmm.factorisation.factor import COLUMNS, Factor, ProductAdjoint, factorise
+from bayeslmm.factorisation.factor import COLUMNS, Factor, ProductAdjoint, factorise, solve
 from bayeslmm.factorisation.layout import Blocks, Layout, lay_out
 from bayeslmm.factorisation.plan import Plan, check_tail, plan_elimination
 
@@ -114,13 +114,21 @@ class Rows:
         return out
 
     def factorise(self, weights: np.ndarray, lam: np.ndarray, right: np.ndarray) -> Factor:
-        """I + Lambda'Z'WZ Lambda, with the right-hand side (q,) for `solution`."""
+        """I + Lambda'Z'WZ Lambda, with a right-hand side (q,)."""
+        blind = np.zeros((len(self.plan.chain), 1), dtype=np.bool_)
+        right = np.ascontiguousarray(right[:, None])
+        return factorise(self._weighted(weights), lam, right, np.zeros((1, 1)), blind)
+
+    def solve(self, weights: np.ndarray, lam: np.ndarray, right: np.ndarray) -> tuple[float, np.ndarray]:
+        """(log|H|, Lambda H^-1 Lambda' right) with H = I + Lambda'Z'WZ Lambda."""
+        return solve(self._weighted(weights), lam, right)
+
+    def _weighted(self, weights: np.ndarray) -> Layout:
+        """The layout with Z'WZ."""
         products = self.S @ weights
         a, b = self.layout.zz.size, self.layout.zt.size
         tail = products[a + b :].reshape(self.layout.zz_tail.shape)
-        layout = replace(self.layout, zz=products[:a], zt=products[a : a + b], zz_tail=tail)
-        blind = np.zeros((len(self.plan.chain), 1), dtype=np.bool_)
-        return factorise(layout, lam, np.ascontiguousarray(right[:, None]), np.zeros((1, 1)), blind)
+        return replace(self.layout, zz=products[:a], zt=products[a : a + b], zz_tail=tail)
 
     def by_row(self, bar: ProductAdjoint) -> np.ndarray:
         """What the cotangents of the products are for the weights (n,)."""

@@ -77,18 +77,19 @@ def first_coefficients(problem: Problem) -> np.ndarray:
     return np.concatenate([gamma / problem.unit, np.zeros(problem.entries.stop - problem.entries.start), psi])
 
 
-def starts(problem: Problem, objective: Objective) -> list[np.ndarray]:
-    """Points to begin at, the best first."""
+def starts(problem: Problem, objective: Objective) -> list[tuple[float, np.ndarray]]:
+    """(value, point) to begin at, the best first."""
     base = first_coefficients(problem)
     if problem.entries.stop == problem.entries.start:
-        return [base]
+        return [(objective(base)[0], base)]
     points = []
     for size in STARTS:
         x = base.copy()
         x[problem.sds] = size
         points.append(x)
     values = [objective(x)[0] for x in points]
-    return [points[k] for k in np.argsort(values) if values[k] < HOPELESS] or [base]
+    found = [(values[k], points[k]) for k in np.argsort(values) if values[k] < HOPELESS]
+    return found or [(values[0], base)]
 
 
 def maximise(
@@ -127,14 +128,16 @@ def whole_hessian(problem: Problem, peak: Peak) -> np.ndarray:
 
 def _maximise(problem: Problem, approximation: Approximation, near: Peak | None, bending: Approximation) -> Peak:
     objective = Objective(problem, approximation)
-    begin = starts(problem, objective) if near is None else [near.x]
+    begin = starts(problem, objective) if near is None else [(objective(near.x)[0], near.x)]
     known = None if near is None else whole_hessian(problem, near)
     lower, upper = problem.bounds
     found: list[tuple[float, np.ndarray]] = []
-    for x in begin:
-        if found and not _rises(objective, x, found[0][1]):
+    for height, x in begin:
+        if found and not _rises(objective, (height, x), found[0]):
             continue
-        end = least_point(objective, x, lower, upper, gtol=1e-3, ftol=1e-9, hessian=known)
+        end = least_point(
+            objective, x, lower, upper, gtol=1e-3, ftol=1e-9, hessian=known, reach=lambda x: reach(problem, x)
+        )
         found.append((objective(end)[0], end))
     best = min(range(len(found)), key=lambda k: found[k][0])
     value, x = found[best]
@@ -148,9 +151,15 @@ def _maximise(problem: Problem, approximation: Approximation, near: Peak | None,
     return replace(peak, others=others, evaluations=objective.calls)
 
 
-def _rises(objective: Objective, start: np.ndarray, end: np.ndarray) -> bool:
+def reach(problem: Problem, x: np.ndarray) -> np.ndarray:
+    """How far a step may go: an SD far from zero no further than about halfway there, past which steps are steep."""
+    return np.where(problem.sds, 0.6 * np.abs(x) + 0.1, np.inf)
+
+
+def _rises(objective: Objective, start: tuple[float, np.ndarray], end: tuple[float, np.ndarray]) -> bool:
     """Whether the objective rises anywhere on the straight way from a start to a minimum: else they are one valley."""
-    values = [objective(start + t * (end - start))[0] for t in (0.0, 0.3, 0.6, 0.9, 1.0)]
+    (first, a), (last, b) = start, end
+    values = [first, *(objective(a + t * (b - a))[0] for t in (0.3, 0.6, 0.9)), last]
     return bool((np.diff(values) > 1e-6).any())
 
 

@@ -91,7 +91,7 @@ class OfFit(LinkResult):
         problem, s = self.fit.problem, self.fit.point.mode.s
         found = []
         for x in xs:
-            mode = find_mode(
+            mode, _ = find_mode(
                 problem.rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s
             )
             found.append(problem.rows.effects(mode.b))

@@ -34,6 +34,7 @@ def least_point(
     ftol: float = 1e-10,
     iterations: int = 500,
     hessian: np.ndarray | None = None,
+    reach: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Go downhill until no free derivative exceeds `gtol`, or a step gains less than `ftol` of the value.
 
@@ -45,6 +46,8 @@ def least_point(
         First point, and bounds that may be infinite.
     hessian : (k, k) array, optional
         About the Hessian there, where it is known: by itself the search begins with differences of gradients.
+    reach : callable, optional
+        From x to how far (k,) a step from there may change each variable; the whole step is shortened.
 
     Returns
     -------
@@ -69,6 +72,9 @@ def least_point(
         step[free] = newton_step(H[np.ix_(free, free)], gradient[free])
         if gradient @ (np.clip(x + step, lower, upper) - x) >= 0:  # the bounds turned it uphill
             step = np.where(held, 0.0, -gradient / np.abs(gradient[free]).max())
+        if reach is not None:
+            with np.errstate(divide="ignore"):
+                step = step * min(1.0, float((reach(x) / np.abs(step)).min()))
         found = _along(objective, x, value, gradient, step, lower, upper)
         if found is None:
             break
