@@ -99,3 +99,18 @@ def test_what_cannot_be_compared_is_refused_in_words():
         model.compare(variants=["joint", "joint"])
     with pytest.raises(DescriptionError, match="its effects are in ml"):
         blm.compare(model, random_effects=True)
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (1 + x || `a <b> & $c$`)", "y ~ x + (1 | `a <b> & $c$`) + (1 | h)"])
+def test_picture_and_report_have_every_source_and_nothing_that_html_would_obey(formula, tmp_path):
+    rng = np.random.default_rng(3)
+    labels = np.repeat(["<i>1</i>", "& 2", "$3$", "4"], 6)
+    data = {"y": rng.poisson(3, 24), "x": rng.normal(size=24), "a <b> & $c$": labels, "h": list("uvw") * 8}
+    both = blm.compare(blm.GLMM(formula, pd.DataFrame(data), family="poisson"), variants=())
+    shown = [text.get_text() for axes in both.plot().axes for text in axes.get_yticklabels()]
+    assert {f"ML, {name.capitalize() if name == 'laplace' else name}" for name in both.fits} == set(shown)
+    page = both.report(tmp_path / "report.html", title="<b>").read_text("utf-8")
+    assert "&lt;b&gt;" in page
+    assert "<i>1</i>" not in page
+    assert page.count("<img") >= 1 + len(both.model.design.levels)
+    assert "http" not in page.split("</head>")[1].replace("data:image/png", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from bayeslmm.support.text import decimals, fixed
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from bayeslmm.integration.fit import GLMMFit
     from bayeslmm.link_model import LinkModel
@@ -139,6 +141,64 @@ class LinkComparison:
             for row, sd in zip(table[columns].to_numpy(), se, strict=True)
         ]  # fmt: skip
         return pd.DataFrame(rows, index=table.index, columns=pd.MultiIndex.from_tuples(columns))
+
+    def plot(self) -> Figure:
+        """Draw the estimates and intervals of every parameter, and the density of every SD with its prior.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ML by each approximation with 95 % Wald limits, posteriors with mean and middle 95 %; the densities only
+            where there are posteriors.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> both = blm.compare(blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson"), variants=())
+        >>> [axes.get_title(loc="left") for axes in both.plot().axes]
+        ['beta[Intercept]', 'sigma_u2']
+        """
+        from bayeslmm.comparison.link_plots import overview
+
+        return overview(self)
+
+    def report(
+        self, path: str | Path, *, title: str | None = None, source: str | None = None, notes: str | None = None
+    ) -> Path:
+        """Write a self-contained HTML report: one file, pictures inside, nothing fetched.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where to write; missing folders are made, an existing file is replaced in one step.
+        title, source, notes : str, optional
+            Shown at the top.
+
+        Returns
+        -------
+        Path
+            Of the file written.
+
+        Raises
+        ------
+        DescriptionError
+            If the path is none, is a folder, or can't be written to.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> from tempfile import TemporaryDirectory
+        >>> data = {"y": [0, 3, 1, 0, 5, 9, 2, 2], "g": list("aabbccdd")}
+        >>> both = blm.compare(blm.GLMM("y ~ 1 + (1 | g)", data, family="poisson"), variants=())
+        >>> with TemporaryDirectory() as folder:
+        ...     both.report(f"{folder}/report.html", title="Eight counts").name
+        'report.html'
+        """
+        from bayeslmm.comparison.link_report import report_html
+        from bayeslmm.support.page import write_page
+
+        return write_page(path, lambda: report_html(self, title=title, source=source, notes=notes))
 
     def __str__(self) -> str:
         parts = [

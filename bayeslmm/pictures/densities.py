@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 HEIGHT = 2.05  # inches of a small axis
 PROFILE = 31  # points of a profile likelihood
-DASHES: dict[str, Any] = {"ml": "-", "reml": (0, (2, 1.5)), "joint": "-", "marginal": (0, (5, 1.5))}
+DASHES: dict[str, Any] = {
+    "ml": "-", "reml": (0, (2, 1.5)), "joint": "-", "marginal": (0, (5, 1.5)),
+    "ml laplace": (0, (2, 1.5)), "ml quadrature": "-", "marginal laplace": (0, (2, 1)),
+    "marginal quadrature": (0, (3, 1, 1, 1)),
+}  # fmt: skip
 LIKELIHOOD = "#56B4E9"
 
 Density = Callable[[np.ndarray], np.ndarray]
@@ -157,8 +161,8 @@ def sd_densities(
         curves = {variant: smoothed(x) for variant, x in own.items()}
         if name in exact:
             curves[list(own)[-1] if own else "marginal"] = exact[name]
-        tails = [_tails(x) for x in own.values()] or [_tails(exact[name])]
-        span = _span(tails, list(points.values()), signed=name in no_sd)
+        ends = [tails(x) for x in own.values()] or [tails(exact[name])]
+        span = span_of(ends, list(points.values()), signed=name in no_sd)
         grid = np.linspace(span[0] if name in no_sd else max(span[0], span[1] * 1e-3), span[1], 300)
         prior = priors[name]
         likelihood = None if not profile or reml.perfect else _profile(model, name, grid)
@@ -227,7 +231,7 @@ def _density(prior: Prior, x: np.ndarray) -> np.ndarray:
 # Where it is drawn
 
 
-def _tails(of: np.ndarray | Curve) -> tuple[float, float, float]:
+def tails(of: np.ndarray | Curve) -> tuple[float, float, float]:
     """The quantiles 0.001, 0.985 and 0.999 of draws or of a density."""
     at = [0.001, 0.985, 0.999]
     if isinstance(of, Curve):
@@ -238,7 +242,7 @@ def _tails(of: np.ndarray | Curve) -> tuple[float, float, float]:
     return float(low), float(high), float(highest)
 
 
-def _span(tails: Sequence[tuple[float, float, float]], points: Sequence[float], signed: bool) -> tuple[float, float]:
+def span_of(tails: Sequence[tuple[float, float, float]], points: Sequence[float], signed: bool) -> tuple[float, float]:
     """Where a density is drawn: SDs from zero where that is near, a correlation around its draws."""
     low = min(*(low for low, _, _ in tails), *points)
     if signed:

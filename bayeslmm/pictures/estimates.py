@@ -13,6 +13,7 @@ from bayeslmm.design.units import unit_of
 from bayeslmm.pictures.results import Result
 from bayeslmm.support.figures import (
     COLOURS,
+    FITS,
     LONG_NAME,
     MARKERS,
     NAMES,
@@ -97,7 +98,7 @@ class Estimates:
     def words(self) -> str:
         """What the intervals are, and what is left out."""
         keys = [key for key, _ in self.tables]
-        fits = [NAMES[key] for key in keys if key in ("ml", "reml")]
+        fits = [NAMES[key] for key in keys if key in FITS]
         said = [f"{' and '.join(fits)}: 95 % {self.limits} limits" + (" (REML's beta: 2 SE)" if "reml" in keys else "")]
         said = said if fits else []
         said += ["posterior: mean and middle 95 %"] if len(keys) > len(fits) else []
@@ -124,7 +125,8 @@ class Estimates:
         a.set_ylim(len(self.tables) - 0.5, -0.5)
         a.set_yticks(range(len(self.tables)), [NAMES[key] for key, _ in self.tables])
         a.tick_params(axis="y", length=0)
-        tidy(a, name, left=False, most=LONG_NAME if per_row(self.names) == 3 else 44)
+        room = 44 - 2 * max(0, max(len(NAMES[key]) for key, _ in self.tables) - 8)  # names of sources take theirs
+        tidy(a, name, left=False, most=LONG_NAME if per_row(self.names) == 3 else room)
         under(a, self.unit(name), 27 if per_row(self.names) == 3 else 40)
         a.grid(axis="x", color="#dddddd", lw=0.6)
         a.set_axisbelow(True)

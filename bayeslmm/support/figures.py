@@ -15,9 +15,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 # colours that the colour-blind tell apart; source: Okabe & Ito (2008)
-COLOURS = {"ml": "#000000", "reml": "#009E73", "joint": "#0072B2", "marginal": "#D55E00", "prior": "#808080"}
-MARKERS = {"ml": "o", "reml": "D", "joint": "s", "marginal": "^"}
-NAMES = {"ml": "ML", "reml": "REML", "joint": "joint", "marginal": "marginal", "prior": "prior"}
+COLOURS = {
+    "ml": "#000000", "reml": "#009E73", "joint": "#0072B2", "marginal": "#D55E00", "prior": "#808080",
+    "ml laplace": "#999999", "ml quadrature": "#000000",
+    "marginal laplace": "#E69F00", "marginal quadrature": "#CC79A7",
+}  # fmt: skip
+MARKERS = {
+    "ml": "o", "reml": "D", "joint": "s", "marginal": "^",
+    "ml laplace": "v", "ml quadrature": "o", "marginal laplace": "<", "marginal quadrature": ">",
+}  # fmt: skip
+NAMES = {
+    "ml": "ML", "reml": "REML", "joint": "joint", "marginal": "marginal", "prior": "prior",
+    "ml laplace": "ML, Laplace", "ml quadrature": "ML, quadrature", "marginal laplace": "posterior, Laplace",
+    "marginal quadrature": "posterior, quadr.",
+}  # fmt: skip
+FITS = ("ml", "reml", "ml laplace", "ml quadrature")
 BANDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WIDTH = 7.6  # inches
 LONG_NAME = 26
