@@ -1,0 +1,152 @@
+"""A headless Chromium, spoken to in its own protocol through two pipes: no driver and no package is needed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+PATIENCE = 60.0  # seconds for an answer; a machine under load takes a few to start the browser
+KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
+
+
+class Browser:
+    """One page at a time: `open`, `run` a line of JavaScript, `press` a key, `drag`, take a `picture`."""
+
+    def __init__(self) -> None:
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        to_browser, self._out = os.pipe()
+        self._in, from_browser = os.pipe()
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
+        flags += ["--hide-scrollbars", "--disable-dev-shm-usage", f"--user-data-dir={self._profile.name}", "about:blank"]
+        script = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'  # the protocol's two ends
+        self._process = subprocess.Popen(
+            ["sh", "-c", script, CHROMIUM, *flags],
+            pass_fds=(to_browser, from_browser),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        self._asked, self._unread, self._session = 0, b"", ""
+        self.faults: list[str] = []  # what the pages threw, or could not load
+        self.requests: list[str] = []
+        target = next(one for one in self._ask("Target.getTargets")["targetInfos"] if one["type"] == "page")
+        self._session = self._ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self._ask(f"{domain}.enable")
+
+    def close(self) -> None:
+        """End the browser."""
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+        os.close(self._out)
+        os.close(self._in)
+        self._profile.cleanup()
+
+    def open(self, path: Path, *, width: int = 1200, height: int = 900, **controls: Any) -> None:
+        """Load a page, with its controls set through the address."""
+        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self._ask("Page.navigate", url="about:blank")  # else another #hash would not load it again
+        said = "&".join(f"{name}={value}" for name, value in controls.items())
+        self._ask("Page.navigate", url=f"{path.resolve().as_uri()}#{said}")
+        self._until("document.readyState == 'complete' && location.protocol == 'file:'")
+
+    def run(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
+        return answer["result"].get("value")
+
+    def number(self, name: str) -> float:
+        """The number that the element `name` shows, in full."""
+        return float(self.run(f"document.getElementById({name!r}).dataset.value"))
+
+    def text(self, name: str) -> str:
+        """What the element `name` says."""
+        return self.run(f"document.getElementById({name!r}).textContent")
+
+    def move(self, name: str, position: int) -> None:
+        """Put a slider at one of its positions, as a hand does."""
+        self.run(
+            f"{{const it = document.getElementById({name!r}); it.value = {position};"
+            "it.dispatchEvent(new Event('input', {bubbles: true}));}"
+        )
+
+    def press(self, name: str, key: str, times: int = 1) -> None:
+        """Give the focus to what the selector `name` finds, and press a key there."""
+        self.run(f"document.querySelector({name!r}).focus()")
+        for _ in range(times):
+            for kind in ("rawKeyDown", "keyUp"):
+                self._ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
+
+    def drag(self, name: str, dx: float, dy: float) -> None:
+        """Drag what the selector `name` finds by so many pixels."""
+        find = f"document.querySelector({name!r})"
+        self.run(f"{find}.scrollIntoView({{block: 'center'}})")
+        x, y, w, h = self.run(f"(({{x, y, width, height}}) => [x, y, width, height])({find}.getBoundingClientRect())")
+        x, y = x + w / 2, y + h / 2
+        mouse = {"button": "left", "clickCount": 1, "buttons": 1}
+        self._ask("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **mouse)
+        for part in (0.5, 1.0):
+            self._ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + part * dx, y=y + part * dy, **mouse)
+        self._ask("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, **mouse)
+
+    def picture(self, path: Path, *, whole: bool = False) -> None:
+        """Save what is seen, or the whole page, as PNG."""
+        options: dict[str, Any] = {"format": "png"}
+        if whole:
+            size = self._ask("Page.getLayoutMetrics")["cssContentSize"]
+            options |= {"captureBeyondViewport": True, "clip": {**size, "x": 0, "y": 0, "scale": 1}}
+        path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", **options)["data"]))
+
+    def _until(self, condition: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while not self.run(condition):
+            if time.monotonic() > end:
+                raise TimeoutError(f"The page never came to {condition}.")
+            time.sleep(0.02)
+
+    def _ask(self, method: str, **params: Any) -> dict:
+        self._asked += 1
+        question: dict[str, Any] = {"id": self._asked, "method": method, "params": params}
+        if self._session:
+            question["sessionId"] = self._session
+        os.write(self._out, json.dumps(question).encode() + b"\0")
+        while True:
+            answer = self._read()
+            if answer.get("id") == self._asked:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return answer["result"]
+            self._note(answer)
+
+    def _note(self, event: dict) -> None:
+        """Keep what went wrong in the page, and what it asked the network for."""
+        params = event.get("params", {})
+        if event.get("method") == "Runtime.exceptionThrown":
+            self.faults.append(params["exceptionDetails"].get("exception", {}).get("description", "an exception"))
+        if event.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.faults.append(params["entry"]["text"])
+        if event.get("method") == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+
+    def _read(self) -> dict:
+        while b"\0" not in self._unread:
+            ready, _, _ = select.select([self._in], [], [], PATIENCE)
+            more = os.read(self._in, 1 << 20) if ready else b""
+            if not more:
+                raise TimeoutError("Chromium says nothing.")
+            self._unread += more
+        message, _, self._unread = self._unread.partition(b"\0")
+        return json.loads(message)
