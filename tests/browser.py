@@ -8,14 +8,37 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
 PATIENCE = 60.0  # seconds for an answer; a machine under load takes a few to start the browser
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
+
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+]
+FLAGS += ["--remote-debugging-pipe", "about:blank", "--user-data-dir"]
+LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+for place, end in zip((3, 4), ends):  # where the protocol is spoken
+    os.dup2(end, place)
+command = sys.argv[3:]
+command[-2:] = [f"{command[-2]}={command[-1]}"]
+os.execv(command[0], command)
+"""
 
 
 class Browser:
@@ -25,11 +48,8 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
-        flags += ["--hide-scrollbars", "--disable-dev-shm-usage", f"--user-data-dir={self._profile.name}", "about:blank"]
-        script = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'  # the protocol's two ends
         self._process = subprocess.Popen(
-            ["sh", "-c", script, CHROMIUM, *flags],
+            [sys.executable, "-c", LAUNCH, str(to_browser), str(from_browser), CHROMIUM, *FLAGS, self._profile.name],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -40,10 +60,14 @@ class Browser:
         self._asked, self._unread, self._session = 0, b"", ""
         self.faults: list[str] = []  # what the pages threw, or could not load
         self.requests: list[str] = []
-        target = next(one for one in self._ask("Target.getTargets")["targetInfos"] if one["type"] == "page")
-        self._session = self._ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self._ask(f"{domain}.enable")
+        try:
+            target = next(one for one in self._ask("Target.getTargets")["targetInfos"] if one["type"] == "page")
+            self._session = self._ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
+            for domain in ("Page", "Runtime", "Network", "Log"):
+                self._ask(f"{domain}.enable")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the browser."""
@@ -55,7 +79,9 @@ class Browser:
 
     def open(self, path: Path, *, width: int = 1200, height: int = 900, **controls: Any) -> None:
         """Load a page, with its controls set through the address."""
-        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self._ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
         self._ask("Page.navigate", url="about:blank")  # else another #hash would not load it again
         said = "&".join(f"{name}={value}" for name, value in controls.items())
         self._ask("Page.navigate", url=f"{path.resolve().as_uri()}#{said}")
@@ -102,13 +128,15 @@ class Browser:
             self._ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + part * dx, y=y + part * dy, **mouse)
         self._ask("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, **mouse)
 
-    def picture(self, path: Path, *, whole: bool = False) -> None:
-        """Save what is seen, or the whole page, as PNG."""
-        options: dict[str, Any] = {"format": "png"}
-        if whole:
-            size = self._ask("Page.getLayoutMetrics")["cssContentSize"]
-            options |= {"captureBeyondViewport": True, "clip": {**size, "x": 0, "y": 0, "scale": 1}}
-        path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", **options)["data"]))
+    def picture(self, selector: str = "html") -> bytes:
+        """What the selector finds, the whole page if nothing is said, as PNG."""
+        box = f"document.querySelector({selector!r}).getBoundingClientRect()"
+        x, y, width, height = self.run(
+            f"(({{x, y, width, height}}) => [x + scrollX, y + scrollY, width, height])({box})"
+        )
+        clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+        answer = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(answer["data"])
 
     def _until(self, condition: str) -> None:
         end = time.monotonic() + PATIENCE

@@ -149,15 +149,14 @@ function checkbox({ id, label, value, parent = "controls" }) {
 /** Call `update` now, after every change and when the width changes; #sigma=0.5&... in the address sets controls. */
 function start(update) {
   const read = () => {
-    for (const [id, text] of new URLSearchParams(location.hash.slice(1)))
-      if (controls[id]) {
-        controls[id].set(text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
-        onChange(id);
-      }
+    const given = [...new URLSearchParams(location.hash.slice(1))].filter(([id]) => controls[id]);
+    const set = ([id, text]) => controls[id].set(text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
+    for (const one of given) { set(one); update(one[0]); }
+    given.forEach(set);  // again: a change of one control may have moved another
+    update("");
   };
   onChange = update;
   read();
-  update("");
   addEventListener("hashchange", read);
   addEventListener("resize", () => update(""));
 }
