@@ -10,7 +10,13 @@ from pathlib import Path
 
 PAGES = Path(__file__).resolve().parent / "interactive"
 SOURCE = PAGES / "source"
-NAMES = ("sd", "shrinkage", "prior", "formula", "funnel")
+NAMES = {  # and what moves there
+    "sd": "three SDs; log p(y), V and the effects follow",
+    "shrinkage": "an odd county, its size, the SDs; every county's mean follows",
+    "prior": "a prior's family and scale; the posterior of an SD and of the ICC follow",
+    "formula": "a formula, as you type it; X, Z, V and the tree of groups follow",
+    "funnel": "the step, the start, how centred; a sampler's path follows, or diverges",
+}
 
 
 def page(name: str) -> str:

@@ -74,6 +74,19 @@ def test_a_page_is_linked_from_the_readme_and_the_list_of_notebooks(name):
     assert f"(../docs/interactive/{name}.html)" in (ROOT / "notebooks" / "README.md").read_text("utf-8")
 
 
+def test_every_notebook_and_page_has_a_small_thumbnail_in_the_readme():
+    """`python docs/thumbnails.py` writes them, and the tables."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    wanted = {path.stem: f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    wanted |= {name: f"docs/interactive/{name}.html" for name in NAMES}
+    for name, target in wanted.items():
+        picture = (ROOT / "docs" / "thumbnails" / f"{name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 20_000
+        assert f"](docs/thumbnails/{name}.png)]({target})" in readme
+    assert {path.stem for path in (ROOT / "docs" / "thumbnails").iterdir()} == set(wanted)
+
+
 # ---- any page ----
 
 
@@ -107,6 +120,30 @@ def test_a_page_can_be_used_by_the_keyboard_and_heard(browser, name):
     assert browser.run(f"document.getElementById({slider!r}).getAttribute('aria-valuetext')") == browser.text(
         f"{slider}-value"
     )
+
+
+@each_page
+def test_no_end_of_a_slider_breaks_a_page(browser, name):
+    go(browser, name)
+    browser.faults.clear()
+    broken = "/NaN|undefined|\\[object/.exec(document.querySelector('main').innerHTML)?.input.length ?? 0"
+    sliders = browser.run(
+        "[...document.querySelectorAll('input[type=range]')].map((node) => [node.id, +node.value, +node.max])"
+    )
+    choices = browser.run(
+        "[...document.querySelectorAll('select')].flatMap((s) => [...s.options].map((o) => [s.id, o.value]))"
+    )
+    for one, value in [("", ""), *choices]:
+        browser.run(f"controls[{one!r}] && (controls[{one!r}].set({value!r}), onChange({one!r}))")
+        for slider, usual, most in sliders:
+            for position in (0, most, usual):
+                browser.move(slider, position)
+                assert not browser.run(broken), (one, value, slider, position)
+    for position in (0, "max"):  # and all at once
+        for slider, _, most in sliders:
+            browser.move(slider, most if position else 0)
+        assert not browser.run(broken), position
+    assert browser.faults == []
 
 
 # ---- (a) the slider of an SD ----
@@ -484,8 +521,8 @@ def leapfrog(*, c: float, size: float, steps: int, n: int, angle: float, u: floa
         ({"c": 1, "size": 0.1, "steps": 40, "n": 0, "angle": 250, "u": 1, "v": 0.5}, False),
         ({"c": 0, "size": 0.4, "steps": 40, "n": 0, "angle": 250, "u": 1, "v": 0.5}, False),
         ({"c": 0.5, "size": 0.2, "steps": 25, "n": 3, "angle": 90, "u": -1, "v": -0.5}, False),
-        ({"c": 0, "size": 0.4, "steps": 40, "n": 50, "angle": 250, "u": 1, "v": 0.5}, True),  # many rows: worse than
-        ({"c": 1, "size": 0.2, "steps": 40, "n": 50, "angle": 250, "u": 1, "v": 0.5}, False),  # the centred one
+        ({"c": 0, "size": 0.25, "steps": 40, "n": 50, "angle": 250, "u": 1, "v": 0.5}, True),  # many rows: worse than
+        ({"c": 1, "size": 0.25, "steps": 40, "n": 50, "angle": 250, "u": 1, "v": 0.5}, False),  # the centred one
     ],
 )
 def test_the_leapfrog_of_the_funnel_is_numpys(browser, given, diverges):
