@@ -85,7 +85,8 @@ def write_interactive(folder: Path) -> None:
         lines.append(f"| {link}![{question}](thumbnails/{name}.png){{width=280px}}<br>{question}</a> | {moves} |")
     words = (
         "Each is one file of plain HTML, which also works when saved and opened without a network, on a phone and by\n"
-        "the keyboard. The numbers are computed in the page, and tested to be those of the package."
+        "the keyboard. The numbers are computed in the page, and tested to be those of the package. A link can say where\n"
+        "to begin, as in `sd.html#sigma_u3=0&sigma=0.2`: the names are those of the controls."
     )
     listed = "\n".join(["| question | what moves |", "|---|---|", *lines])
     (PAGES / "interactive.md").write_text(f"# Pages to move\n\n{words}\n\n{listed}\n", "utf-8")

@@ -116,17 +116,20 @@ class Browser:
             for kind in ("rawKeyDown", "keyUp"):
                 self._ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
 
-    def drag(self, name: str, dx: float, dy: float) -> None:
-        """Drag what the selector `name` finds by so many pixels."""
+    def drag(self, name: str, dx: float, dy: float, *, finger: bool = False) -> None:
+        """Drag what the selector `name` finds by so many pixels, with the mouse or on a touch screen."""
         find = f"document.querySelector({name!r})"
         self.run(f"{find}.scrollIntoView({{block: 'center'}})")
         x, y, w, h = self.run(f"(({{x, y, width, height}}) => [x, y, width, height])({find}.getBoundingClientRect())")
         x, y = x + w / 2, y + h / 2
-        mouse = {"button": "left", "clickCount": 1, "buttons": 1}
-        self._ask("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **mouse)
-        for part in (0.5, 1.0):
-            self._ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + part * dx, y=y + part * dy, **mouse)
-        self._ask("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, **mouse)
+        method = "Input.dispatchTouchEvent" if finger else "Input.dispatchMouseEvent"
+        begin, go, end = (
+            ("touchStart", "touchMove", "touchEnd") if finger else ("mousePressed", "mouseMoved", "mouseReleased")
+        )
+        for kind, part in ((begin, 0.0), *((go, k / 4) for k in range(1, 5)), (end, 1.0)):
+            at = {"x": x + part * dx, "y": y + part * dy}
+            mouse = {**at, "button": "left", "clickCount": 1, "buttons": 1}
+            self._ask(method, type=kind, **({"touchPoints": [] if kind == end else [at]} if finger else mouse))
 
     def picture(self, selector: str = "html") -> bytes:
         """What the selector finds, the whole page if nothing is said, as PNG."""
@@ -140,10 +143,14 @@ class Browser:
 
     def _until(self, condition: str) -> None:
         end = time.monotonic() + PATIENCE
-        while not self.run(condition):
-            if time.monotonic() > end:
-                raise TimeoutError(f"The page never came to {condition}.")
+        while time.monotonic() < end:
+            try:
+                if self.run(condition):
+                    return
+            except RuntimeError:  # asked while one page takes the place of another
+                pass
             time.sleep(0.02)
+        raise TimeoutError(f"The page never came to {condition}.")
 
     def _ask(self, method: str, **params: Any) -> dict:
         self._asked += 1

@@ -246,6 +246,15 @@ def test_with_sds_of_ones_own_it_shrinks_as_our_conditional_means(browser, sigma
     assert browser.number("lambda5") == pytest.approx(5 * tau**2 / (5 * tau**2 + sigma**2), **EXACT)
 
 
+def test_a_finger_drags_the_odd_county_and_does_not_scroll(browser):
+    browser.open(FOLDER / "shrinkage.html", width=390, height=844)
+    mean, n = browser.number("mean-value"), browser.number("n-value")
+    browser.drag(".handle", 100, -40, finger=True)
+    # the picture has 330 pixels for six units of the mean, and some 290 for two decades of n
+    assert browser.number("mean-value") == pytest.approx(mean + 40 * 6 / 330, abs=0.05)
+    assert browser.number("n-value") > 4 * n
+
+
 def test_the_odd_county_is_dragged_or_moved_by_keys(browser):
     go(browser, "shrinkage")
     mean, n, other = browser.number("mean-value"), browser.number("n-value"), browser.number("lambda5")

@@ -275,6 +275,7 @@ class Chart {
       const box = this.svg.getBoundingClientRect(), ratio = this.width / box.width;
       move(this.x.back((event.clientX - box.left) * ratio), this.y.back((event.clientY - box.top) * ratio));
     });
+    node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });  // a finger drags, and doesn't scroll
     for (const end of ["pointerup", "pointercancel"]) node.addEventListener(end, () => { held = false; });
     node.addEventListener("keydown", (event) => {
       const to = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
