@@ -82,11 +82,11 @@ def write_interactive(folder: Path) -> None:
         text = re.sub(r'"\.\./\.\./notebooks/(\w+)\.ipynb"', r'"../notebooks/\1.html"', interactive_pages.page(name))
         (folder / f"{name}.html").write_text(text.replace('"../glossary.md"', '"../glossary.html"'), "utf-8")
         question, link = interactive_pages.question(name), f'<a href="interactive/{name}.html">'
-        lines.append(f"| {link}![{question}](thumbnails/{name}.png){{width=280px}}<br>{question}</a> | {moves} |")
+        lines.append(f"| {link}![{question}](thumbnails/{name}.png)<br>{question}</a> | {moves} |")
     words = (
         "Each is one file of plain HTML, which also works when saved and opened without a network, on a phone and by\n"
-        "the keyboard. The numbers are computed in the page, and tested to be those of the package. A link can say where\n"
-        "to begin, as in `sd.html#sigma_u3=0&sigma=0.2`: the names are those of the controls."
+        "the keyboard. The numbers are computed in the page, and tested to be those of the package. A link can say\n"
+        "where to begin, as in `sd.html#sigma_u3=0&sigma=0.2`: the names are those of the controls."
     )
     listed = "\n".join(["| question | what moves |", "|---|---|", *lines])
     (PAGES / "interactive.md").write_text(f"# Pages to move\n\n{words}\n\n{listed}\n", "utf-8")
