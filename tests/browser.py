@@ -17,6 +17,7 @@ from typing import Any
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
 )
+PAGES = Path(__file__).parent.parent / "docs" / "interactive"
 PATIENCE = 60.0  # seconds for an answer; a machine under load takes a few to start the browser
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
 
@@ -86,6 +87,10 @@ class Browser:
         said = "&".join(f"{name}={value}" for name, value in controls.items())
         self._ask("Page.navigate", url=f"{path.resolve().as_uri()}#{said}")
         self._until("document.readyState == 'complete' && location.protocol == 'file:'")
+
+    def show(self, name: str, **controls: Any) -> None:
+        """Load an interactive page by its name."""
+        self.open(PAGES / f"{name}.html", **controls)
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
