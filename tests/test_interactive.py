@@ -1,4 +1,4 @@
-"""The interactive pages as files, and in use: on a phone, by the keyboard; `test_interactive_numbers` has their numbers."""
+"""The interactive pages as files, and in use, on a phone and by the keyboard; see also `test_interactive_numbers`."""
 
 from __future__ import annotations
 
