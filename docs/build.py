@@ -9,20 +9,26 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import gallery_pictures
+import interactive_pages
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 BUILD = DOCS / "_build"
 PAGES = BUILD / "pages"
+EXTRA = BUILD / "extra"  # copied as it is
 ROWS = 6  # of a table that a page shows
 
 
 def write_pages() -> None:
-    """Write every page that is made of something else: README, the gallery, the notebooks."""
-    shutil.rmtree(PAGES, ignore_errors=True)
+    """Write every page that is made of something else: README, the gallery, the notebooks, the interactive pages."""
+    for folder in (PAGES, EXTRA):
+        shutil.rmtree(folder, ignore_errors=True)
     write_notebooks(PAGES / "notebooks")
+    write_interactive(EXTRA / "interactive")
+    shutil.copytree(DOCS / "thumbnails", PAGES / "thumbnails")
     for page in ("glossary.md", "claims.md"):
         text = (DOCS / page).read_text("utf-8").replace("](../notebooks/README.md)", "](notebooks/index.md)")
         (PAGES / page).write_text(text.replace("](../", "]("), "utf-8")
@@ -38,17 +44,59 @@ def landing(readme: str) -> str:
     """README up to its measurements, with the way to the other pages."""
     beginning = readme.split("\n## How it is fast")[0].replace("](docs/", "](")
     beginning = beginning.replace("](notebooks/README.md)", "](notebooks/index.md)")
-    pages = ("notebooks/index", "glossary", "claims", "api", "gallery/index", "pictures/index")
+    beginning = interactive_links(beginning)
+    pages = ("notebooks/index", "interactive", "glossary", "claims", "api", "gallery/index", "pictures/index")
     return "\n".join([f"{beginning}\n\n```{{toctree}}\n:hidden:\n", *pages, "```\n"])
+
+
+class NotebookRow(NamedTuple):
+    """A line of the table in notebooks/README.md."""
+
+    name: str
+    question: str
+    picture: str
+    data: str
+
+
+def notebook_rows() -> list[NotebookRow]:
+    """The notebooks, in the order of the table that lists each of them once."""
+    table = (ROOT / "notebooks" / "README.md").read_text("utf-8")
+    line = r"^\| \[\d+\]\((\w+)\.ipynb\) \|([^|]*)\|([^|]*)\|([^|]*)\|"
+    rows = [NotebookRow(*(cell.strip() for cell in row)) for row in re.findall(line, table, flags=re.MULTILINE)]
+    if sorted(row.name for row in rows) != sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")):
+        raise ValueError("notebooks/README.md doesn't list the notebooks that there are, each once.")
+    return rows
+
+
+def interactive_links(text: str) -> str:
+    """Links to the interactive pages as HTML, since these pages aren't Sphinx's."""
+    shown = r"\[((?:!\[[^\]]*\]\([^)]*\)|[^\[\]])*)\]"
+    return re.sub(shown + r"\(((?:\.\./)*)interactive/(\w+\.html)\)", r'<a href="\2interactive/\3">\1</a>', text)
+
+
+def write_interactive(folder: Path) -> None:
+    """Copy the interactive pages, with links to pages instead of to files, and write the page that lists them."""
+    folder.mkdir(parents=True)
+    lines = []
+    for name, moves in interactive_pages.NAMES.items():
+        text = re.sub(r'"\.\./\.\./notebooks/(\w+)\.ipynb"', r'"../notebooks/\1.html"', interactive_pages.page(name))
+        (folder / f"{name}.html").write_text(text.replace('"../glossary.md"', '"../glossary.html"'), "utf-8")
+        question, link = interactive_pages.question(name), f'<a href="interactive/{name}.html">'
+        lines.append(f"| {link}![{question}](thumbnails/{name}.png)<br>{question}</a> | {moves} |")
+    words = (
+        "Each is one file of plain HTML, which also works when saved and opened without a network, on a phone and by\n"
+        "the keyboard. The numbers are computed in the page, and tested to be those of the package. A link can say\n"
+        "where to begin, as in `sd.html#sigma_u3=0&sigma=0.2`: the names are those of the controls."
+    )
+    listed = "\n".join(["| question | what moves |", "|---|---|", *lines])
+    (PAGES / "interactive.md").write_text(f"# Pages to move\n\n{words}\n\n{listed}\n", "utf-8")
 
 
 def write_notebooks(folder: Path) -> None:
     """Write the notebooks, and the page that lists them, with the first picture of each."""
     folder.mkdir(parents=True)
     table = (ROOT / "notebooks" / "README.md").read_text("utf-8")
-    names = re.findall(r"^\| \[\d+\]\((\w+)\.ipynb\)", table, flags=re.MULTILINE)
-    if sorted(names) != sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")):
-        raise ValueError("notebooks/README.md doesn't list the notebooks that there are, each once.")
+    names = [row.name for row in notebook_rows()]
     for name in names:
         text = (ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")
         notebook = json.loads(text.replace("](../docs/", "](../").replace("](README.md)", "](index.md)"))
@@ -67,7 +115,8 @@ def write_notebooks(folder: Path) -> None:
         flags=re.MULTILINE,
     )
     tree = "\n".join(["```{toctree}", ":hidden:", "", *names, "```"])
-    (folder / "index.md").write_text(f"{table.replace('](../docs/', '](../')}\n{tree}\n", "utf-8")
+    table = interactive_links(table.replace("](../docs/", "](../"))
+    (folder / "index.md").write_text(f"{table}\n{tree}\n", "utf-8")
 
 
 def opening_picture(notebook: dict) -> tuple[bytes, int]:

@@ -20,6 +20,7 @@ default_role = "py:obj"
 html_theme = "furo"
 html_title = f"bayeslmm {version}"
 html_copy_source = False
+html_extra_path = [str(Path(__file__).parent / "_build" / "extra")]  # the interactive pages, written by build.py
 html_show_sphinx = False
 
 autosummary_generate = True

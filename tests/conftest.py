@@ -74,3 +74,15 @@ def heights2() -> LMM:
 def heights3() -> LMM:
     """The thread's three-level model: pupils in classes in schools."""
     return fitted_model("Height ~ 1 + (1 | school/class)", "heights")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium for the interactive pages."""
+    from tests.browser import CHROMIUM, Browser
+
+    if not CHROMIUM:
+        pytest.skip("There is no Chromium here: the pages' numbers are not looked at.")
+    opened = Browser()
+    yield opened
+    opened.close()
