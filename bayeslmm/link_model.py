@@ -103,8 +103,10 @@ class LinkModel:
         Parameters
         ----------
         approximation : {"auto", "laplace", "quadrature"}
-            Adaptive Gauss-Hermite quadrature where groups with one effect each are nested, Laplace's approximation
-            elsewhere, of which the error isn't known then.
+            By itself adaptive Gauss-Hermite quadrature where groups of one level have one or two effects, or groups
+            with one effect each are nested; Laplace's approximation elsewhere. Where levels are crossed, "quadrature"
+            is one of the level with the most groups, given the others, and Laplace's approximation of those: nearer to
+            the likelihood, and some hundred times slower.
         nodes : int, optional
             Of the quadrature, at each level; as many as it takes where it is left out.
 
@@ -116,7 +118,7 @@ class LinkModel:
         Raises
         ------
         DescriptionError
-            For a quadrature where levels are crossed, or groups have several effects.
+            For a quadrature where a covariance is known, or groups have too many effects.
 
         Examples
         --------

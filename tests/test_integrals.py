@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logsumexp
 
 import bayeslmm as blm
+from bayeslmm.errors import DescriptionError
 from bayeslmm.integration.alike import find_alike
+from bayeslmm.integration.crossed import CrossedQuadrature
 from bayeslmm.integration.importance import Sampler, estimate
 from bayeslmm.integration.objective import Objective
 from bayeslmm.integration.product_rule import grid
@@ -205,3 +210,65 @@ def test_where_all_sds_are_zero_nothing_is_approximated():
     assert max(sd[0] for sd in fit.sds) == 0
     assert fit.approximation_error.value == pytest.approx(0, abs=1e-10)
     assert "k-hat below 0" in " ".join(repr(fit).split())
+
+
+# One level by quadrature, the others by Laplace -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "bar"), [("poisson", "(1 | g)"), ("binomial", "(1 | g)"), ("poisson", "(1 + x || g)")]
+)
+def test_of_crossed_levels_the_value_is_laplace_of_what_quadrature_leaves(family, bar):
+    """f(t), its maximum and curvature by other means: Gauss-Hermite sums of each group, SciPy, differences."""
+    from scipy.optimize import minimize
+
+    rng = np.random.default_rng(8)
+    g, h, x = np.arange(60) % 15, np.arange(60) // 30, rng.normal(size=60)
+    y = rng.poisson(2, 60) if family == "poisson" else rng.integers(0, 2, 60)
+    model = blm.GLMM(f"y ~ x + {bar} + (1 | h)", {"y": y, "x": x, "g": g, "h": h}, family=family)
+    problem, rows = model.problem, model.problem.rows
+    at = rng.uniform(0.3, 0.9, problem.size)
+    given = rows, problem.family, problem.outcome, problem.fixed(at), problem.lam(at), problem.psi(at)
+    objective = Objective(problem, CrossedQuadrature(nodes=15))
+    value, gradient = objective(at)
+
+    first = rows.design.levels[0]
+    F, scale = problem.lam(at)[:-1].reshape(first.r, first.r), problem.lam(at)[-1]
+    z = np.linspace(-6, 6, 31)  # the trapezoidal rule
+    grid = np.array(list(product(z, repeat=first.r)))
+    weights = -0.5 * (grid**2).sum(axis=1) + first.r * np.log(0.4 / np.sqrt(2 * np.pi))
+
+    def f(t):
+        eta = given[3] + scale * rows.better[1][:, 0] * t[h]
+        lines = problem.family.logpdf(problem.outcome, eta + grid @ F.T @ rows.better[0].T, given[5])
+        terms = weights[:, None] + np.stack([lines[:, first.index == j].sum(axis=1) for j in range(first.m)], axis=1)
+        return logsumexp(terms, axis=0).sum() - 0.5 * t @ t
+
+    top = minimize(lambda t: -f(t), np.zeros(2), tol=1e-12).x
+    e = 1e-3 * np.eye(2)
+    H = [[(f(top + a + b) - f(top + a - b) - f(top - a + b) + f(top - a - b)) / 4e-6 for a in e] for b in e]
+    assert -value == pytest.approx(f(top) - 0.5 * np.linalg.slogdet(-np.array(H))[1], abs=1e-5)
+    for k in range(problem.size):  # the gradient, through all that moves
+        step = np.zeros(problem.size)
+        step[k] = 1e-4
+        assert (objective(at + step)[0] - objective(at - step)[0]) / 2e-4 == pytest.approx(gradient[k], abs=1e-4)
+
+
+def test_crossed_salamanders_are_nearer_to_the_likelihood_than_by_laplace():
+    model = glmm("Mate ~ Cross + (1 | Female) + (1 | Male)", "salamander", "binomial")
+    fit = model.ml("laplace")
+    error = fit.approximation_error
+    better = -Objective(model.problem, CrossedQuadrature(nodes=9))(fit.peak.x)[0]
+    assert fit.loglik + 1 < better < error.better + 3 * error.uncertainty
+
+
+def test_of_crossed_levels_quadrature_is_asked_for_and_says_what_it_is():
+    data = {"y": [0, 3, 1, 0, 5, 9, 2, 2, 1, 4, 0, 7], "g": list("aabbccddeeff"), "h": list("xy") * 6}
+    model = blm.GLMM("y ~ 1 + (1 | g) + (1 | h)", data, family="poisson")
+    assert model.ml().approximation == "laplace"
+    fit = model.ml("quadrature", nodes=15)
+    assert (fit.approximation, fit.nodes, fit.peak.converged) == ("quadrature", 15, True)
+    assert "quadrature of g, 15 nodes; Laplace's approximation of h" in str(fit)
+    assert "This fit's own approximation is" in " ".join(str(fit).split())
+    with pytest.raises(DescriptionError, match=r"nodes=2.*takes 3 at least"):
+        model.ml("quadrature", nodes=2)

@@ -75,10 +75,11 @@ def test_its_density_is_the_integral_of_the_joint(family, bar):
         (EPIL_SLOPE, "epil", "poisson"),
         ("y ~ trt + (1 | subject)", "epil", "negative_binomial"),
         ("rating ~ temp + (1 | judge)", "wine", "cumulative"),
+        ("y ~ trt + (1 | subject) + (1 | period)", "epil", "poisson"),  # crossed: period by Laplace in either case
     ],
 )
 def test_its_gradient_is_that_of_its_density(formula, data, family, approximation):
-    marginal = glmm(formula, data, family).marginal(approximation, nodes=5 if approximation == "quadrature" else None)
+    marginal = glmm(formula, data, family).marginal(approximation, nodes=15 if approximation == "quadrature" else None)
     point = somewhere_else(marginal)
     with QUICK:
         logp, dlogp = marginal.compile_logp(), marginal.compile_dlogp()
@@ -147,11 +148,12 @@ def test_names_and_priors_are_the_joints_and_predictive_draws_are_counts():
 
 
 def test_what_cannot_be_had_is_refused_in_words():
-    crossed = glmm("Mate ~ Cross + (1 | Female) + (1 | Male)", "salamander", "binomial")
-    with pytest.raises(DescriptionError, match="Female and Male are crossed"):
-        crossed.marginal("quadrature")
+    data = {"y": [0, 3, 1, 0, 5, 9] * 2, "x": list(range(12)), "g": list("aabbcc") * 2, "h": list("xxy") * 4}
+    many = blm.GLMM("y ~ 1 + (1 + x + I(x**2) | g) + (1 | h)", data, family="poisson")
+    with pytest.raises(DescriptionError, match="g and h are crossed"):
+        many.marginal("quadrature")
     with pytest.raises(DescriptionError, match="nodes=5 are a quadrature's, which can't be had"):
-        crossed.marginal(nodes=5)
+        many.marginal(nodes=5)
     with pytest.raises(DescriptionError, match="Did you mean 'laplace'"):
         blm.GLMM(CBPP, table("cbpp"), family="binomial").marginal("lapace")
 

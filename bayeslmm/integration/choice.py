@@ -7,15 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.integration.crossed import CrossedQuadrature, serves_crossed
 from bayeslmm.integration.laplace import laplace
 from bayeslmm.integration.objective import Approximation, Objective, Problem
 from bayeslmm.integration.quadrature import Quadrature, serves
+from bayeslmm.integration.rows import Rows
 from bayeslmm.integration.rule import converged_nodes
 from bayeslmm.support.arguments import check_whole
 from bayeslmm.support.threads import one_blas_thread
 
 APPROXIMATIONS = ("auto", "laplace", "quadrature")
 FOR_DRAWS = 1e-3  # of a log density is nothing to a draw
+FEWEST = 3  # nodes from which on they have a spread
 WIDER = 1.5  # a posterior has SDs this much larger than the likelihood's maximum
 
 
@@ -40,7 +43,7 @@ class Rule:
     @property
     def kind(self) -> str:
         """By name: "laplace" or "quadrature"."""
-        return "quadrature" if isinstance(self.approximation, Quadrature) else "laplace"
+        return "laplace" if self.approximation is laplace else "quadrature"
 
     def __str__(self) -> str:
         return f"quadrature, {self.nodes} nodes" if self.kind == "quadrature" else "laplace"
@@ -59,7 +62,17 @@ def choose(problem: Problem, approximation: str, nodes: int | None) -> str:
             f"approximation={approximation!r}; expected {', '.join(map(repr, APPROXIMATIONS))}."
             f"{did_you_mean(str(approximation), APPROXIMATIONS)}"
         )
-    why = serves(problem.rows)
+    rows = problem.rows
+    why = serves(rows)
+    if why and (approximation == "quadrature" or nodes is not None) and not serves_crossed(rows):
+        why = ""  # asked for, and possible for one level; by itself too slow to be the rule
+        if nodes is not None and nodes < FEWEST:
+            raise DescriptionError(
+                f"nodes={nodes}; the curvature of the other levels' effects takes {FEWEST} at least. Write "
+                f"nodes={FEWEST}, or leave nodes= out."
+            )
+        if approximation == "auto":
+            return "quadrature"
     if nodes is not None:
         check_whole("nodes", nodes, 1, example=25)
         if approximation == "laplace":
@@ -69,6 +82,11 @@ def choose(problem: Problem, approximation: str, nodes: int | None) -> str:
     if nodes is not None and why:
         raise DescriptionError(f"nodes={nodes} are a quadrature's, which can't be had: {why}. Leave nodes= out.")
     return "laplace" if approximation == "laplace" or why else "quadrature"
+
+
+def quadrature_of(rows: Rows, nodes: int) -> Quadrature | CrossedQuadrature:
+    """The quadrature that a design has: of all levels, or of one, where others are crossed with it."""
+    return CrossedQuadrature(nodes=nodes) if rows.plan.tail else Quadrature(nodes=nodes)
 
 
 def rule_at(problem: Problem, kind: str, nodes: int | None, x: np.ndarray) -> Rule:
@@ -81,7 +99,7 @@ def rule_at(problem: Problem, kind: str, nodes: int | None, x: np.ndarray) -> Ru
             wide = x.copy()
             wide[problem.sds] *= WIDER
             nodes = max(enough_nodes(problem, at, FOR_DRAWS) for at in (x, wide))
-    return Rule(approximation=Quadrature(nodes=nodes), nodes=nodes, start=start)
+    return Rule(approximation=quadrature_of(problem.rows, nodes), nodes=nodes, start=start)
 
 
 def enough_nodes(problem: Problem, x: np.ndarray, tolerance: float | None = None) -> int:
@@ -89,9 +107,14 @@ def enough_nodes(problem: Problem, x: np.ndarray, tolerance: float | None = None
     s = Objective(problem).point(x).mode.s
     given = (problem.rows, problem.family, problem.outcome, problem.fixed(x), problem.lam(x), problem.psi(x), s)
     if tolerance is None:
-        tolerance = 1e-7 if problem.rows.dimensions == 1 else 1e-6
-    most = most_nodes(problem.rows.dimensions)
-    return converged_nodes(lambda nodes: float(Quadrature(nodes=nodes).groups(*given).sum()), tolerance, most)[0]
+        tolerance = 1e-7 if dimensions(problem.rows) == 1 else 1e-6
+    most = most_nodes(dimensions(problem.rows))
+    return converged_nodes(lambda nodes: quadrature_of(problem.rows, nodes).total(*given), tolerance, most)[0]
+
+
+def dimensions(rows: Rows) -> int:
+    """How many effects a quadrature has nodes for at once."""
+    return rows.design.levels[rows.plan.chain[0]].r if rows.plan.tail else rows.dimensions
 
 
 def most_nodes(dimensions: int) -> int:

@@ -13,18 +13,18 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import level_names
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.integration.choice import choose, enough_nodes
+from bayeslmm.integration.choice import choose, enough_nodes, quadrature_of
 from bayeslmm.integration.error import ApproximationError, measure
 from bayeslmm.integration.existence import CERTAIN
 from bayeslmm.integration.laplace import Point, Slopes
 from bayeslmm.integration.objective import Objective, Problem
-from bayeslmm.integration.quadrature import Quadrature
 from bayeslmm.integration.search import ZERO, Peak, climb, held, maximise
 from bayeslmm.likelihood.fit import RandomEffects, theta_labels
 from bayeslmm.support.threads import one_blas_thread
 
 ENDLESS = 30.0  # an SD from here on, in units of a probability's link, has run away
 COARSE = 9  # nodes at each level of a chain for the way to about where the maximum is
+ROUGH = 1e-4  # of a log-likelihood, next to what Laplace's approximation of the other levels leaves
 BENDING = 21  # nodes at each level of a chain that are enough for second derivatives
 
 
@@ -361,7 +361,8 @@ class GLMMFit:
         if self.laplace_peak.others or self.peak.others:
             lower = min((*self.laplace_peak.others, *self.peak.others))
             out.append(f"The likelihood has another maximum, lower by {lower:.2g}: look at the posterior.")
-        if self.approximation == "quadrature" and self.approximation_error.uncertainty > 1e-4:
+        error = self.approximation_error
+        if self.approximation == "quadrature" and error.how == "quadrature" and error.uncertainty > 1e-4:
             out.append(
                 f"The quadrature isn't settled: the last step to {self.approximation_error.nodes} nodes still changed "
                 f"the log-likelihood by {self.approximation_error.uncertainty:.2g}."
@@ -420,14 +421,24 @@ def fit_glmm(
 def _by_quadrature(problem: Problem, first: Peak, nodes: int | None) -> tuple[Peak, int]:
     """The maximum of the quadrature's likelihood, with as many nodes as it takes unless their number is given."""
     if nodes is not None:
-        return maximise(problem, Quadrature(nodes=nodes), near=first), nodes
+        return maximise(problem, quadrature_of(problem.rows, nodes), near=first), nodes
+    if problem.rows.plan.tail:
+        return _by_crossed(problem, first)
     several = problem.rows.dimensions > 1
-    near = climb(problem, Quadrature(nodes=COARSE), first) if several else first
+    near = climb(problem, quadrature_of(problem.rows, COARSE), first) if several else first
     with one_blas_thread():
         used = enough_nodes(problem, near.x)
-        bending = Quadrature(nodes=min(used, BENDING)) if several else None
-        peak = maximise(problem, Quadrature(nodes=used), near, bending)
+        bending = quadrature_of(problem.rows, min(used, BENDING)) if several else None
+        peak = maximise(problem, quadrature_of(problem.rows, used), near, bending)
         while (more := enough_nodes(problem, peak.x)) > used:
             used = more
-            peak = maximise(problem, Quadrature(nodes=used), peak, bending)
+            peak = maximise(problem, quadrature_of(problem.rows, used), peak, bending)
     return peak, used
+
+
+def _by_crossed(problem: Problem, first: Peak) -> tuple[Peak, int]:
+    """The same where one level has nodes; with second derivatives of its own, which are Laplace's by half at most."""
+    with one_blas_thread():
+        near = climb(problem, quadrature_of(problem.rows, COARSE), first)
+        used = enough_nodes(problem, near.x, ROUGH)
+        return maximise(problem, quadrature_of(problem.rows, used), near), used

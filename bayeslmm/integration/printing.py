@@ -40,15 +40,27 @@ def fit_text(fit: GLMMFit) -> str:
     if len(fit.dispersion):
         lines = [line[:3] for line in _coefficients(fit.dispersion, fit.dispersion_se)]
         parts.append("The family's own parameters:\n" + "\n".join(aligned(lines, "<>>")))
-    parts += ["\n".join(wrap(one, 100)) for one in (fit.approximation_error.text, *fit.doubts)]
+    parts += ["\n".join(wrap(one, 100)) for one in (_error(fit), *fit.doubts)]
     return visible("\n\n".join(parts))
 
 
 def _title(fit: GLMMFit) -> str:
-    how = "Laplace's approximation"
-    if fit.approximation == "quadrature":
+    how, plan, levels = "Laplace's approximation", fit.problem.rows.plan, fit.design.levels
+    if fit.approximation == "quadrature" and plan.tail:
+        others = " and ".join(levels[k].label for k in plan.tail)
+        how = f"quadrature of {levels[plan.chain[0]].label}, {fit.nodes} nodes; Laplace's approximation of {others}"
+    elif fit.approximation == "quadrature":
         how = f"adaptive quadrature, {fit.nodes} node{'s' if fit.nodes > 1 else ''} at each level"
     return f"Generalized linear mixed model fit by maximum likelihood ({how})"
+
+
+def _error(fit: GLMMFit) -> str:
+    """The error of Laplace's approximation, and of the fit's own where that is another one and not the better one."""
+    error = fit.approximation_error
+    if fit.approximation == "laplace" or not fit.problem.rows.plan.tail or not error.how:
+        return error.text
+    off = fit.loglik - error.better
+    return f"{error.text} This fit's own approximation is {abs(off):.2g} too {'high' if off > 0 else 'low'}."
 
 
 def _random(fit: GLMMFit) -> list[list[str]]:

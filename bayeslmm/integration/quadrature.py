@@ -135,6 +135,10 @@ class Quadrature:
         """The log integral of each group of the outermost level, in the design's order."""
         return self._parts(rows, family, outcome, fixed, lam, psi, s)[0]
 
+    def total(self, rows, family, outcome, fixed, lam, psi, s) -> float:
+        """The log-likelihood alone."""
+        return float(self.groups(rows, family, outcome, fixed, lam, psi, s).sum())
+
     def _parts(self, rows, family, outcome, fixed, lam, psi, s):
         given = (rows, family, outcome, fixed, lam, psi, s)
         return self._level(*given) if len(rows.plan.chain) == 1 else self._chain(*given)
