@@ -244,6 +244,12 @@ def _length(data: Any) -> int:
 
 
 def check_names(columns: list, names: Sequence[str]) -> None:
+    """Refuse a table that lacks a column, or has it twice.
+
+    Examples
+    --------
+    >>> check_names(["y", "g"], ["g"])
+    """
     for name in names:
         times = columns.count(name)
         if times == 0:
@@ -313,6 +319,14 @@ def plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_narwhals_column(column: Any) -> pd.Series:
+    """A Narwhals column as pandas has it, categories in their order.
+
+    Examples
+    --------
+    >>> import narwhals.stable.v2 as nw
+    >>> from_narwhals_column(nw.from_native(pd.Series([1, 2]), series_only=True)).tolist()
+    [1, 2]
+    """
     import narwhals.stable.v2 as nw
 
     kind = column.dtype

@@ -340,6 +340,13 @@ def _data_path(path: Path, lines: Mapping, content: dict) -> Path | None:
 
 
 def only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[str]:
+    """Columns that make groups or strata and nothing else.
+
+    Examples
+    --------
+    >>> only_grouping(Hierarchy.from_formula("y ~ x + f + (1 | f:g)"))
+    ['g']
+    """
     from bayeslmm.formula.parse import columns_of
 
     residual = hierarchy.residual

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -116,6 +116,7 @@ class Described(_Columns):
     text_hints: tuple[str, ...]
     n: int
     p: int
+    has_rows: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         parts = [f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels]

@@ -36,7 +36,7 @@ def posterior_tree(
         "/posterior": posterior,
         "/sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in stats.items()}, coords=base),
     }
-    if design.counted.counts is None:  # a source's rows are not here
+    if design.has_rows:
         groups["/observed_data"] = xr.Dataset({"y": ("row", design.y)}, coords={"row": labels["row"]})
     return xr.DataTree.from_dict(groups)
 

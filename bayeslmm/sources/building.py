@@ -182,7 +182,8 @@ class _Building:
         check_conditioning(X, X_rest, rows.counts, encoder.names)
         a = cells.names.index("y")
         counted = CountedRows(y=rows.values[a], X=X, counts=rows.counts, X_rest=X_rest, y_rest=rows.rest[a])
-        settled, levels = [encoder], []
+        settled = [encoder]
+        levels: list[LevelDesign] = []
         for k in range(len(h.levels)):
             own, level, said = self._level(
                 k, encoders[k + 1], made[k + 1], matrices[k + 1], keys, rows, levels, residual
@@ -240,7 +241,7 @@ class _Building:
         if not text:
             return None
         names = columns_of(f"offset({text})")
-        encoder = learn_names(f"0 + I({text})", pd.DataFrame(dict.fromkeys(names, [1.0])))
+        encoder = learn_names(f"0 + I({text})", pd.DataFrame({name: [1.0] for name in names}))
         if encoder.spec is not None:
             own = encoder.spec.transform_state
             own.update({key: dict(self.state[key]) for key in own if key in self.state})

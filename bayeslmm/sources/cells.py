@@ -1,8 +1,8 @@
 """The second pass: counts, sums and products of the columns in cells of all keys, by one GROUP BY.
 
-Columns are shifted by their means and scaled by a power of two before they are multiplied, and products are taken around
-each cell's own mean: S = sum (a - m)(b - m) - sum (a - m) sum (b - m) / n. Where cells differ so much more than rows
-within them that this difference loses digits, the cells' means are joined to the rows first.
+Columns are shifted by their means and scaled by a power of two before they are multiplied, and products are taken
+around each cell's own mean: S = sum (a - m)(b - m) - sum (a - m) sum (b - m) / n. Where cells differ so much more than
+rows within them that this difference loses digits, the cells' means are joined to the rows first.
 
 Source: Chan, Golub & LeVeque (1983), the shifted two-pass algorithm.
 """

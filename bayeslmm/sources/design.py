@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.counted import CountedRows
@@ -53,18 +53,19 @@ class SourceDesign(Described):
     offset_encoder: Encoder | None = field(default=None, repr=False)
     text_hints: tuple[str, ...] = field(default=(), repr=False)
     outcome: None = None
+    has_rows: ClassVar[bool] = False
 
     @property
-    def p(self) -> int:
+    def p(self) -> int:  # type: ignore[override]
         """Number of columns of X."""
         return len(self.coef)
 
     def _refuse(self) -> NoReturn:
         raise DataError(
-            f"This needs the rows, and they stay in the source ({self.source.name}): the model has sums over them only. "
-            "Write lmm.predictions(fit, data=frame) for rows in memory, lmm.stream_predictions(fit, 'out.parquet') for "
-            "all of them; or collect the rows first, as in blm.LMM(formula, relation.df()), frame.collect() or "
-            "frame.toPandas()."
+            f"This needs the rows, and they stay in the source ({self.source.name}): the model has sums over them "
+            "only. Write lmm.predictions(fit, data=frame) for rows in memory, lmm.stream_predictions(fit, "
+            "'out.parquet') for all of them; or collect the rows first, as in blm.LMM(formula, relation.df()), "
+            "frame.collect() or frame.toPandas()."
         )
 
     @property

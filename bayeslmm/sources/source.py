@@ -53,7 +53,8 @@ class Source:
     def __post_init__(self) -> None:
         if (self.data is None) == (self.sql == ""):
             raise DescriptionError(
-                "A source is data or a query, one of the two; write Source('rows/*.parquet') or Source(sql='SELECT ...')."
+                "A source is data or a query, one of the two; write Source('rows/*.parquet') or Source(sql='SELECT "
+                "...')."
             )
         if self.engine not in ENGINES:
             raise DescriptionError(
@@ -76,7 +77,7 @@ class Source:
         if self.sql:
             return "the DuckDB query"
         if isinstance(self.data, (str, Path)):
-            return show_path(self.data)
+            return show_path(Path(self.data))
         return f"the {type(self.data).__module__.split('.')[0].lstrip('_')} {type(self.data).__name__}"
 
     @property
@@ -196,9 +197,9 @@ def _check_files(path: str) -> None:
 
     if has_magic(path):
         if not glob(path, recursive=True):
-            raise DataError(f"No file matches {show_path(path)}; expected Parquet or CSV files there.")
+            raise DataError(f"No file matches {show_path(Path(path))}; expected Parquet or CSV files there.")
     elif not Path(path).is_file():
-        raise DataError(f"The data file {show_path(path)} does not exist, or is no file{beside(Path(path))}")
+        raise DataError(f"The data file {show_path(Path(path))} does not exist, or is no file{beside(Path(path))}")
 
 
 def _duckdb() -> Any:

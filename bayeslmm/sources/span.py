@@ -49,8 +49,8 @@ def check_left_out(
         found = ask(rows.select(rest=nw.col("rest").max(), size=nw.col("size").max()), "comparing columns").iloc[0]
         if float(found["rest"]) > 1e-7 * float(found["size"]):
             raise DataError(
-                f"{name} is nearly, but not quite, {equation(encoder.names, name, coefficients).split(' = ')[1]}: what is "
-                f"left of it is {float(found['rest']):.1g}, too little for sums of products to tell. {REMEDY}"
+                f"{name} is nearly, but not quite, {equation(encoder.names, name, coefficients).split(' = ')[1]}: what "
+                f"is left of it is {float(found['rest']):.1g}, too little for sums of products to tell. {REMEDY}"
             )
 
 
@@ -72,6 +72,6 @@ def check_conditioning(X: np.ndarray, rest: np.ndarray, counts: np.ndarray, name
     if values[0] < NEAR:
         worst = [names[j] for j in np.argsort(-np.abs(vectors[:, 0]))[:3]]
         raise DataError(
-            f"The columns {', '.join(worst)} of the fixed part are nearly combinations of each other: of what tells them "
-            f"apart, a share of {max(values[0], 0.0):.1g}, sums of products keep too few digits. {REMEDY}"
+            f"The columns {', '.join(worst)} of the fixed part are nearly combinations of each other: of what tells "
+            f"them apart, a share of {max(values[0], 0.0):.1g}, sums of products keep too few digits. {REMEDY}"
         )

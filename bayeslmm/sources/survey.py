@@ -94,7 +94,8 @@ def survey(table: Any, names: Sequence[str], missing: str) -> Survey:
             raise DataError("The data have no rows; expected at least one row per parameter.")
         return Survey(table=table, n=n, dropped=0, kinds=kinds)
     floats = [name for name in names if schema[name].is_float()]
-    asked, gone = {"n": nw.len()}, []
+    asked: dict[str, Any] = {"n": nw.len()}
+    gone = []
     for k, name in enumerate(names):
         null = nw.col(name).is_null()
         asked[f"null{k}"] = _number(null)
@@ -113,9 +114,9 @@ def survey(table: Any, names: Sequence[str], missing: str) -> Survey:
         raise DataError("The data have no rows; expected at least one row per parameter.")
     said, total = [], 0
     for k, name in enumerate(names):
-        null, nan = int(found[f"null{k}"]), int(found.get(f"nan{k}", 0))
-        total += null + nan
-        parts = [f"{null:,} null"] * bool(null) + [f"{nan:,} NaN"] * bool(nan)
+        nulls, nans = int(found[f"null{k}"]), int(found.get(f"nan{k}", 0))
+        total += nulls + nans
+        parts = [f"{nulls:,} null"] * bool(nulls) + [f"{nans:,} NaN"] * bool(nans)
         said += [f"{name!r} {' and '.join(parts)}"] if parts else []
     if total and missing == "error":
         raise DataError(
