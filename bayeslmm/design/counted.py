@@ -66,6 +66,18 @@ def mean(values: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
     return values.mean(axis=0) if counts is None else counts @ values / counts.sum()
 
 
+def moment(rows: np.ndarray, weights: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+    """Mean over all rows of w z z', for rows z (N, r) of weights w (N,).
+
+    Examples
+    --------
+    >>> moment(np.array([[1.0], [2.0]]), np.ones(2), np.array([3.0, 1.0])).tolist()
+    [[1.75]]
+    """
+    own = weights if counts is None else weights * counts
+    return (rows * own[:, None]).T @ rows / (len(rows) if counts is None else counts.sum())
+
+
 def median(values: np.ndarray, counts: np.ndarray | None) -> float:
     """Median over all rows of values (N,).
 

@@ -124,6 +124,9 @@ class Described(_Columns):
         name = type(self).__name__
         return visible(f"{name}({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})")
 
+    def require_rows(self) -> None:
+        """Refuse where there are none, before any work."""
+
     @property
     def terms(self) -> tuple[tuple[int, frozenset[str]], ...]:
         """Per column of X, its term and the columns of the data in it."""

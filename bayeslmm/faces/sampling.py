@@ -144,7 +144,7 @@ class Sampling(Model):
 
         check_flag("log_densities", log_densities)
         if residuals or log_densities or variant == "joint":
-            _ = self.design.rows  # a source has none, and says so before the work
+            self.design.require_rows()
         tree = sample(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
             centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,

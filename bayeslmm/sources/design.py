@@ -60,7 +60,8 @@ class SourceDesign(Described):
         """Number of columns of X."""
         return len(self.coef)
 
-    def _refuse(self) -> NoReturn:
+    def require_rows(self) -> NoReturn:
+        """Refuse: say what to write instead."""
         raise DataError(
             f"This needs the rows, and they stay in the source ({self.source.name}): the model has sums over them "
             "only. Write lmm.predictions(fit, data=frame) for rows in memory, lmm.stream_predictions(fit, "
@@ -71,10 +72,10 @@ class SourceDesign(Described):
     @property
     def y(self) -> Any:
         """Refused: there are no rows."""
-        self._refuse()
+        self.require_rows()
 
     net_y = X = Z = Zt = rows = frame = offset = y
 
     def part(self, rows: Any) -> NoReturn:
         """Refused: there are no rows."""
-        self._refuse()
+        self.require_rows()

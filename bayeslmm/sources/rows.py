@@ -1,7 +1,8 @@
 """Cells as rows: as few as have the same number, means and products as the rows of each cell.
 
 The products S of a cell around its mean are R'R with R of k rows; k + 1 rows that each count n / (k + 1), at the mean
-and away from it by the rows of H R / sqrt(n), with H of orthogonal columns that sum to zero and H'H = (k + 1) I, have them.
+and away from it by the rows of H R / sqrt(n), with H of orthogonal columns that sum to zero and H'H = (k + 1) I, have
+them.
 Every sum over rows that a Gaussian model takes is then the data's own.
 """
 
