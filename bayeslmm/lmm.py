@@ -18,9 +18,11 @@ from bayeslmm.faces.predictions import Predictions
 from bayeslmm.faces.report import Reporting
 from bayeslmm.faces.sampling import Sampling
 from bayeslmm.faces.saving import Saving
+from bayeslmm.faces.streaming import Streaming
 from bayeslmm.faces.tables import Tables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.sources.building import build_source_design
+from bayeslmm.sources.described import data_of
 from bayeslmm.sources.source import as_source
 from bayeslmm.support.threads import one_blas_thread
 
@@ -36,6 +38,7 @@ class LMM(
     PicturesAfter,
     Reporting,
     Saving,
+    Streaming,
     Matrices,
 ):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
@@ -137,7 +140,7 @@ class LMM(
                 f"{file.path} describes a {file.outcome.family.name} outcome, which no LMM fits. Write "
                 "blm.GLMM.from_toml(path)."
             )
-        return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
+        return cls(file.hierarchy, data_of(file), priors=file.priors, missing=file.missing)
 
     def __repr__(self) -> str:
         said = [f", known covariance of {level.label}" for level in self.design.levels if level.root is not None]
