@@ -17,7 +17,7 @@ from bayeslmm.design.counted import CountedRows
 from bayeslmm.design.design import used_columns
 from bayeslmm.design.identifiability import check_level, settle_effects, settle_fixed
 from bayeslmm.design.level_design import LevelDesign
-from bayeslmm.design.model_matrix import INTERCEPT, Encoder, learn_names, names_in, text_hints
+from bayeslmm.design.model_matrix import INTERCEPT, Encoder, learn_names, names_in, text_hints, unaliased
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.errors import DataError, DescriptionError
@@ -26,7 +26,7 @@ from bayeslmm.sources.cells import Cells, check_budget, compute_cells, count_cel
 from bayeslmm.sources.design import SourceDesign
 from bayeslmm.sources.expressions import Arithmetic, Column, Expression
 from bayeslmm.sources.matrices import MadeColumn, Matrix, atoms_of, columns_made, matrix_of
-from bayeslmm.sources.reading import Factor, read_number, read_terms
+from bayeslmm.sources.reading import REMEDY, Factor, read_number, read_terms
 from bayeslmm.sources.remembered import remember
 from bayeslmm.sources.rows import CellRows, rows_of_cells
 from bayeslmm.sources.source import Source, ask, check_columns
@@ -34,6 +34,7 @@ from bayeslmm.sources.span import check_conditioning, check_left_out
 from bayeslmm.sources.survey import CATEGORIES, NUMBERS, OTHER, Moments, Survey, moments, survey
 
 _RESPONSE, _OFFSET = "the response", "the offset"
+_Y = "~"  # the name of the atom that is the response without its offset
 _SAID = 5  # columns left out that a warning names
 
 
@@ -123,9 +124,9 @@ class _Building:
             f"{_RESPONSE} {h.response!r}": response,
             **({f"{_OFFSET} {h.offset!r}": whole[_OFFSET]} if h.offset else {}),
         }
-        found = moments(table, n, {**named, "y": y, **plain, **self.atoms}, self.state)
+        found = moments(table, n, {**named, _Y: y, **plain, **self.atoms}, self.state)
         self._check_response(found, list(named))
-        self.atoms = {**self.atoms, "y": y} if "y" not in self.atoms else self.atoms
+        self.atoms[_Y] = y
         self.found: Mapping[str, Moments] = found
         self.keys = self._keys(plain, found)
 
@@ -143,7 +144,7 @@ class _Building:
                 f"The response {h.response!r} is {y.lowest:g} in all {n} rows; expected values that vary, because "
                 "there is nothing to explain. Is it the right column?"
             )
-        rest = found["y"]
+        rest = found[_Y]
         size = max(max(abs(found[name].lowest), abs(found[name].highest)) for name in names)
         if h.offset and n > 1 and rest.highest - rest.lowest <= 1e-14 * size:
             raise DataError(
@@ -180,7 +181,7 @@ class _Building:
         self._check_left_out(encoder, made[0])
         X_rest = _kept(encoders[0], encoder, matrices[0].rest)
         check_conditioning(X, X_rest, rows.counts, encoder.names)
-        a = cells.names.index("y")
+        a = cells.names.index(_Y)
         counted = CountedRows(y=rows.values[a], X=X, counts=rows.counts, X_rest=X_rest, y_rest=rows.rest[a])
         settled = [encoder]
         levels: list[LevelDesign] = []
@@ -226,12 +227,7 @@ class _Building:
         encoders, made = [], []
         for text, terms in zip(self.sides, self.terms, strict=True):
             encoder = learn_names(text, frame)
-            if encoder.spec is not None:
-                own = encoder.spec.transform_state
-                unknown = [key for key, value in own.items() if value and key not in self.state]
-                if unknown:
-                    raise DescriptionError(f"{unknown[0]} can't be computed where the rows are.")
-                own.update({key: dict(self.state[key]) for key in own if key in self.state})
+            self._remind(encoder)
             encoders.append(encoder)
             made.append(columns_made(encoder, terms))
         return encoders, made
@@ -242,10 +238,19 @@ class _Building:
             return None
         names = columns_of(f"offset({text})")
         encoder = learn_names(f"0 + I({text})", pd.DataFrame({name: [1.0] for name in names}))
-        if encoder.spec is not None:
-            own = encoder.spec.transform_state
-            own.update({key: dict(self.state[key]) for key in own if key in self.state})
+        self._remind(encoder)
         return encoder
+
+    def _remind(self, encoder: Encoder) -> None:
+        """Put what transforms remember of all rows in the place of what they took from a made-up frame."""
+        if encoder.spec is None:
+            return
+        own = encoder.spec.transform_state
+        real = {key: unaliased(key, encoder.aliases) for key in own}
+        unknown = [name for key, name in real.items() if own[key] and name not in self.state]
+        if unknown:
+            raise DescriptionError(f"{unknown[0]} can't be computed where the rows are. {REMEDY}")
+        own.update({key: dict(self.state[name]) for key, name in real.items() if name in self.state})
 
     def _check_left_out(self, encoder: Encoder, made: Sequence[MadeColumn]) -> None:
         check_left_out(self.survey.table, self.atoms, self.state, encoder, made)
@@ -317,7 +322,7 @@ def _plain_keys(cells: Cells, source: Source) -> pd.DataFrame:
 def _check_possible(hierarchy: Hierarchy) -> None:
     """Refuse what needs rows in their order, or one by one."""
     residual = hierarchy.residual
-    if residual.structure != "iid":
+    if residual.structure not in ("iid", "strata"):
         raise DescriptionError(
             f"The residual's structure {residual.structure!r} is about rows one by one, which a source does not give. "
             "Collect the rows first, as in blm.LMM(formula, relation.df()), frame.collect() or frame.toPandas(); or "

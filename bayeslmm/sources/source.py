@@ -131,9 +131,11 @@ class Source:
         path = str(self.data)
         if not self.csv:
             return pl.scan_parquet(path)
-        names = pl.scan_csv(path).collect_schema().names()
-        texts = {name: pl.String for name in self.texts if name in names}
-        return pl.scan_csv(path, null_values=list(_MISSING), infer_schema_length=None, schema_overrides=texts)
+        # Polars leaves doubled quotes in a header doubled
+        names = {name.replace('""', '"'): name for name in pl.scan_csv(path).collect_schema().names()}
+        texts = {names[name]: pl.String for name in self.texts if name in names}
+        found = pl.scan_csv(path, null_values=list(_MISSING), infer_schema_length=None, schema_overrides=texts)
+        return found.rename({name: own for own, name in names.items() if own != name})
 
 
 def as_source(data: Any) -> Source | None:
