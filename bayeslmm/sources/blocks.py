@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.data.table import from_narwhals
-from bayeslmm.sources.source import Source
+from bayeslmm.sources.source import Source, open_rows
 
 BLOCK = 200_000  # rows at a time
 
@@ -22,7 +22,7 @@ def blocks_of(source: Source, columns: Sequence[str] | None = None) -> Iterator[
     >>> [len(block) for block in blocks_of(rows)]
     [5]
     """
-    table = source.open()
+    table = open_rows(source)
     if columns is not None:
         table = table.select(*columns)
     kind = table.implementation

@@ -29,7 +29,7 @@ from bayeslmm.sources.matrices import MadeColumn, Matrix, atoms_of, columns_made
 from bayeslmm.sources.reading import REMEDY, Factor, read_number, read_terms
 from bayeslmm.sources.remembered import remember
 from bayeslmm.sources.rows import CellRows, rows_of_cells
-from bayeslmm.sources.source import Source, ask, check_columns
+from bayeslmm.sources.source import Source, ask, check_columns, open_rows, reading_texts
 from bayeslmm.sources.span import check_conditioning, check_left_out
 from bayeslmm.sources.survey import CATEGORIES, NUMBERS, OTHER, Moments, Survey, moments, survey
 
@@ -71,8 +71,8 @@ class _Building:
                 f"The model uses a column called {INTERCEPT!r}, which is the name of the constant column; "
                 "rename it in the data and in the formula."
             )
-        self.source = source.reading_texts(only_grouping(hierarchy))
-        table = self.source.open()
+        self.source = reading_texts(source, only_grouping(hierarchy))
+        table = open_rows(self.source)
         check_columns(table, used)
         self.survey: Survey = survey(table, used, missing)
         self.kinds = self.survey.kinds
@@ -171,6 +171,11 @@ class _Building:
         zeros = [name for name in varying if self.found[name].lowest <= 0.0 <= self.found[name].highest]
         zeros = [name for name in zeros if not self.found[name].constant]
         cells = compute_cells(self.survey.table, self.keys, self.atoms, self.state, self.found, fixed, zeros)
+        if round(cells.counts.sum()) != n:
+            raise DataError(
+                f"The source gave {n:,} rows first and {cells.counts.sum():,.0f} rows after: it is another one each time "
+                "it is asked, as where it is sampled or written to. Write its rows to Parquet first."
+            )
         keys = _plain_keys(cells, self.source)
         rows = rows_of_cells(cells)
         encoders, made = self._encoders(keys)
