@@ -22,7 +22,7 @@ from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.formula.parse import columns_of
-from bayeslmm.sources.cells import Cells, check_budget, compute_cells, count_cells
+from bayeslmm.sources.cells import Cells, check_budget, check_columns_budget, compute_cells, count_cells
 from bayeslmm.sources.design import SourceDesign
 from bayeslmm.sources.expressions import Arithmetic, Column, Expression
 from bayeslmm.sources.matrices import MadeColumn, Matrix, atoms_of, columns_made, matrix_of
@@ -173,12 +173,13 @@ class _Building:
         cells = compute_cells(self.survey.table, self.keys, self.atoms, self.state, self.found, fixed, zeros)
         if round(cells.counts.sum()) != n:
             raise DataError(
-                f"The source gave {n:,} rows first and {cells.counts.sum():,.0f} rows after: it is another one each time "
-                "it is asked, as where it is sampled or written to. Write its rows to Parquet first."
+                f"The source gave {n:,} rows first and {cells.counts.sum():,.0f} rows after: it is another one each "
+                "time it is asked, as where it is sampled or written to. Write its rows to Parquet first."
             )
         keys = _plain_keys(cells, self.source)
         rows = rows_of_cells(cells)
         encoders, made = self._encoders(keys)
+        check_columns_budget(len(rows.cell), len(cells.counts), sum(map(len, made)))
         matrices = [matrix_of(own, cells, rows, keys) for own in made]
         expanded = keys.iloc[rows.cell].reset_index(drop=True)
         residual = build_residual(h.residual, expanded, rows.counts)

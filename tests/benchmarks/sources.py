@@ -1,7 +1,7 @@
 """Statistics of rows that stay on disk: `python -m tests.benchmarks.sources --rows 1e8 --cells 5e5`.
 
-Writes Parquet files of that many rows (DuckDB makes them; 20 bytes a row), then in a process of its own builds the model
-``y ~ x + (1 | school/class)`` on them and prints how long each step took and the peak of memory.
+Writes Parquet files of that many rows (DuckDB makes them; 20 bytes a row), then in a process of its own builds the
+model ``y ~ x + (1 | school/class)`` on them and prints how long each step took and the peak of memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def write_rows(folder: Path, rows: int, cells: int) -> float:
         database.execute(
             f"COPY (SELECT CAST(c // 100 AS INTEGER) AS school, CAST(c % 100 AS INTEGER) AS class, "
             "3 * (hash(i + 1) % 1000003) / 1000003.0 + 5 AS x, "
-            "(hash(i + 2) % 1000003) / 1000003.0 + (hash(c) % 1000) / 1000.0 + (hash(c // 100 + 7) % 1000) / 500.0 AS y "
+            "(hash(i + 2) % 1000003) / 1000003.0 + (hash(c) % 1000) / 1000.0 "
+            "+ (hash(c // 100 + 7) % 1000) / 500.0 AS y "
             f"FROM (SELECT i, hash(i) % {cells} AS c FROM range({first}, {first + each}) AS t(i))) "
             f"TO '{folder}/rows{k}.parquet' (FORMAT parquet)"
         )
@@ -81,8 +82,9 @@ def main() -> None:
         command = [sys.executable, "-m", "tests.benchmarks.sources", "--measure", str(folder), "--engine", given.engine]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     print(
-        f"{found['rows']:,} rows in {found['cells']:,} cells by {given.engine}: statistics in {found['statistics']:.1f} s, "
-        f"peak memory {found['peak']:.2f} GB (Python with its libraries included); then ML in {found['ml']:.1f} s"
+        f"{found['rows']:,} rows in {found['cells']:,} cells by {given.engine}: statistics in "
+        f"{found['statistics']:.1f} s, peak memory {found['peak']:.2f} GB (Python with its libraries included); "
+        f"then ML in {found['ml']:.1f} s"
     )
 
 
