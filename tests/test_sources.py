@@ -305,6 +305,17 @@ class TestOddData:
         memory, source = (blm.LMM(formula, data) for data in (frame, engine(frame)))
         assert [level.groups for level in source.design.levels] == [level.groups for level in memory.design.levels]
 
+    def test_categories_that_a_factor_does_not_name(self, engine):
+        for data in (rows(), engine(rows())):
+            with pytest.raises(BayesLMMError):
+                blm.LMM("y ~ C(f, levels=['p', 'q']) + (1 | g)", data)
+
+    def test_a_source_that_changes(self):
+        table = pl.from_pandas(rows()).lazy().map_batches(lambda frame: frame.sample(next(sizes)))
+        sizes = iter(range(500, 600))
+        with pytest.raises(DataError, match="it is another one each time"):
+            blm.LMM("y ~ 1 + (1 | g)", table)
+
     def test_categories_in_their_order(self):
         frame = rows().assign(f=lambda one: pd.Categorical(one["f"], categories=["r", "q", "p", "unseen"]))
         memory = blm.LMM("y ~ f + (1 | g)", frame)
