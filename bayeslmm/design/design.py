@@ -17,6 +17,7 @@ from bayeslmm.design.identifiability import unknown_groups
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import Encoder, names_in, number_of
 from bayeslmm.design.residual_design import ResidualDesign
+from bayeslmm.design.wide import Wide, some_rows
 from bayeslmm.errors import visible
 from bayeslmm.families.family import Outcome
 from bayeslmm.formula.parse import columns_of
@@ -28,18 +29,23 @@ if TYPE_CHECKING:
 class _Rows:
     """What rows have in common, whether the model was built on them or they are new."""
 
-    X: np.ndarray
+    columns: np.ndarray | Wide
     levels: tuple[LevelDesign, ...]
 
     @property
     def n(self) -> int:
         """Number of rows."""
-        return self.X.shape[0]
+        return self.columns.shape[0]
 
     @property
     def p(self) -> int:
         """Number of columns of X."""
-        return self.X.shape[1]
+        return self.columns.shape[1]
+
+    @property
+    def X(self) -> np.ndarray:
+        """The columns of the fixed part, (n, p) float64, C-contiguous; made when asked for where they are wide."""
+        return np.asarray(self.columns)
 
     @property
     def q(self) -> int:
@@ -76,7 +82,8 @@ class NewRows(_Rows):
 
     Attributes
     ----------
-    X : numpy.ndarray
+    columns : numpy.ndarray or Wide
+        X.
     levels : tuple of LevelDesign
         With the groups of the design; a row of a new group has index -1, and zeros in Z.
     rows : pandas.Index
@@ -88,7 +95,7 @@ class NewRows(_Rows):
         Per level and row, which of the new groups it belongs to, -1 where the group is known.
     """
 
-    X: np.ndarray
+    columns: np.ndarray | Wide
     levels: tuple[LevelDesign, ...]
     rows: pd.Index
     dropped: int = 0
@@ -106,8 +113,8 @@ class Design(_Rows):
     hierarchy : Hierarchy
     y : numpy.ndarray
         (n,) float64, as it was given: its offset is in it.
-    X : numpy.ndarray
-        (n, p) float64, C-contiguous.
+    columns : numpy.ndarray or Wide
+        X, (n, p) float64; wide where most of its columns are those of one factor.
     coef : tuple of str
         Names of the columns of X, formulaic's.
     levels : tuple of LevelDesign
@@ -132,7 +139,7 @@ class Design(_Rows):
 
     hierarchy: Hierarchy
     y: np.ndarray
-    X: np.ndarray
+    columns: np.ndarray | Wide
     coef: tuple[str, ...]
     levels: tuple[LevelDesign, ...]
     residual: ResidualDesign
@@ -201,7 +208,7 @@ class Design(_Rows):
         """
         own = (replace(level, index=level.index[rows], columns=level.columns[rows]) for level in self.levels)
         return NewRows(
-            X=self.X[rows],
+            columns=some_rows(self.columns, rows),
             levels=tuple(own),
             rows=self.rows[rows],
             offset=None if self.offset is None else self.offset[rows],
@@ -255,7 +262,7 @@ class Design(_Rows):
             unknown.append(tuple(label for label, new in zip(found.labels, fresh, strict=True) if new))
             where.append(np.where(fresh, np.cumsum(fresh) - 1, -1)[found.index])
         return NewRows(
-            X=self.encoders[0].matrix(frame),
+            columns=self.encoders[0].matrix(frame),
             levels=tuple(levels),
             rows=frame.index,
             dropped=dropped,

@@ -222,9 +222,9 @@ def settle_coefficients(
     design: Design, wanted: Mapping[str, Any], like: Yardstick, settle: Callable[..., Prior]
 ) -> tuple[tuple[Prior, ...], Anchor | None]:
     """Priors of the columns of X, and where they are stated; None as they are written."""
-    full = anchor(np.asarray(design.X), design.terms)
+    full = anchor(design.columns, design.terms)
     plain = full.plain or any(full.moved(j) and f"beta[{name}]" in wanted for j, name in enumerate(design.coef))
-    stated = as_written(np.asarray(design.X)) if plain else full
+    stated = as_written(design.columns) if plain else full
     defaults = coefficient_defaults(design.coef, stated, full, like)
     beta = (settle(f"beta[{name}]", *default) for name, default in zip(design.coef, defaults, strict=True))
     return tuple(beta), None if plain else full
