@@ -20,6 +20,8 @@ from bayeslmm.faces.sampling import Sampling
 from bayeslmm.faces.saving import Saving
 from bayeslmm.faces.tables import Tables
 from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.sources.building import build_source_design
+from bayeslmm.sources.source import as_source
 from bayeslmm.support.threads import one_blas_thread
 
 
@@ -42,7 +44,9 @@ class LMM(
     ----------
     hierarchy : Hierarchy or str
         The description, or an lme4 formula.
-    data : pandas, polars or pyarrow frame, or a mapping of columns
+    data : pandas, polars or pyarrow frame, a mapping of columns, or a source
+        A source keeps the rows where they are, and gives sums over them: the path or glob of Parquet or CSV files, a
+        DuckDB relation, a Polars LazyFrame, a PySpark DataFrame, a `Source`.
     priors : mapping, optional
         By name: a column of X or "beta", "sigma", "sigma_u2", "corr_u2", ...; the rest get defaults (`lmm.priors`).
     missing : {"error", "drop"}
@@ -94,8 +98,13 @@ class LMM(
                 f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
                 "such as LMM('y ~ 1 + x + (1 | group)', data)."
             )
+        source = as_source(data)
         with enough_memory(doing="Reading the data"), one_blas_thread():
-            design = build_design(hierarchy, data, missing=missing)
+            design: Any = (
+                build_design(hierarchy, data, missing=missing)
+                if source is None
+                else build_source_design(hierarchy, source, missing=missing)
+            )
         super().__init__(hierarchy=hierarchy, design=design, given_priors=priors or {})
         if priors:
             _ = self.priors  # a wrong one is an error now, not later

@@ -98,7 +98,7 @@ class ModelFile:
                 f"{self.path}: the data file {show_path(self.data)} does not exist, or is no file{beside(self.data)}"
                 " A path is relative to the folder of the description."
             )
-        frame = read_csv(self.data, _only_grouping(self.hierarchy, self.outcome.columns if self.outcome else ()))
+        frame = read_csv(self.data, only_grouping(self.hierarchy, self.outcome.columns if self.outcome else ()))
         if self.outcome is None:
             return frame
         try:
@@ -143,7 +143,7 @@ def read_csv(path: Path, labels: Sequence[str], as_text: bool = False) -> pd.Dat
             raise
         raise DataError(f"{path}: not readable as a table in CSV: {error}") from None
     for name in () if as_text else grouping:
-        frame[name] = _whole_numbers(frame[name])
+        frame[name] = whole_numbers(frame[name])
     return frame
 
 
@@ -339,7 +339,14 @@ def _data_path(path: Path, lines: Mapping, content: dict) -> Path | None:
     return path.parent / Path(text)
 
 
-def _only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[str]:
+def only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[str]:
+    """Columns that make groups or strata and nothing else.
+
+    Examples
+    --------
+    >>> only_grouping(Hierarchy.from_formula("y ~ x + f + (1 | f:g)"))
+    ['g']
+    """
     from bayeslmm.formula.parse import columns_of
 
     residual = hierarchy.residual
@@ -352,7 +359,7 @@ def _only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[s
     return [name for name in dict.fromkeys(groups) if name not in elsewhere]
 
 
-def _whole_numbers(column: pd.Series) -> pd.Series:
+def whole_numbers(column: pd.Series) -> pd.Series:
     """Make whole numbers of the labels where that loses nothing: no "01", no text, no missing ones."""
     if len(column) and column.notna().all() and column.str.fullmatch(r"-?[1-9]\d{0,17}|0").all():
         return column.astype("int64")

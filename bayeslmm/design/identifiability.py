@@ -79,8 +79,17 @@ def without_constant(encoder: Encoder, X: np.ndarray) -> tuple[Encoder, np.ndarr
     return fewer, np.ascontiguousarray(X[:, kept])
 
 
-def settle_fixed[M: (np.ndarray, Wide)](X: M, encoder: Encoder) -> tuple[Encoder, M, tuple[str, ...]]:
+def settle_fixed[M: (np.ndarray, Wide)](
+    X: M, encoder: Encoder, n: int | None = None
+) -> tuple[Encoder, M, tuple[str, ...]]:
     """Leave out the columns of X that depend on those before them, as lme4 does, and say which.
+
+    Parameters
+    ----------
+    X : (N, p) array
+    encoder : Encoder
+    n : int, optional
+        Number of rows of the data, where those of X stand for several.
 
     Returns
     -------
@@ -99,7 +108,7 @@ def settle_fixed[M: (np.ndarray, Wide)](X: M, encoder: Encoder) -> tuple[Encoder
     for j, name in enumerate(encoder.names):
         check_size(f"{name!r} in the fixed part", values_of(X, j))
     found = combinations(X)
-    n, p = X.shape[0], X.shape[1] - len(found)
+    n, p = n or X.shape[0], X.shape[1] - len(found)
     if p >= n:
         more = "" if not found else f", {p} of them independent"
         raise DataError(
@@ -153,11 +162,13 @@ def check_level(
     encoder: Encoder,
     tells_rows_apart: bool = False,
     rest: str = "the residual",
+    rows: int | None = None,
 ) -> None:
     """Refuse a level whose variances the data cannot tell from anything else.
 
     Effects of single rows are told from the residual by a known covariance between them, or by the residual's own
-    structure (`tells_rows_apart`); `rest` is what they can't be told from.
+    structure (`tells_rows_apart`); `rest` is what they can't be told from. `rows` is the number of rows of the data,
+    where those here stand for several.
 
     Examples
     --------
@@ -167,7 +178,7 @@ def check_level(
     Traceback (most recent call last):
     bayeslmm.errors.DataError: g has one group only ('a'), ...
     """
-    n, r = columns.shape
+    n, r = rows or len(columns), columns.shape[1]
     m, label, term = len(groups), level.label, level.term
     if r == 0:
         raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")

@@ -261,12 +261,33 @@ def _plain_matrix(names: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:
     return matrix
 
 
+def learn_names(text: str, frame: pd.DataFrame) -> Encoder:
+    """Learn which columns the text makes from a frame that has every category, whatever its numbers.
+
+    What transforms remember of numbers is then that frame's, and has to be replaced.
+
+    Examples
+    --------
+    >>> learn_names("1 + log(x):f", pd.DataFrame({"x": [1.0, 1.0], "f": ["a", "b"]})).names
+    ('Intercept', 'log(x):f[a]', 'log(x):f[b]')
+    """
+    plain = _plain_terms(text)
+    if plain is not None and all(name == INTERCEPT or frame[name].dtype.kind in "biuf" for name in plain):
+        return Encoder(text=text, names=plain, kinds={name: "numbers" for name in plain if name != INTERCEPT})
+    return _encoded(text, frame)[0]
+
+
 def learn_with_formulaic(text: str, frame: pd.DataFrame, sparse: bool = False) -> tuple[Encoder, Any]:
     """The same for any side; the matrix sparse, by columns, where that is wanted."""
+    encoder, matrix = _encoded(text, frame, sparse)
+    return encoder, _check(matrix, encoder.names, frame)
+
+
+def _encoded(text: str, frame: pd.DataFrame, sparse: bool = False) -> tuple[Encoder, Any]:
     used = tuple(columns_of(text))  # refuses everything off the allow-list before formulaic sees it
     from formulaic import Formula, ModelSpec
 
-    aliases = _aliases(used)
+    aliases = aliases_for(used)
     formula = Formula(rename_columns(text, aliases))
     looked_up = {str(factor.expr) for term in formula for factor in term.factors}
     kinds = {name: _kind(frame[name], plainly=aliases.get(name, name) in looked_up) for name in used}
@@ -280,16 +301,15 @@ def learn_with_formulaic(text: str, frame: pd.DataFrame, sparse: bool = False) -
                 f"{_named(expression, aliases)} has one category only ({str(only)!r}), so nothing can be said of its "
                 f"effect; expected two or more. Leave it out of {text!r}."
             )
-    encoder = Encoder(text=text, names=names, kinds=kinds, spec=spec, aliases=aliases)
-    return encoder, _check(matrix, names, frame)
+    return Encoder(text=text, names=names, kinds=kinds, spec=spec, aliases=aliases), matrix
 
 
-def _aliases(used: Sequence[str]) -> dict[str, str]:
+def aliases_for(used: Sequence[str]) -> dict[str, str]:
     """Names for the columns that formulaic, whose calls are Python's, couldn't read or would take for something else.
 
     Examples
     --------
-    >>> _aliases(("x", "lambda", "body mass"))
+    >>> aliases_for(("x", "lambda", "body mass"))
     {'lambda': 'column_0', 'body mass': 'column_1'}
     """
     from formulaic.transforms import TRANSFORMS

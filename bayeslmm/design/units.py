@@ -38,7 +38,7 @@ def unit_of(design: Design, name: str) -> str:
     y = response_of(design)
     for j, label in enumerate(design.coef):
         if name == f"beta[{label}]":
-            return per_unit(y, label, values_of(design.columns, j))
+            return per_unit(y, label, values_of(design.counted.X, j))
     for level in design.levels:
         for e, label in enumerate(level.sd_labels):
             if name == label:

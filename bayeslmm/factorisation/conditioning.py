@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.design.counted import mean
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.wide import Wide, values_of
 
@@ -44,23 +45,29 @@ def effect_map(level: LevelDesign) -> np.ndarray:
         if e in constant:
             M[e, e] = column[0]
             continue
-        shift = float(column.mean()) if constant else 0.0
-        spread = float(np.sqrt(np.mean((column - shift) ** 2)))
+        shift = float(mean(column, level.counts)) if constant else 0.0
+        spread = float(np.sqrt(mean((column - shift) ** 2, level.counts)))
         M[e, e] = spread
         if constant:
             M[constant[0], e] = shift
     return M
 
 
-def better_columns(columns: np.ndarray, M: np.ndarray) -> np.ndarray:
-    """The (n, r) columns on which M, from `effect_map`, gives a level's own, or those of other rows."""
+def better_columns(columns: np.ndarray, M: np.ndarray, rest: np.ndarray | None = None) -> np.ndarray:
+    """The (n, r) columns on which M, from `effect_map`, gives a level's own, or those of other rows.
+
+    `rest` is what rounding took from the columns.
+    """
     r = len(M)
     if np.array_equal(M, np.eye(r)):
         return columns
     better = np.empty_like(columns)
     for e in range(r):
         shift = sum(M[c, e] for c in range(r) if c != e)
-        better[:, e] = (columns[:, e] - shift) / M[e, e]
+        better[:, e] = columns[:, e] - shift
+        if rest is not None:
+            better[:, e] += rest[:, e]
+        better[:, e] /= M[e, e]
     return better
 
 
@@ -70,7 +77,7 @@ class Order:
 
     Attributes
     ----------
-    n : int
+    n : float
         Number of rows.
     order, wanted : (p,) arrays of int
         A constant first, and then as wanted: columns that are in the span of more levels first.
@@ -81,7 +88,7 @@ class Order:
         in digits is not lost again in a product.
     """
 
-    n: int
+    n: float
     order: np.ndarray
     wanted: np.ndarray
     constant: float
@@ -89,8 +96,11 @@ class Order:
     start: float
 
 
-def find_order(X: np.ndarray | Wide, y: np.ndarray, levels: tuple[LevelDesign, ...]) -> Order:
+def find_order(
+    X: np.ndarray | Wide, y: np.ndarray, levels: tuple[LevelDesign, ...], counts: np.ndarray | None = None
+) -> Order:
     """Put a constant first, then the columns that are in the span of more levels."""
+    n = float(len(y) if counts is None else counts.sum())
     rank = np.zeros(X.shape[1], dtype=np.int64)
     for level in levels:
         rank += in_span(level, level.columns, X)
@@ -98,18 +108,30 @@ def find_order(X: np.ndarray | Wide, y: np.ndarray, levels: tuple[LevelDesign, .
     values = (values_of(X, c) for c in order)
     first = next((k for k, own in enumerate(values) if own[0] != 0 and np.ptp(own) == 0), None)
     if first is None:
-        return Order(n=len(y), order=order, wanted=wanted, constant=0.0, shifts=np.zeros(len(order)), start=0.0)
+        return Order(n=n, order=order, wanted=wanted, constant=0.0, shifts=np.zeros(len(order)), start=0.0)
     order = np.array([order[first], *np.delete(order, first)])
-    means = X.means if isinstance(X, Wide) else X.mean(axis=0)
+    means = X.means if isinstance(X, Wide) else mean(X, counts)
     shifts = np.concatenate([[0.0], means[order[1:]]])
     constant = float(values_of(X, order[0])[0])
-    start = float(y.mean())
-    return Order(n=len(y), order=order, wanted=wanted, constant=constant, shifts=shifts, start=start)
+    start = float(mean(y, counts))
+    return Order(n=n, order=order, wanted=wanted, constant=constant, shifts=shifts, start=start)
 
 
-def make_basis(X: np.ndarray | Wide, y: np.ndarray, levels: tuple[LevelDesign, ...] = ()) -> Basis:
-    """Orthonormal X, columns that are in the span of more levels first, and y's scaled residual from it."""
-    given = find_order(X, y, levels)
+def make_basis(
+    X: np.ndarray | Wide,
+    y: np.ndarray,
+    levels: tuple[LevelDesign, ...] = (),
+    *,
+    counts: np.ndarray | None = None,
+    X_rest: np.ndarray | None = None,
+    y_rest: np.ndarray | None = None,
+) -> Basis:
+    """Orthonormal X, columns that are in the span of more levels first, and y's scaled residual from it.
+
+    Rows that stand for several stand in W times the roots of their counts; `X_rest` and `y_rest` are what rounding took
+    from them.
+    """
+    given = find_order(X, y, levels, counts)
     if isinstance(X, Wide):
         return _wide_basis(X, y, given)
     n, p = X.shape
@@ -117,9 +139,16 @@ def make_basis(X: np.ndarray | Wide, y: np.ndarray, levels: tuple[LevelDesign, .
     Q, residual = W[:, :p], W[:, p]
     for j, c in enumerate(given.order):
         np.subtract(X[:, c], given.shifts[j], out=Q[:, j])
+        if X_rest is not None:
+            Q[:, j] += X_rest[:, c]
     residual[:] = y - given.start
-    upper, gamma = _orthonormal(Q, residual, given, np.full(n, 1.0 / np.sqrt(n)))
-    scale = _size_of(float(np.mean(residual**2)))
+    if y_rest is not None:
+        residual += y_rest
+    root = np.ones(n) if counts is None else np.sqrt(counts)
+    if counts is not None:
+        W *= root[:, None]
+    upper, gamma = _orthonormal(Q, residual, given, root / np.sqrt(given.n))
+    scale = _size_of(float(np.sum(residual**2)) / given.n)
     residual /= scale
     return Basis(W=W, upper=upper, gamma=gamma, scale=scale)
 
