@@ -143,7 +143,8 @@ def test_the_same_draws(frame, monkeypatch):
     """From one seed; the two bases differ in rounding alone."""
     dense, wide = both("f + far + (1 | g)", {}, frame, monkeypatch)
     one, other = (
-        model.sample("marginal", draws=100, chains=2, random_seed=4, progress=False)["posterior"] for model in (wide, dense)
+        model.sample("marginal", draws=100, chains=2, random_seed=4, progress=False)["posterior"]
+        for model in (wide, dense)
     )
     np.testing.assert_allclose(one["sigma_u2"], other["sigma_u2"], rtol=1e-6)
     np.testing.assert_allclose(one["beta"], other["beta"], rtol=1e-5, atol=1e-5)

@@ -91,7 +91,7 @@ def _independent(matrix: np.ndarray | Wide) -> list[int]:
 
 
 def _first(matrix: np.ndarray, largest: np.ndarray, means: np.ndarray, n: int) -> list[int]:
-    """The columns of matrix / largest - means that are no combination of those before them; n rows stand behind them."""
+    """The columns of matrix / largest - means that are no combination of those before them, of n rows."""
     p = matrix.shape[1]
 
     def scaled(rows: slice) -> np.ndarray:

@@ -217,8 +217,10 @@ def _eliminate_block(work, lam, lo, r, nb, parts, block, bo):
 
 @inner
 def _leave_one(work, tables, level, position, na, nb, lam, Bt, bo, winspan):
-    """What one group of a single effect leaves of column b beside column a, over A's B_a: by (WHITER) where one of the
-    two lies in its span, and else (WHITE, which has the former where b does)."""
+    """What one group of a single effect leaves of column b beside column a, for each unit of B_a.
+
+    WHITER has it where one of the two lies in the group's span, WHITE else; where b does, both are the same.
+    """
     inverse = 1.0 / work[GROUP, 0, 0] if work[GROUP, 0, 0] > 0.0 else 0.0
     for b in range(nb):
         inb = tables.inspan[level, position + b] if b < na else winspan[level, b - na]
