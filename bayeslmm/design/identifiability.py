@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,9 +80,7 @@ def without_constant(encoder: Encoder, X: np.ndarray) -> tuple[Encoder, np.ndarr
     return fewer, np.ascontiguousarray(X[:, kept])
 
 
-def settle_fixed[M: (np.ndarray, Wide)](
-    X: M, encoder: Encoder, n: int | None = None
-) -> tuple[Encoder, M, tuple[str, ...]]:
+def settle_fixed(X: np.ndarray | Wide, encoder: Encoder, n: int | None = None) -> tuple[Encoder, Any, tuple[str, ...]]:
     """Leave out the columns of X that depend on those before them, as lme4 does, and say which.
 
     Parameters
@@ -140,9 +139,9 @@ def settle_effects(level: Level, columns: np.ndarray, encoder: Encoder) -> tuple
     return _leave_out(encoder, columns, found, level.term)
 
 
-def _leave_out[M: (np.ndarray, Wide)](
-    encoder: Encoder, matrix: M, found: dict[int, np.ndarray], place: str
-) -> tuple[Encoder, M, tuple[str, ...]]:
+def _leave_out(
+    encoder: Encoder, matrix: np.ndarray | Wide, found: dict[int, np.ndarray], place: str
+) -> tuple[Encoder, Any, tuple[str, ...]]:
     if not found:
         return encoder, matrix, ()
     fewer = encoder.without(found)

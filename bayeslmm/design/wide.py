@@ -196,8 +196,8 @@ def values_of(X: np.ndarray | Wide, j: int) -> np.ndarray:
     return X.values(j) if isinstance(X, Wide) else X[:, j]
 
 
-def some_columns[M: (np.ndarray, Wide)](X: M, columns: Sequence[int]) -> M:
-    """Some of the columns.
+def some_columns(X: np.ndarray | Wide, columns: Sequence[int]) -> Any:
+    """Some of the columns, of the same kind.
 
     Examples
     --------
@@ -207,8 +207,8 @@ def some_columns[M: (np.ndarray, Wide)](X: M, columns: Sequence[int]) -> M:
     return X.keep(columns) if isinstance(X, Wide) else np.ascontiguousarray(X[:, columns])
 
 
-def some_rows[M: (np.ndarray, Wide)](X: M, which: Any) -> M:
-    """Some of the rows.
+def some_rows(X: np.ndarray | Wide, which: Any) -> Any:
+    """Some of the rows, of the same kind.
 
     Examples
     --------

@@ -105,7 +105,7 @@ def find_order(
     for level in levels:
         rank += in_span(level, level.columns, X)
     wanted = order = np.argsort(-rank, kind="stable")
-    values = (values_of(X, c) for c in order)
+    values = (values_of(X, int(c)) for c in order)
     first = next((k for k, own in enumerate(values) if own[0] != 0 and np.ptp(own) == 0), None)
     if first is None:
         return Order(n=n, order=order, wanted=wanted, constant=0.0, shifts=np.zeros(len(order)), start=0.0)

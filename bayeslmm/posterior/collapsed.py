@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,8 @@ class CollapsedPosterior:
         at = self.priors.beta_anchor
         if at is None:
             return self.stats.upper
-        return self.stats.Q.T @ scaled(at.columns, self.stats.design.counted.root)
+        columns: Any = at.columns
+        return self.stats.Q.T @ scaled(columns, self.stats.design.counted.root)
 
     @cached_property
     def sd_positions(self) -> list[int]:

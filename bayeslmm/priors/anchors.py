@@ -105,12 +105,12 @@ def anchor(
     >>> anchor(np.column_stack([np.ones(3), x]), [(0, frozenset()), (1, frozenset({"x"}))]).W.tolist()
     [[1.0, -2006.0], [0.0, 1.0]]
     """
-    n, r = X.shape
     if isinstance(X, Wide):
         return _wide_anchor(X, terms)
+    n, r = X.shape
     coded = recoding(X, terms, factors, np.zeros(n) if y is None else y, counts)
     if coded.contrasts:
-        X = X @ coded.T
+        X = np.asarray(X @ coded.T)
     constant = constant_in(X)
     W, columns = np.eye(r), np.array(X, dtype=float)
     if n == 0:

@@ -109,9 +109,9 @@ class _Taking(SourceBuilding):
             check_size(name, np.array([found[name].lowest, found[name].highest]))
 
     def _remembered(self, expressions: Sequence[Expression]) -> dict[str, dict[str, Any]]:
-        return super()._remembered(expressions) if self.given is None else dict(self.given)
+        return super()._remembered(expressions) if self.given is None else _copied(self.given)
 
-    def parts(self) -> KeptSums:
+    def kept(self) -> KeptSums:
         """The sums."""
         if not isinstance(self.source, _Frame):
             cells, dropped = self.cells(), self.survey.dropped
@@ -128,14 +128,19 @@ class _Taking(SourceBuilding):
 class _Making(SourceBuilding):
     """A design of sums alone."""
 
-    def __init__(self, parts: KeptSums):
-        self.hierarchy, self.kinds, self.state, self.kept = parts.hierarchy, parts.kinds, dict(parts.state), parts.cells
+    def __init__(self, kept: KeptSums):
+        self.hierarchy, self.kinds, self.state, self._cells = (
+            kept.hierarchy,
+            kept.kinds,
+            _copied(kept.state),
+            kept.cells,
+        )
         self.source: Any = Gone()
-        self.survey = Survey(table=None, n=parts.n, dropped=parts.dropped, kinds=parts.kinds)
+        self.survey = Survey(table=None, n=kept.n, dropped=kept.dropped, kinds=kept.kinds)
         self._read_sides()
-        cells = self.kept
+        cells = self._cells
         self.keys = list(cells.keys.columns)
-        mean = cells.shift + cells.scale * cells.sums.sum(axis=0) / parts.n
+        mean = cells.shift + cells.scale * cells.sums.sum(axis=0) / kept.n
         low, high = cells.lowest.min(axis=0), cells.highest.max(axis=0)
         self.found = {
             name: Moments(mean=float(np.clip(mean[a], low[a], high[a])), lowest=float(low[a]), highest=float(high[a]))
@@ -145,7 +150,7 @@ class _Making(SourceBuilding):
 
     def cells(self) -> Cells:
         """Those that are given."""
-        return self.kept
+        return self._cells
 
     def _check_left_out(self, encoder: Encoder, made: Sequence[MadeColumn]) -> None:
         """No rows are there to be asked; `check_conditioning` refuses what sums can't tell."""
@@ -166,12 +171,12 @@ def kept_of(hierarchy: Hierarchy, data: Any, missing: str = "error", state: Stat
             "Keep the rows, and write blm.LMM(formula, rows) for all of them; or leave the structure out: weights and "
             "strata can be summed."
         )
-    return _Taking(hierarchy, data, missing, state).parts()
+    return _Taking(hierarchy, data, missing, state).kept()
 
 
-def design_of(parts: KeptSums) -> SumsDesign:
+def design_of(kept: KeptSums) -> SumsDesign:
     """The design of sums."""
-    made = _Making(parts).design()
+    made = _Making(kept).design()
     return SumsDesign(**{own.name: getattr(made, own.name) for own in fields(made)})
 
 
@@ -222,9 +227,13 @@ def sum_of(one: KeptSums, other: KeptSums) -> KeptSums:
     return replace(one, cells=cells, dropped=one.dropped + other.dropped)
 
 
-def single_rows(parts: KeptSums, columns: Sequence[str]) -> int:
+def _copied(state: State) -> dict[str, dict[str, Any]]:
+    return {text: dict(own) for text, own in state.items()}
+
+
+def single_rows(kept: KeptSums, columns: Sequence[str]) -> int:
     """How many groups of these columns have one row, whose sums are the row itself.
 
     All columns of the keys stand for the cells.
     """
-    return int((joined(parts.cells, columns).counts == 1).sum())
+    return int((joined(kept.cells, columns).counts == 1).sum())
