@@ -177,6 +177,10 @@ def load_sums(folder: str | PathLike[str]) -> Sums:
     ----------
     folder : str or Path
 
+    Returns
+    -------
+    Sums
+
     Raises
     ------
     SavedError

@@ -23,7 +23,7 @@ def write_pages() -> None:
     """Write every page that is made of something else: README, the gallery, the notebooks."""
     shutil.rmtree(PAGES, ignore_errors=True)
     write_notebooks(PAGES / "notebooks")
-    for page in ("glossary.md", "claims.md"):
+    for page in ("glossary.md", "claims.md", "scale.md"):
         text = (DOCS / page).read_text("utf-8").replace("](../notebooks/README.md)", "](notebooks/index.md)")
         (PAGES / page).write_text(text.replace("](../", "]("), "utf-8")
     (PAGES / "gallery").mkdir()
@@ -38,7 +38,7 @@ def landing(readme: str) -> str:
     """README up to its measurements, with the way to the other pages."""
     beginning = readme.split("\n## How it is fast")[0].replace("](docs/", "](")
     beginning = beginning.replace("](notebooks/README.md)", "](notebooks/index.md)")
-    pages = ("notebooks/index", "glossary", "claims", "api", "gallery/index", "pictures/index")
+    pages = ("notebooks/index", "glossary", "claims", "scale", "api", "gallery/index", "pictures/index")
     return "\n".join([f"{beginning}\n\n```{{toctree}}\n:hidden:\n", *pages, "```\n"])
 
 
