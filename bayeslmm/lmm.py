@@ -19,9 +19,11 @@ from bayeslmm.faces.predictions import Predictions
 from bayeslmm.faces.report import Reporting
 from bayeslmm.faces.sampling import Sampling
 from bayeslmm.faces.saving import Saving
+from bayeslmm.faces.streaming import Streaming
 from bayeslmm.faces.tables import Tables
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.sources.building import build_source_design
+from bayeslmm.sources.described import data_of
 from bayeslmm.sources.source import as_source
 from bayeslmm.support.threads import one_blas_thread
 
@@ -40,6 +42,7 @@ class LMM(
     PicturesAfter,
     Reporting,
     Saving,
+    Streaming,
     Growing,
     Matrices,
 ):
@@ -142,7 +145,7 @@ class LMM(
                 f"{file.path} describes a {file.outcome.family.name} outcome, which no LMM fits. Write "
                 "blm.GLMM.from_toml(path)."
             )
-        return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
+        return cls(file.hierarchy, data_of(file), priors=file.priors, missing=file.missing)
 
     @classmethod
     def from_sums(cls, sums: Sums, *, priors: Mapping[str, Any] | None = None) -> LMM:

@@ -293,13 +293,13 @@ def _encoded(text: str, frame: pd.DataFrame, sparse: bool = False) -> tuple[Enco
     kinds = {name: _kind(frame[name], plainly=aliases.get(name, name) in looked_up) for name in used}
     spec = ModelSpec(formula=formula, output="sparse" if sparse else "numpy", na_action="ignore")
     matrix, spec = _materialise(spec, text, frame, kinds, aliases, both=True)
-    names = tuple(_counted_from_one(_named(name, aliases)) for name in spec.column_names)
+    names = tuple(_counted_from_one(unaliased(name, aliases)) for name in spec.column_names)
     for expression, (kind, state) in spec.encoder_state.items():
         if str(kind.value) == "categorical" and len(state["categories"]) < 2:
             only = next(iter(state["categories"]), None)
             raise DataError(
-                f"{_named(expression, aliases)} has one category only ({str(only)!r}), so nothing can be said of its "
-                f"effect; expected two or more. Leave it out of {text!r}."
+                f"{unaliased(expression, aliases)} has one category only ({str(only)!r}), so nothing can be said of "
+                f"its effect; expected two or more. Leave it out of {text!r}."
             )
     return Encoder(text=text, names=names, kinds=kinds, spec=spec, aliases=aliases), matrix
 
@@ -320,7 +320,7 @@ def aliases_for(used: Sequence[str]) -> dict[str, str]:
     return dict(zip(hard, free, strict=False))
 
 
-def _named(text: str, aliases: dict[str, str]) -> str:
+def unaliased(text: str, aliases: dict[str, str]) -> str:
     """The name of a column of the matrix with those of the data: plain as a factor, quoted inside a call."""
     for name, alias in aliases.items():
         text = re.sub(rf"(?:^|(?<=:)){alias}\b", name, text)
@@ -374,7 +374,7 @@ def _materialise(
     except DataMismatchWarning as warning:
         raise _unknown_category(spec, frame, str(warning), aliases) from None
     except Exception as error:
-        reason = _named(str(error), aliases)
+        reason = unaliased(str(error), aliases)
         raise DescriptionError(f"{text!r} cannot be computed from the data: {reason}") from error
     if both and spec.output == "sparse":
         return result.__wrapped__, result.model_spec
@@ -385,7 +385,7 @@ def _materialise(
 
 def _unknown_category(spec: Any, frame: pd.DataFrame, message: str, aliases: dict[str, str]) -> DataError:
     for written, (kind, state) in spec.encoder_state.items():
-        expression = _named(written, aliases)
+        expression = unaliased(written, aliases)
         if str(kind.value) != "categorical" or expression not in frame:
             continue
         known = list(state["categories"])

@@ -33,7 +33,8 @@ HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any 
 
 def units(stats: Statistics) -> list[float]:
     """Per level, the SD relative to sigma that stands for one: the units of weights and of known covariances go out."""
-    weight = float(np.exp(np.mean(np.log(stats.design.residual.root_weights))))
+    residual = stats.design.residual
+    weight = float(np.exp(mean(np.log(residual.root_weights), residual.counts)))
     spreads = [1.0 if lv.root is None else float(np.linalg.norm(lv.root)) / lv.m**0.5 for lv in stats.design.levels]
     return [1.0 / (weight * spread) for spread in spreads]
 

@@ -19,24 +19,25 @@ from bayeslmm.design.counted import CountedRows
 from bayeslmm.design.design import used_columns
 from bayeslmm.design.identifiability import check_level, settle_effects, settle_fixed
 from bayeslmm.design.level_design import LevelDesign
-from bayeslmm.design.model_matrix import INTERCEPT, Encoder, learn_names, names_in, text_hints
+from bayeslmm.design.model_matrix import INTERCEPT, Encoder, learn_names, names_in, text_hints, unaliased
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.formula.parse import columns_of
-from bayeslmm.sources.cells import Cells, check_budget, compute_cells, count_cells
+from bayeslmm.sources.cells import Cells, check_budget, check_columns_budget, compute_cells, count_cells
 from bayeslmm.sources.design import SourceDesign
 from bayeslmm.sources.expressions import Arithmetic, Column, Expression
 from bayeslmm.sources.matrices import MadeColumn, Matrix, atoms_of, columns_made, matrix_of
-from bayeslmm.sources.reading import Factor, read_number, read_terms
+from bayeslmm.sources.reading import REMEDY, Factor, read_number, read_terms
 from bayeslmm.sources.remembered import remember
 from bayeslmm.sources.rows import CellRows, rows_of_cells
-from bayeslmm.sources.source import Source, ask, check_columns
+from bayeslmm.sources.source import Source, ask, check_columns, open_rows, reading_texts
 from bayeslmm.sources.span import check_conditioning, check_left_out
 from bayeslmm.sources.survey import CATEGORIES, NUMBERS, OTHER, Moments, Survey, moments, survey
 
 _RESPONSE, _OFFSET = "the response", "the offset"
 ADDING = ("iid", "strata")  # structures of R under which rows of one cell can be summed
+RESPONSE_ATOM = "~"  # the name of the atom that is the response without its offset
 _SAID = 5  # columns left out that a warning names
 
 
@@ -73,8 +74,8 @@ class SourceBuilding:
                 f"The model uses a column called {INTERCEPT!r}, which is the name of the constant column; "
                 "rename it in the data and in the formula."
             )
-        self.source = source.reading_texts(only_grouping(hierarchy))
-        table = self.source.open()
+        self.source = reading_texts(source, only_grouping(hierarchy))
+        table = open_rows(self.source)
         check_columns(table, used)
         self.survey: Survey = survey(table, used, missing)
         self.kinds = self.survey.kinds
@@ -130,9 +131,9 @@ class SourceBuilding:
             f"{_RESPONSE} {h.response!r}": response,
             **({f"{_OFFSET} {h.offset!r}": whole[_OFFSET]} if h.offset else {}),
         }
-        found = moments(table, n, {**named, "y": y, **plain, **self.atoms}, self.state)
+        found = moments(table, n, {**named, RESPONSE_ATOM: y, **plain, **self.atoms}, self.state)
         self._check_response(found, list(named))
-        self.atoms = {**self.atoms, "y": y} if "y" not in self.atoms else self.atoms
+        self.atoms[RESPONSE_ATOM] = y
         self.found: Mapping[str, Moments] = found
         self.keys = self._keys(plain, found)
 
@@ -154,7 +155,7 @@ class SourceBuilding:
                 f"The response {h.response!r} is {y.lowest:g} in all {n} rows; expected values that vary, because "
                 "there is nothing to explain. Is it the right column?"
             )
-        rest = found["y"]
+        rest = found[RESPONSE_ATOM]
         size = max(max(abs(found[name].lowest), abs(found[name].highest)) for name in names)
         if h.offset and n > 1 and rest.highest - rest.lowest <= 1e-14 * size:
             raise DataError(
@@ -180,6 +181,11 @@ class SourceBuilding:
         zeros = [name for name in varying if self.found[name].lowest <= 0.0 <= self.found[name].highest]
         zeros = [name for name in zeros if not self.found[name].constant]
         cells = compute_cells(self.survey.table, self.keys, self.atoms, self.state, self.found, fixed, zeros)
+        if round(cells.counts.sum()) != self.survey.n:
+            raise DataError(
+                f"The source gave {self.survey.n:,} rows first and {cells.counts.sum():,.0f} rows after: it is another "
+                "one each time it is asked, as where it is sampled or written to. Write its rows to Parquet first."
+            )
         return replace(cells, keys=_plain_keys(cells, self.source))
 
     def design(self) -> SourceDesign:
@@ -188,6 +194,7 @@ class SourceBuilding:
         keys = cells.keys
         rows = rows_of_cells(cells)
         encoders, made = self._encoders(keys)
+        check_columns_budget(len(rows.cell), len(cells.counts), sum(map(len, made)))
         matrices = [matrix_of(own, cells, rows, keys) for own in made]
         expanded = keys.iloc[rows.cell].reset_index(drop=True)
         residual = build_residual(h.residual, expanded, rows.counts)
@@ -195,7 +202,7 @@ class SourceBuilding:
         self._check_left_out(encoder, made[0])
         X_rest = _kept(encoders[0], encoder, matrices[0].rest)
         check_conditioning(X, X_rest, rows.counts, encoder.names)
-        a = cells.names.index("y")
+        a = cells.names.index(RESPONSE_ATOM)
         counted = CountedRows(y=rows.values[a], X=X, counts=rows.counts, X_rest=X_rest, y_rest=rows.rest[a])
         settled = [encoder]
         levels: list[LevelDesign] = []
@@ -242,12 +249,7 @@ class SourceBuilding:
         encoders, made = [], []
         for text, terms in zip(self.sides, self.terms, strict=True):
             encoder = learn_names(text, frame)
-            if encoder.spec is not None:
-                own = encoder.spec.transform_state
-                unknown = [key for key, value in own.items() if value and key not in self.state]
-                if unknown:
-                    raise DescriptionError(f"{unknown[0]} can't be computed where the rows are.")
-                own.update({key: dict(self.state[key]) for key in own if key in self.state})
+            self._remind(encoder)
             encoders.append(encoder)
             made.append(columns_made(encoder, terms))
         return encoders, made
@@ -258,10 +260,19 @@ class SourceBuilding:
             return None
         names = columns_of(f"offset({text})")
         encoder = learn_names(f"0 + I({text})", pd.DataFrame({name: [1.0] for name in names}))
-        if encoder.spec is not None:
-            own = encoder.spec.transform_state
-            own.update({key: dict(self.state[key]) for key in own if key in self.state})
+        self._remind(encoder)
         return encoder
+
+    def _remind(self, encoder: Encoder) -> None:
+        """Put what transforms remember of all rows in the place of what they took from a made-up frame."""
+        if encoder.spec is None:
+            return
+        own = encoder.spec.transform_state
+        real = {key: unaliased(key, encoder.aliases) for key in own}
+        unknown = [name for key, name in real.items() if own[key] and name not in self.state]
+        if unknown:
+            raise DescriptionError(f"{unknown[0]} can't be computed where the rows are. {REMEDY}")
+        own.update({key: dict(self.state[name]) for key, name in real.items() if name in self.state})
 
     def _check_left_out(self, encoder: Encoder, made: Sequence[MadeColumn]) -> None:
         check_left_out(self.survey.table, self.atoms, self.state, encoder, made)

@@ -23,6 +23,7 @@ from bayeslmm.sources.survey import Moments, lifted
 from bayeslmm.support.memory_limit import gigabytes
 
 MEMORY = 4e9  # bytes that the cells and the rows made of them may take
+_COPIES = 6  # of the columns: as they are, what rounding took, on their own scale, and in work
 _LOST = 1e-5  # share of a column's variation within cells from which on the cells' means are joined to the rows
 _EPS = float(np.finfo(float).eps)
 
@@ -101,6 +102,22 @@ def check_budget(cells: int, n: int, keys: Sequence[str], numbers: int, remedies
         f"({gigabytes(MEMORY)}). {said}{' ' * bool(said)}Leave out terms or groupings, group by less, or fit a subset "
         "of the groups."
     )
+
+
+def check_columns_budget(rows: int, cells: int, columns: int) -> None:
+    """Refuse more columns, on rows that stand for those of the cells, than there is memory for.
+
+    Raises
+    ------
+    DataError
+    """
+    size = 8.0 * _COPIES * rows * columns
+    if size > MEMORY:
+        raise DataError(
+            f"The terms make {columns:,} columns, and {count_words(cells)} are {rows:,} rows of them: "
+            f"{gigabytes(size)} in all; at most {gigabytes(MEMORY)} are supported. Leave out terms, make a fixed "
+            "factor of many levels a grouping, (1 | factor), or group by less."
+        )
 
 
 def count_words(cells: int) -> str:

@@ -81,7 +81,7 @@ class SourceDesign(Described):
         """Refused: there are no rows."""
         self.require_rows()
 
-    net_y = X = Z = Zt = rows = frame = offset = y
+    net_y = X = Z = Zt = rows = frame = offset = columns = y
 
     def part(self, rows: Any) -> NoReturn:
         """Refused: there are no rows."""

@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import narwhals.stable.v2 as nw
 import numpy as np
-import pandas as pd
 
 from bayeslmm.data.table import check_size, take
 from bayeslmm.description.hierarchy import Hierarchy
@@ -16,12 +15,12 @@ from bayeslmm.design.design import used_columns
 from bayeslmm.design.model_matrix import Encoder
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.sources.adding import added, cells_of, joined
-from bayeslmm.sources.building import ADDING, SourceBuilding
+from bayeslmm.sources.building import ADDING, RESPONSE_ATOM, SourceBuilding
 from bayeslmm.sources.cells import Cells
 from bayeslmm.sources.design import SourceDesign
 from bayeslmm.sources.expressions import Expression, State
 from bayeslmm.sources.matrices import MadeColumn
-from bayeslmm.sources.source import as_source
+from bayeslmm.sources.source import Source, as_source
 from bayeslmm.sources.survey import Moments, Survey, lifted
 
 
@@ -53,33 +52,21 @@ class KeptSums:
 
 
 @dataclass(frozen=True, eq=False)
-class Gone:
+class Gone(Source):
     """In the place of a source: rows of which there are sums only."""
 
-    name: str = "sums over rows that are not kept"
-    csv: bool = False
+    def __post_init__(self) -> None:
+        """Nothing is there to be checked."""
 
-    def reading_texts(self, columns: Any) -> Gone:
-        """The same."""
-        return self
-
-    def open(self) -> NoReturn:
-        """Refused: there are no rows."""
-        raise DataError(
-            "This model was made of sums, and its rows are not kept. Write lmm.predictions(fit, data=frame) for other "
-            "rows, or blm.LMM(formula, rows) where the rows are at hand."
-        )
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return "sums over rows that are not kept"
 
 
 @dataclass(frozen=True, eq=False)
 class _Frame(Gone):
     """Rows in memory as if they were in a source."""
-
-    frame: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-    def open(self) -> Any:
-        """The rows."""
-        return nw.from_native(self.frame).lazy()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -88,8 +75,10 @@ class SumsDesign(SourceDesign):
 
     def require_rows(self) -> NoReturn:
         """Refuse: say what to write instead."""
-        self.source.open()
-        raise AssertionError("sums have no rows")
+        raise DataError(
+            "This model was made of sums, and its rows are not kept. Write lmm.predictions(fit, data=frame) for other "
+            "rows, or blm.LMM(formula, rows) where the rows are at hand."
+        )
 
 
 class _Taking(SourceBuilding):
@@ -100,7 +89,7 @@ class _Taking(SourceBuilding):
         source: Any = as_source(data)
         if source is None:
             frame, self.dropped = take(data, used_columns(hierarchy), missing)
-            source = _Frame(frame=frame.reset_index(drop=True))
+            source = _Frame(frame.reset_index(drop=True))
         super().__init__(hierarchy, source, missing)
 
     def _check_response(self, found: Mapping[str, Moments], names: Sequence[str]) -> None:
@@ -117,11 +106,11 @@ class _Taking(SourceBuilding):
             cells, dropped = self.cells(), self.survey.dropped
         else:
             self._count(len(self.atoms))
-            rows = nw.from_native(self.source.frame).lazy()
+            rows = nw.from_native(self.source.data).lazy()
             atoms = {f"a{k}": lifted(own, self.state) for k, own in enumerate(self.atoms.values())}
             made = rows.with_columns(**atoms).collect()
             values = {name: made[f"a{k}"].to_numpy().astype(float) for k, name in enumerate(self.atoms)}
-            cells, dropped = cells_of(self.source.frame[self.keys], values), self.dropped
+            cells, dropped = cells_of(self.source.data[self.keys], values), self.dropped
         return KeptSums(hierarchy=self.hierarchy, cells=cells, kinds=self.kinds, state=self.state, dropped=dropped)
 
 
@@ -135,7 +124,7 @@ class _Making(SourceBuilding):
             _copied(kept.state),
             kept.cells,
         )
-        self.source: Any = Gone()
+        self.source = Gone()
         self.survey = Survey(table=None, n=kept.n, dropped=kept.dropped, kinds=kept.kinds)
         self._read_sides()
         cells = self._cells
@@ -146,7 +135,7 @@ class _Making(SourceBuilding):
             name: Moments(mean=float(np.clip(mean[a], low[a], high[a])), lowest=float(low[a]), highest=float(high[a]))
             for a, name in enumerate(cells.names)
         }
-        super()._check_response(self.found, ["y"])
+        super()._check_response(self.found, [RESPONSE_ATOM])
 
     def cells(self) -> Cells:
         """Those that are given."""

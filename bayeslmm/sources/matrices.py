@@ -55,7 +55,7 @@ def atoms_of(terms: Sequence[tuple[Factor, ...]]) -> dict[str, Expression]:
     out: dict[str, Expression] = {}
     for term in terms:
         numbers = [list(enumerate(factor.numbers)) for factor in term if factor.numbers]
-        texts = [factor.text for factor in term if factor.numbers]
+        texts = [factor.label for factor in term if factor.numbers]
         for chosen in product(*numbers) if numbers else ():
             key = atom_key(texts, [k for k, _ in chosen])
             whole: Expression = chosen[0][1]
@@ -106,7 +106,7 @@ def _parts(
     """The columns of one factor: (its text, which of its numbers, or the codes of its categories)."""
     factor = factors[text]
     if not factor.category:
-        return [(text, k, None) for k in range(len(factor.numbers))]
+        return [(factor.label, k, None) for k in range(len(factor.numbers))]
     contrasts = encoder.spec.encoder_state[text][1]["contrasts"]
     coding = contrasts.get_coding_matrix(reduced_rank=reduced)
     levels, values = list(contrasts.levels), np.asarray(coding, dtype=float)

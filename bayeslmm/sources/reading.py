@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bayeslmm.design.model_matrix import aliases_for
+from bayeslmm.design.model_matrix import aliases_for, unaliased
 from bayeslmm.errors import DescriptionError
 from bayeslmm.formula.parse import columns_of, rename_columns
 from bayeslmm.formula.transforms import ELEMENTWISE
@@ -38,6 +38,8 @@ class Factor:
     ----------
     text : str
         As formulaic writes it.
+    label : str
+        The same with the data's own names of columns.
     category : str
         The column whose categories it stands for; "" for numbers.
     numbers : tuple of Expression
@@ -45,9 +47,9 @@ class Factor:
     """
 
     text: str
+    label: str
     category: str = ""
     numbers: tuple[Expression, ...] = ()
-    polynomial: Polynomial | None = None
 
 
 def read_number(text: str) -> Expression:
@@ -84,19 +86,18 @@ def read_terms(text: str, categories: Collection[str]) -> list[tuple[Factor, ...
 
 
 def _factor(text: str, names: Mapping[str, str], categories: Collection[str], whole: str) -> Factor:
-    tree = _tree(text, whole)
+    tree, label = _tree(text, whole), _real(text, names)
     if isinstance(tree, ast.Name) and names.get(tree.id, tree.id) in categories:
-        return Factor(text=text, category=names.get(tree.id, tree.id))
+        return Factor(text=text, label=label, category=names.get(tree.id, tree.id))
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "C":
         inner = tree.args[0]
         if isinstance(inner, ast.Name):
-            return Factor(text=text, category=names.get(inner.id, inner.id))
+            return Factor(text=text, label=label, category=names.get(inner.id, inner.id))
     found = _expression(tree, names)
     if isinstance(found, Polynomial):
-        return Factor(
-            text=text, numbers=tuple(found.column(k + 1) for k in range(found.degree)), polynomial=found
-        )  # fmt: skip
-    return Factor(text=text, numbers=(found,))
+        numbers = tuple(found.column(k + 1) for k in range(found.degree))
+        return Factor(text=text, label=label, numbers=numbers)
+    return Factor(text=text, label=label, numbers=(found,))
 
 
 def _tree(text: str, whole: str) -> ast.expr:
@@ -136,7 +137,7 @@ def _one(tree: ast.expr, names: Mapping[str, str]) -> Expression:
 def _call(tree: ast.Call, name: str, names: Mapping[str, str]) -> Expression | Polynomial:
     given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in tree.keywords}
     rest: list[Any] = [ast.literal_eval(argument) for argument in tree.args[1:]]
-    text = ast.unparse(tree)
+    text = _real(ast.unparse(tree), names)
     if name in _SPLINES:
         raise DescriptionError(
             f"{text} has knots that depend on all rows in order, and is not computed where the rows are. Write "
@@ -161,6 +162,10 @@ def _call(tree: ast.Call, name: str, names: Mapping[str, str]) -> Expression | P
 def _plain_names(used: Collection[str]) -> dict[str, str]:
     """Names that Python reads for all columns."""
     return {name: f"column_{k}" for k, name in enumerate(used)}
+
+
+def _real(text: str, names: Mapping[str, str]) -> str:
+    return unaliased(text, {name: alias for alias, name in names.items()})
 
 
 def _names(aliases: Mapping[str, str]) -> dict[str, str]:

@@ -85,56 +85,6 @@ class Source:
         """Whether it reads texts, that have no types."""
         return isinstance(self.data, (str, Path)) and str(self.data).lower().endswith(_CSV)
 
-    def reading_texts(self, columns: Collection[str]) -> Source:
-        """The same source, columns of CSV files that only group kept as texts, so that "01" and "1" stay apart."""
-        return replace(self, texts=tuple(columns)) if self.csv else self
-
-    def open(self) -> Any:
-        """The rows as a Narwhals LazyFrame; nothing is read yet but names and types."""
-        import narwhals.stable.v2 as nw
-
-        try:
-            table = nw.from_native(self._native())
-        except (DataError, DescriptionError):
-            raise
-        except Exception as error:
-            raise DataError(f"{self.name} can't be read: {_first_line(error)}") from error
-        return table if isinstance(table, nw.LazyFrame) else table.lazy()
-
-    def _native(self) -> Any:
-        if self.sql:
-            database = self.connection or _duckdb().connect()
-            found = database.sql(self.sql)
-            if found is None:
-                raise DescriptionError(f"The query {self.sql[:60]!r} returns no rows; expected a SELECT.")
-            return found
-        if not isinstance(self.data, (str, Path)):
-            return self.data
-        return self._duckdb_files() if self.engine == "duckdb" else self._polars_files()
-
-    def _duckdb_files(self) -> Any:
-        database = self.connection or _duckdb().connect()
-        path = str(self.data)
-        if not self.csv:
-            return database.read_parquet(path)
-        found = database.read_csv(path, header=True, na_values=list(_MISSING), sample_size=-1)
-        texts = {name: "VARCHAR" for name in self.texts if name in found.columns}
-        if texts:
-            found = database.read_csv(path, header=True, na_values=list(_MISSING), sample_size=-1, dtype=texts)
-        return found
-
-    def _polars_files(self) -> Any:
-        try:
-            import polars as pl
-        except ImportError:
-            raise DataError("engine='polars' needs Polars: pip install polars.") from None
-        path = str(self.data)
-        if not self.csv:
-            return pl.scan_parquet(path)
-        names = pl.scan_csv(path).collect_schema().names()
-        texts = {name: pl.String for name in self.texts if name in names}
-        return pl.scan_csv(path, null_values=list(_MISSING), infer_schema_length=None, schema_overrides=texts)
-
 
 def as_source(data: Any) -> Source | None:
     """The source that the data are, None where they are a frame or columns in memory.
@@ -149,6 +99,69 @@ def as_source(data: Any) -> Source | None:
     if isinstance(data, (str, Path)) or is_lazy(data):
         return Source(data)
     return None
+
+
+def reading_texts(source: Source, columns: Collection[str]) -> Source:
+    """The same source, columns of CSV files that only group kept as texts, so that "01" and "1" stay apart."""
+    return replace(source, texts=tuple(columns)) if source.csv else source
+
+
+def open_rows(source: Source) -> Any:
+    """The rows as a Narwhals LazyFrame; nothing is read yet but names and types.
+
+    Raises
+    ------
+    DataError
+        With what the engine said.
+    """
+    import narwhals.stable.v2 as nw
+
+    try:
+        table = nw.from_native(_native(source))
+    except (DataError, DescriptionError):
+        raise
+    except Exception as error:
+        raise DataError(f"{source.name} can't be read: {_first_line(error)}") from error
+    return table if isinstance(table, nw.LazyFrame) else table.lazy()
+
+
+def _native(source: Source) -> Any:
+    if source.sql:
+        database = source.connection or _database()
+        found = database.sql(source.sql)
+        if found is None:
+            raise DescriptionError(f"The query {source.sql[:60]!r} returns no rows; expected a SELECT.")
+        return found
+    if not isinstance(source.data, (str, Path)):
+        return source.data
+    return _duckdb_files(source) if source.engine == "duckdb" else _polars_files(source)
+
+
+def _duckdb_files(source: Source) -> Any:
+    database = source.connection or _database()
+    path = str(source.data)
+    if not source.csv:
+        return database.read_parquet(path)
+    found = database.read_csv(path, header=True, na_values=list(_MISSING), sample_size=-1)
+    texts = {name: "VARCHAR" for name in source.texts if name in found.columns}
+    if texts:
+        found = database.read_csv(path, header=True, na_values=list(_MISSING), sample_size=-1, dtype=texts)
+    return found
+
+
+def _polars_files(source: Source) -> Any:
+    try:
+        import polars as pl
+    except ImportError:
+        raise DataError("engine='polars' needs Polars: pip install polars.") from None
+    path = str(source.data)
+    if not source.csv:
+        return pl.scan_parquet(path)
+    # Polars leaves doubled quotes in a header doubled
+    names = {name.replace('""', '"'): name for name in pl.scan_csv(path).collect_schema().names()}
+    texts = {names[name]: pl.String for name in source.texts if name in names}
+    found = pl.scan_csv(path, null_values=list(_MISSING), infer_schema_length=None, schema_overrides=texts)
+    return found.rename({name: own for own, name in names.items() if own != name})
 
 
 def is_lazy(data: Any) -> bool:
@@ -202,14 +215,17 @@ def _check_files(path: str) -> None:
         raise DataError(f"The data file {show_path(Path(path))} does not exist, or is no file{beside(Path(path))}")
 
 
-def _duckdb() -> Any:
+def _database() -> Any:
+    """A DuckDB of our own, in memory, that draws no progress bars."""
     try:
         import duckdb
     except ImportError:
         raise DataError(
             "Files and queries are read by DuckDB, which is not installed: pip install 'bayeslmm[duckdb]'."
         ) from None
-    return duckdb
+    database = duckdb.connect()
+    database.execute("SET enable_progress_bar = false")
+    return database
 
 
 def names_of(table: Any) -> list[str]:

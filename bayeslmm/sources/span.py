@@ -16,7 +16,7 @@ from bayeslmm.sources.matrices import MadeColumn
 from bayeslmm.sources.source import ask
 from bayeslmm.sources.survey import lifted
 
-NEAR = 1e-10  # least eigenvalue of the columns' correlations that leaves five digits
+NEAR = 1e-9  # least eigenvalue of the columns' correlations: their products have 16 digits, and seven are left
 REMEDY = (
     "Centre the columns (center(x), poly(x, 2) in the place of x + I(x**2)), leave one out, or collect the rows: "
     "blm.LMM(formula, frame)."
