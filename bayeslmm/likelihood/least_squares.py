@@ -48,7 +48,7 @@ def least_squares(T: np.ndarray) -> LeastSquares:
     size = np.sqrt(T.diagonal()[:p])
     scaled = T[:p] / size[:, None]
     L = np.linalg.cholesky(scaled[:, :p] / size)
-    solved = _solve(L, np.column_stack([np.diag(1 / size), scaled[:, p]]))
+    solved = solve_lower(L[None], np.column_stack([np.diag(1 / size), scaled[:, p]])[None])[0]
     root, half = solved[:, :p], solved[:, p]
     return LeastSquares(
         coefficients=root.T @ half,
@@ -58,13 +58,21 @@ def least_squares(T: np.ndarray) -> LeastSquares:
     )
 
 
-def _solve(L: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """L^-1 right for a lower triangular L."""
-    if len(L) <= MANY:
-        return np.linalg.solve(L, right)
+def solve_lower(L: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+    """L^-1 right, or L'^-1 right, for lower triangular L (B, p, p) and right-hand sides (B, p, c).
+
+    Examples
+    --------
+    >>> solve_lower(np.array([[[2.0, 0.0], [1.0, 1.0]]]), np.array([[[2.0], [3.0]]])).ravel().tolist()
+    [1.0, 2.0]
+    """
+    if L.shape[-1] <= MANY:
+        return np.linalg.solve(np.swapaxes(L, -1, -2) if transposed else L, right)
     from scipy.linalg import solve_triangular
 
-    return solve_triangular(L, right, lower=True, check_finite=False)
+    trans = "T" if transposed else "N"
+    pairs = zip(L, right, strict=True)
+    return np.array([solve_triangular(A, b, lower=True, trans=trans, check_finite=False) for A, b in pairs])
 
 
 def invertible(scaled: np.ndarray) -> np.ndarray:
