@@ -182,6 +182,10 @@ def test_tables_without_rows(days):
     assert "86 rows" in found.describe()
     with pytest.raises(blm.DataError, match=r"rows are not kept.*blm\.LMM\(formula, rows\)"):
         _ = found.ml().residuals
+    with pytest.raises(blm.DataError, match=r"rows are not kept.*sums\(\)\.save\(folder\)"):
+        found.save("nowhere")
+    with pytest.raises(blm.DataError, match="rows are not kept"):
+        found.stream_predictions(found.ml(), "nowhere.parquet")
 
 
 def test_saved_and_loaded(days, tmp_path):

@@ -185,3 +185,14 @@ def test_least_squares_of_many_columns():
     broken[:, 1], broken[1, :] = broken[:, 0], broken[0, :]
     broken[1, 1] = 1.0
     assert invertible(np.array([scaled, broken])).tolist() == [True, False]
+
+
+def test_a_dense_one_is_said(monkeypatch, capsys):
+    """Where the outcome isn't Gaussian, the columns stand row by row."""
+    monkeypatch.setattr(wide_columns, "LARGE", 1e5)
+    rng = np.random.default_rng(1)
+    labels = np.char.add("level ", (np.arange(400) % 80).astype(str))
+    data = {"y": rng.integers(0, 2, 400), "f": labels, "g": (np.arange(400) % 7).astype(str)}
+    glmm = blm.GLMM("y ~ f + (1 | g)", data, family="bernoulli")
+    assert isinstance(glmm.design.columns, np.ndarray)
+    assert "dense where the outcome isn't Gaussian" in capsys.readouterr().err

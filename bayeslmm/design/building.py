@@ -24,7 +24,7 @@ from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import INTERCEPT, learn, text_hints
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.design.residual_rows import build_residual
-from bayeslmm.design.wide_columns import learn_columns
+from bayeslmm.design.wide_columns import learn_columns, learn_dense
 from bayeslmm.errors import DataError
 from bayeslmm.support.text import listed
 
@@ -67,9 +67,9 @@ def build_design(
     outcome = reader.read(frame) if reader else None
     y = read_response(hierarchy.response, frame) if outcome is None else outcome.y
     offset_encoder, offset = read_offset(hierarchy.offset, frame, hierarchy.response, y if reader is None else None)
-    fixed, X = learn_columns(hierarchy.fixed, frame) if reader is None else learn(hierarchy.fixed, frame)
+    fixed, X = (learn_columns if reader is None else learn_dense)(hierarchy.fixed, frame)
     fixed, X, left_out = settle_fixed(X, fixed)
-    if reader is not None and not reader.family.has_intercept and isinstance(X, np.ndarray):
+    if reader is not None and not reader.family.has_intercept:
         fixed, X = without_constant(fixed, X)
     residual = build_residual(hierarchy.residual, frame)
     apart, rest = residual.tells_rows_apart, "the residual"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 
 from bayeslmm.design.model_matrix import Encoder, learn, learn_with_formulaic, names_in
 from bayeslmm.design.wide import WIDE, Wide
+from bayeslmm.support.memory_limit import gigabytes
+
+COPIES = 4  # of a dense matrix, as `factorisation.memory` counts them
+LARGE = 1e9  # bytes from which they are worth a word
 
 
 def learn_columns(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray | Wide]:
@@ -39,11 +45,34 @@ def learn_columns(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray |
     return encoder, np.ascontiguousarray(matrix.toarray())
 
 
+def learn_dense(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
+    """The same matrix row by row, as outcomes that aren't Gaussian need it; said on stderr where it will be large.
+
+    Examples
+    --------
+    >>> learn_dense("f", pd.DataFrame({"f": ["a", "b"]}))[1].tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
+    size = 8.0 * COPIES * len(frame) * _levels_in(text, frame)
+    if size > LARGE:
+        print(
+            f"bayeslmm: the fixed part {text!r} is dense where the outcome isn't Gaussian, and may take about "
+            f"{gigabytes(size)}. Make a factor of many levels a grouping, (1 | factor), where that is too much.",
+            file=sys.stderr,
+        )
+    return learn(text, frame)
+
+
 def _many_levels(text: str, frame: pd.DataFrame) -> bool:
     """Whether a factor of the text, or factors together, may have many levels."""
+    return _levels_in(text, frame) >= WIDE
+
+
+def _levels_in(text: str, frame: pd.DataFrame) -> float:
+    """How many levels the largest factor has, or all factors together where some are multiplied; 0 without."""
     counts = [frame[name].nunique() for name in names_in(text) if "C(" in text or frame[name].dtype.kind not in "biufc"]
     together = any(sign in text for sign in ":*/^")
-    return bool(counts) and (np.prod(counts, dtype=float) if together else max(counts)) >= WIDE
+    return 0.0 if not counts else float(np.prod(counts, dtype=float) if together else max(counts))
 
 
 def _levels(frame: pd.DataFrame, factor: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:

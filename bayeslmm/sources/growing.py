@@ -76,8 +76,9 @@ class SumsDesign(SourceDesign):
     def require_rows(self) -> NoReturn:
         """Refuse: say what to write instead."""
         raise DataError(
-            "This model was made of sums, and its rows are not kept. Write lmm.predictions(fit, data=frame) for other "
-            "rows, or blm.LMM(formula, rows) where the rows are at hand."
+            "This needs rows; the model was made of sums, and its rows are not kept. Write lmm.predictions(fit, "
+            "data=frame) for other rows, lmm.sums().save(folder) to keep the sums, or blm.LMM(formula, rows) where the "
+            "rows are at hand."
         )
 
 
