@@ -69,12 +69,14 @@ _HOME = {
     "SavedError": "errors",
     "Source": "sources.source",
     "StudentT": "families.student_t",
+    "Sums": "sums",
     "add_log_densities": "criticism.sensitivity",
     "compare": "comparison.comparison",
     "compare_models": "comparison.models",
     "example": "gallery",
     "example_data": "gallery",
     "load": "loading",
+    "load_sums": "sums",
     "mixed_model_equations": "theory.mixed_model_equations",
     "same_marginal": "theory.same_marginal",
 }
@@ -83,8 +85,9 @@ __all__ = [
     "GLMM", "LMM", "BayesLMMError", "Beta", "Binomial", "Comparison", "Cumulative", "DataError", "DescriptionError",
     "Gamma", "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
     "NegativeBinomial", "NegativeBinomial1", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal",
-    "SamplingError", "Saved", "SavedError", "Source", "StudentT", "add_log_densities", "compare", "compare_models",
-    "density", "example", "example_data", "load", "mixed_model_equations", "same_marginal",
+    "SamplingError", "Saved", "SavedError", "Source", "StudentT", "Sums", "add_log_densities", "compare",
+    "compare_models", "density", "example", "example_data", "load", "load_sums", "mixed_model_equations",
+    "same_marginal",
 ]  # fmt: skip
 
 

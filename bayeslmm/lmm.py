@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bayeslmm.description.hierarchy import Hierarchy, Residual
 from bayeslmm.design.building import build_design
 from bayeslmm.errors import DescriptionError, visible
 from bayeslmm.faces.before import BeforeTheData
 from bayeslmm.faces.criticism import Criticism
+from bayeslmm.faces.growing import Growing
 from bayeslmm.faces.matrices import Matrices
 from bayeslmm.faces.pictures import Pictures
 from bayeslmm.faces.pictures_after import PicturesAfter
@@ -26,6 +27,9 @@ from bayeslmm.sources.described import data_of
 from bayeslmm.sources.source import as_source
 from bayeslmm.support.threads import one_blas_thread
 
+if TYPE_CHECKING:
+    from bayeslmm.sums import Sums
+
 
 class LMM(
     BeforeTheData,
@@ -39,6 +43,7 @@ class LMM(
     Reporting,
     Saving,
     Streaming,
+    Growing,
     Matrices,
 ):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
@@ -141,6 +146,44 @@ class LMM(
                 "blm.GLMM.from_toml(path)."
             )
         return cls(file.hierarchy, data_of(file), priors=file.priors, missing=file.missing)
+
+    @classmethod
+    def from_sums(cls, sums: Sums, *, priors: Mapping[str, Any] | None = None) -> LMM:
+        """Make the model of sums over rows that are not kept: fits, posteriors and tables are those of the rows.
+
+        Parameters
+        ----------
+        sums : Sums
+        priors : mapping, optional
+            As in `LMM`.
+
+        Raises
+        ------
+        DataError, PriorError
+            What is wrong with the rows together; later, what needs rows says what to write instead.
+
+        Examples
+        --------
+        >>> import bayeslmm as blm
+        >>> sums = blm.Sums.of("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
+        >>> LMM.from_sums(sums).reml().fixef.round(3).to_dict()
+        {'Intercept': 4.833}
+        """
+        from bayeslmm.sources.growing import design_of
+        from bayeslmm.sums import Sums
+
+        if not isinstance(sums, Sums):
+            raise DescriptionError(
+                f"A {type(sums).__name__} came as the sums; expected Sums: blm.Sums.of(formula, rows), lmm.sums() or "
+                "blm.load_sums(folder)."
+            )
+        with enough_memory(doing="Making the model"), one_blas_thread():
+            design: Any = design_of(sums.kept)
+        lmm = cls.__new__(cls)
+        super(LMM, lmm).__init__(hierarchy=sums.kept.hierarchy, design=design, given_priors=priors or {})
+        if priors:
+            _ = lmm.priors  # a wrong one is an error now, not later
+        return lmm
 
     def __repr__(self) -> str:
         said = [f", known covariance of {level.label}" for level in self.design.levels if level.root is not None]

@@ -29,7 +29,7 @@ def write_pages() -> None:
     write_notebooks(PAGES / "notebooks")
     write_interactive(EXTRA / "interactive")
     shutil.copytree(DOCS / "thumbnails", PAGES / "thumbnails")
-    for page in ("glossary.md", "claims.md"):
+    for page in ("glossary.md", "claims.md", "scale.md"):
         text = (DOCS / page).read_text("utf-8").replace("](../notebooks/README.md)", "](notebooks/index.md)")
         (PAGES / page).write_text(text.replace("](../", "]("), "utf-8")
     (PAGES / "gallery").mkdir()
@@ -45,7 +45,7 @@ def landing(readme: str) -> str:
     beginning = readme.split("\n## How it is fast")[0].replace("](docs/", "](")
     beginning = beginning.replace("](notebooks/README.md)", "](notebooks/index.md)")
     beginning = interactive_links(beginning)
-    pages = ("notebooks/index", "interactive", "glossary", "claims", "api", "gallery/index", "pictures/index")
+    pages = ("notebooks/index", "interactive", "glossary", "claims", "scale", "api", "gallery/index", "pictures/index")
     return "\n".join([f"{beginning}\n\n```{{toctree}}\n:hidden:\n", *pages, "```\n"])
 
 

@@ -22,7 +22,7 @@ ORDER = [
     "predictions",
     "criticism",
     "pictures",
-    *("comparison", "theory", "report", "saved"),
+    *("comparison", "theory", "report", "saved", "sums"),
     *("faces", "lmm", "glmm", "described", "loading", "gallery", "cli", "__main__"),
 ]
 

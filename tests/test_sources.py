@@ -406,6 +406,8 @@ FROM_SUMS = {
         "sensitivity",
         "shrinkage",
         "statistics",
+        "sums",
+        "from_sums",
         "summary",
         "varcorr",
     ),
@@ -467,7 +469,10 @@ class TestEveryVerb:
             both[1][0].sample(residuals=True)
 
     @pytest.mark.parametrize(
-        "name", sorted(FROM_SUMS - {"sample", "stream_predictions", "from_toml", "statistics", "plot_sds"})
+        "name",
+        sorted(
+            FROM_SUMS - {"from_sums", "from_toml", "plot_sds", "sample", "statistics", "stream_predictions", "sums"}
+        ),
     )
     def test_that_does_not_gives_the_same(self, both, name):
         import matplotlib.pyplot as plt

@@ -18,6 +18,7 @@ import xarray as xr
 from bayeslmm.criticism.prior_predictive import draw_effects, draw_parameters, draw_response
 from bayeslmm.criticism.sensitivity import log_prior
 from bayeslmm.design.parameters import coords, dims
+from bayeslmm.design.wide import Wide
 from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model
 from bayeslmm.posterior.draws import written_values
@@ -86,9 +87,12 @@ def stored(model: Model, tree: xr.DataTree) -> xr.DataTree:
 
 
 def constant_data(model: Model | LinkModel) -> xr.Dataset:
-    """X, which group each row belongs to (its place among the level's groups), offset and weights."""
+    """X, which group each row belongs to (its place among the level's groups), offset and weights.
+
+    A wide X is left out: dense, it may take more room than all else (``lmm.X`` makes it).
+    """
     design = model.design
-    out: dict[str, Any] = {"X": (("row", "coef"), design.X)}
+    out: dict[str, Any] = {} if isinstance(design.columns, Wide) else {"X": (("row", "coef"), design.X)}
     out |= {f"{level.name}_index": ("row", level.index) for level in design.levels}
     if design.offset is not None:
         out["offset"] = ("row", design.offset)

@@ -8,6 +8,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
+from bayeslmm.design.wide import Wide, some_rows
 from bayeslmm.errors import SamplingError
 from bayeslmm.factorisation.statistics import Statistics, build_statistics
 from bayeslmm.model import Model
@@ -30,7 +31,7 @@ def part_of(design: Design, rows: np.ndarray) -> Design:
     """
     part = design.part(rows)
     return replace(
-        design, y=design.y[rows], X=np.ascontiguousarray(part.X), levels=tuple(map(_seen, part.levels)), rows=part.rows,
+        design, y=design.y[rows], columns=part.columns, levels=tuple(map(_seen, part.levels)), rows=part.rows,
         residual=design.residual.subset(rows), offset=part.offset, frame=design.frame.iloc[rows],
     )  # fmt: skip
 
@@ -47,8 +48,9 @@ def _seen(level: LevelDesign) -> LevelDesign:
 def statistics_without(design: Design, rows: np.ndarray) -> Statistics | None:
     """Cross-products of all rows but these; None where the others don't determine every coefficient of X."""
     part = part_of(design, np.delete(np.arange(design.n), rows))
-    size = np.sqrt(np.einsum("ij,ij->j", part.X, part.X))
-    if not part.n > part.p or not (size > 0).all() or np.linalg.matrix_rank(part.X / size, tol=1e-9) < part.p:
+    X = part.columns.compressed if isinstance(part.columns, Wide) else part.columns
+    size = np.sqrt(np.einsum("ij,ij->j", X, X))
+    if not part.n > part.p or not (size > 0).all() or np.linalg.matrix_rank(X / size, tol=1e-9) < part.p:
         return None
     return build_statistics(part)
 
@@ -63,7 +65,7 @@ def posterior_without(model: Model, rows: np.ndarray, draws: int, seed: int) -> 
         return None
     priors = model.priors
     if priors.beta_anchor is not None:
-        columns = np.delete(priors.beta_anchor.columns, rows, axis=0)
+        columns = some_rows(priors.beta_anchor.columns, np.delete(np.arange(model.design.n), rows))
         priors = replace(priors, beta_anchor=replace(priors.beta_anchor, columns=columns))
     streams = np.random.SeedSequence((seed, int(rows[0])))
     try:

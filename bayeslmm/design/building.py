@@ -24,6 +24,7 @@ from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import INTERCEPT, learn, text_hints
 from bayeslmm.design.outcome import ResponseReader
 from bayeslmm.design.residual_rows import build_residual
+from bayeslmm.design.wide_columns import learn_columns, learn_dense
 from bayeslmm.errors import DataError
 from bayeslmm.support.text import listed
 
@@ -66,7 +67,7 @@ def build_design(
     outcome = reader.read(frame) if reader else None
     y = read_response(hierarchy.response, frame) if outcome is None else outcome.y
     offset_encoder, offset = read_offset(hierarchy.offset, frame, hierarchy.response, y if reader is None else None)
-    fixed, X = learn(hierarchy.fixed, frame)
+    fixed, X = (learn_columns if reader is None else learn_dense)(hierarchy.fixed, frame)
     fixed, X, left_out = settle_fixed(X, fixed)
     if reader is not None and not reader.family.has_intercept:
         fixed, X = without_constant(fixed, X)
@@ -107,7 +108,7 @@ def build_design(
     return Design(
         hierarchy=hierarchy,
         y=y,
-        X=X,
+        columns=X,
         coef=fixed.names,
         levels=tuple(levels),
         residual=residual,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bayeslmm.design.wide import Wide
+
 PIECE = 1_000_000  # entries of a matrix that are copied at a time
 
 
@@ -23,7 +25,7 @@ def dependencies(matrix: np.ndarray, names: tuple[str, ...]) -> list[str]:
     return [equation(kept, names[j], coefficients) for j, coefficients in found.items()]
 
 
-def combinations(matrix: np.ndarray) -> dict[int, np.ndarray]:
+def combinations(matrix: np.ndarray | Wide) -> dict[int, np.ndarray]:
     """Find the columns that are combinations of those before them, each with its coefficients on those that are none.
 
     As in R, and so in lme4, it is the later column that counts as dependent.
@@ -35,7 +37,11 @@ def combinations(matrix: np.ndarray) -> dict[int, np.ndarray]:
     {2: [3.0, 2.0]}
     """
     kept = _independent(matrix)
-    return {j: _coefficients(matrix, kept, j) for j in range(matrix.shape[1]) if j not in set(kept)}
+    others = sorted({*range(matrix.shape[1])} - {*kept})
+    if not others:
+        return {}
+    own = matrix.compressed if isinstance(matrix, Wide) else matrix
+    return {j: _coefficients(own, kept, j) for j in others}
 
 
 def proportional(matrix: np.ndarray) -> dict[int, np.ndarray]:
@@ -62,34 +68,49 @@ def proportional(matrix: np.ndarray) -> dict[int, np.ndarray]:
     return {j: np.array([factor if k == of else 0.0 for k in kept]) for j, (of, factor) in multiples.items()}
 
 
-def _independent(matrix: np.ndarray) -> list[int]:
+def _independent(matrix: np.ndarray | Wide) -> list[int]:
     """The columns that are no combination of the columns before them."""
-    n, p = matrix.shape
-    if p == 0:
+    if matrix.shape[1] == 0:
         return []
-    largest = np.maximum(matrix.max(axis=0), -matrix.min(axis=0))
+    if isinstance(matrix, Wide):
+        largest = np.array([np.abs(matrix.values(j)).max() for j in range(matrix.shape[1])])
+        constant = bool((matrix.values(0) == largest[0]).all())
+    else:
+        largest = np.maximum(matrix.max(axis=0), -matrix.min(axis=0))
+        constant = bool((matrix[:, 0] == largest[0]).all())
     largest = np.where(largest > 0, largest, 1.0)
+    if isinstance(matrix, Wide):
+        unit = matrix.times(np.diag(1 / largest))
+        shifts = np.where(np.arange(len(largest)) > 0, unit.means, 0.0) if constant else np.zeros(len(largest))
+        return _first(unit.less(shifts).compressed, np.ones(len(largest)), np.zeros(len(largest)), matrix.shape[0])
+    n, p = matrix.shape
     means = np.zeros(p)
-    if (matrix[:, 0] == largest[0]).all():
+    if constant:
         means[1:] = sum((matrix[rows, 1:] / largest[1:]).sum(axis=0) for rows in _pieces(n, p)) / n
+    return _first(matrix, largest, means, n)
+
+
+def _first(matrix: np.ndarray, largest: np.ndarray, means: np.ndarray, n: int) -> list[int]:
+    """The columns of matrix / largest - means that are no combination of those before them, of n rows."""
+    p = matrix.shape[1]
 
     def scaled(rows: slice) -> np.ndarray:
         """Some rows, each column over its largest entry, and without its mean beside a constant."""
         return matrix[rows] / largest - means
 
-    norms = np.sqrt(sum(np.einsum("ij,ij->j", own, own) for own in map(scaled, _pieces(n, p))) / n)
+    norms = np.sqrt(sum(np.einsum("ij,ij->j", own, own) for own in map(scaled, _pieces(len(matrix), p))) / n)
     eps = np.finfo(float).eps
     flat = norms < 16 * eps
     if not flat.any():
         gram = np.zeros((p, p))
-        for rows in _pieces(n, p):
+        for rows in _pieces(len(matrix), p):
             unit = scaled(rows) / norms
             gram += unit.T @ unit
         if np.linalg.eigvalsh(gram / n)[0] > 1e-8:
             return list(range(p))
     # slow and sure: Gram-Schmidt, twice, so that the later column is the one named
     tolerance = np.maximum(1e-9, 100 * eps / np.where(flat, 1.0, norms))
-    basis = np.empty((n, p), order="F")
+    basis = np.empty((len(matrix), p), order="F")
     kept: list[int] = []
     for j in range(p):
         before = basis[:, : len(kept)]

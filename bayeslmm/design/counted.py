@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.design.wide import Wide
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CountedRows:
@@ -19,14 +21,14 @@ class CountedRows:
     ----------
     y : (N,) array
         Without the offset.
-    X : (N, p) array
+    X : (N, p) array or Wide
     counts : (N,) array, or None
     X_rest, y_rest : arrays, or None
         What rounding took from X and y: they were computed around a mean that may be large beside their spread.
     """
 
     y: np.ndarray
-    X: np.ndarray
+    X: np.ndarray | Wide
     counts: np.ndarray | None = None
     X_rest: np.ndarray | None = None
     y_rest: np.ndarray | None = None

@@ -18,6 +18,7 @@ from bayeslmm.design.identifiability import unknown_groups
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import Encoder, names_in, number_of
 from bayeslmm.design.residual_design import ResidualDesign
+from bayeslmm.design.wide import Wide, some_rows
 from bayeslmm.errors import visible
 from bayeslmm.families.family import Outcome
 from bayeslmm.formula.parse import columns_of
@@ -49,17 +50,22 @@ class _Columns:
 class _Rows(_Columns):
     """What rows have in common, whether the model was built on them or they are new."""
 
-    X: np.ndarray
+    columns: np.ndarray | Wide
 
     @property
     def n(self) -> int:
         """Number of rows."""
-        return self.X.shape[0]
+        return self.columns.shape[0]
 
     @property
     def p(self) -> int:
         """Number of columns of X."""
-        return self.X.shape[1]
+        return self.columns.shape[1]
+
+    @property
+    def X(self) -> np.ndarray:
+        """The columns of the fixed part, (n, p) float64, C-contiguous; made when asked for where they are wide."""
+        return np.asarray(self.columns)
 
     @cached_property
     def Z(self) -> csc_array:
@@ -82,7 +88,8 @@ class NewRows(_Rows):
 
     Attributes
     ----------
-    X : numpy.ndarray
+    columns : numpy.ndarray or Wide
+        X.
     levels : tuple of LevelDesign
         With the groups of the design; a row of a new group has index -1, and zeros in Z.
     rows : pandas.Index
@@ -94,7 +101,7 @@ class NewRows(_Rows):
         Per level and row, which of the new groups it belongs to, -1 where the group is known.
     """
 
-    X: np.ndarray
+    columns: np.ndarray | Wide
     levels: tuple[LevelDesign, ...]
     rows: pd.Index
     dropped: int = 0
@@ -207,7 +214,7 @@ class Described(_Columns):
             unknown.append(tuple(label for label, new in zip(found.labels, fresh, strict=True) if new))
             where.append(np.where(fresh, np.cumsum(fresh) - 1, -1)[found.index])
         return NewRows(
-            X=self.encoders[0].matrix(frame),
+            columns=self.encoders[0].matrix(frame),
             levels=tuple(levels),
             rows=frame.index,
             dropped=dropped,
@@ -226,8 +233,8 @@ class Design(Described, _Rows):
     hierarchy : Hierarchy
     y : numpy.ndarray
         (n,) float64, as it was given: its offset is in it.
-    X : numpy.ndarray
-        (n, p) float64, C-contiguous.
+    columns : numpy.ndarray or Wide
+        X, (n, p) float64; wide where most of its columns are those of one factor.
     coef : tuple of str
         Names of the columns of X, formulaic's.
     levels : tuple of LevelDesign
@@ -252,7 +259,7 @@ class Design(Described, _Rows):
 
     hierarchy: Hierarchy
     y: np.ndarray
-    X: np.ndarray
+    columns: np.ndarray | Wide
     coef: tuple[str, ...]
     levels: tuple[LevelDesign, ...]
     residual: ResidualDesign
@@ -274,7 +281,7 @@ class Design(Described, _Rows):
     @cached_property
     def counted(self) -> CountedRows:
         """The rows as sums over them need them, each standing for itself."""
-        return CountedRows(y=self.net_y, X=self.X)
+        return CountedRows(y=self.net_y, X=self.columns)
 
     def part(self, rows: np.ndarray) -> NewRows:
         """Take some of these rows, with the groups of all of them.
@@ -289,7 +296,7 @@ class Design(Described, _Rows):
         """
         own = (replace(level, index=level.index[rows], columns=level.columns[rows]) for level in self.levels)
         return NewRows(
-            X=self.X[rows],
+            columns=some_rows(self.columns, rows),
             levels=tuple(own),
             rows=self.rows[rows],
             offset=None if self.offset is None else self.offset[rows],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from bayeslmm.data.table import check_size, say_rows
 from bayeslmm.description.hierarchy import Level
 from bayeslmm.design.collinear import combinations, equation, proportional
 from bayeslmm.design.model_matrix import INTERCEPT, Encoder, learn_number
+from bayeslmm.design.wide import Wide, some_columns, values_of
 from bayeslmm.errors import DataError
 from bayeslmm.support.text import listed
 
@@ -78,7 +80,7 @@ def without_constant(encoder: Encoder, X: np.ndarray) -> tuple[Encoder, np.ndarr
     return fewer, np.ascontiguousarray(X[:, kept])
 
 
-def settle_fixed(X: np.ndarray, encoder: Encoder, n: int | None = None) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
+def settle_fixed(X: np.ndarray | Wide, encoder: Encoder, n: int | None = None) -> tuple[Encoder, Any, tuple[str, ...]]:
     """Leave out the columns of X that depend on those before them, as lme4 does, and say which.
 
     Parameters
@@ -102,10 +104,10 @@ def settle_fixed(X: np.ndarray, encoder: Encoder, n: int | None = None) -> tuple
     >>> settle_fixed(X, encoder)[2]
     ('x is left out of the fixed part, because x = 2 Intercept in every row.',)
     """
-    for name, column in zip(encoder.names, X.T, strict=True):
-        check_size(f"{name!r} in the fixed part", column)
+    for j, name in enumerate(encoder.names):
+        check_size(f"{name!r} in the fixed part", values_of(X, j))
     found = combinations(X)
-    n, p = n or len(X), X.shape[1] - len(found)
+    n, p = n or X.shape[0], X.shape[1] - len(found)
     if p >= n:
         more = "" if not found else f", {p} of them independent"
         raise DataError(
@@ -138,8 +140,8 @@ def settle_effects(level: Level, columns: np.ndarray, encoder: Encoder) -> tuple
 
 
 def _leave_out(
-    encoder: Encoder, matrix: np.ndarray, found: dict[int, np.ndarray], place: str
-) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
+    encoder: Encoder, matrix: np.ndarray | Wide, found: dict[int, np.ndarray], place: str
+) -> tuple[Encoder, Any, tuple[str, ...]]:
     if not found:
         return encoder, matrix, ()
     fewer = encoder.without(found)
@@ -148,7 +150,7 @@ def _leave_out(
         f"{name} is left out of {place}, because {equation(fewer.names, name, coefficients)} in every row."
         for name, coefficients in fewer.left_out.items()
     )
-    return fewer, np.ascontiguousarray(matrix[:, kept]), said
+    return fewer, some_columns(matrix, kept), said
 
 
 def check_level(

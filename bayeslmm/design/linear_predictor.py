@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.design.design import Design, NewRows
+from bayeslmm.design.wide import linear
 from bayeslmm.support.arguments import check_flag
 
 
@@ -29,7 +30,7 @@ def linear_predictor(rows: Design | NewRows, beta: np.ndarray, effects: Mapping[
     >>> linear_predictor(design, np.array([3.0]), {"u2": np.array([[-1.0], [1.0]])}).tolist()
     [2.0, 2.0, 4.0, 4.0]
     """
-    total = beta @ rows.X.T
+    total = linear(rows.columns, beta)
     if rows.offset is not None:
         total = total + rows.offset
     for level in rows.levels:

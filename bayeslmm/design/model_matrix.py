@@ -222,7 +222,7 @@ def learn(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
     if plain is not None and all(name == INTERCEPT or frame[name].dtype.kind in "biuf" for name in plain):
         kinds = {name: "numbers" for name in plain if name != INTERCEPT}
         return Encoder(text=text, names=plain, kinds=kinds), _plain_matrix(plain, frame)
-    return _learn_with_formulaic(text, frame)
+    return learn_with_formulaic(text, frame)
 
 
 def text_hints(encoder: Encoder, frame: pd.DataFrame) -> list[str]:
@@ -277,12 +277,13 @@ def learn_names(text: str, frame: pd.DataFrame) -> Encoder:
     return _encoded(text, frame)[0]
 
 
-def _learn_with_formulaic(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
-    encoder, matrix = _encoded(text, frame)
+def learn_with_formulaic(text: str, frame: pd.DataFrame, sparse: bool = False) -> tuple[Encoder, Any]:
+    """The same for any side; the matrix sparse, by columns, where that is wanted."""
+    encoder, matrix = _encoded(text, frame, sparse)
     return encoder, _check(matrix, encoder.names, frame)
 
 
-def _encoded(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
+def _encoded(text: str, frame: pd.DataFrame, sparse: bool = False) -> tuple[Encoder, Any]:
     used = tuple(columns_of(text))  # refuses everything off the allow-list before formulaic sees it
     from formulaic import Formula, ModelSpec
 
@@ -290,7 +291,7 @@ def _encoded(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
     formula = Formula(rename_columns(text, aliases))
     looked_up = {str(factor.expr) for term in formula for factor in term.factors}
     kinds = {name: _kind(frame[name], plainly=aliases.get(name, name) in looked_up) for name in used}
-    spec = ModelSpec(formula=formula, output="numpy", na_action="ignore")
+    spec = ModelSpec(formula=formula, output="sparse" if sparse else "numpy", na_action="ignore")
     matrix, spec = _materialise(spec, text, frame, kinds, aliases, both=True)
     names = tuple(_counted_from_one(unaliased(name, aliases)) for name in spec.column_names)
     for expression, (kind, state) in spec.encoder_state.items():
@@ -375,7 +376,10 @@ def _materialise(
     except Exception as error:
         reason = unaliased(str(error), aliases)
         raise DescriptionError(f"{text!r} cannot be computed from the data: {reason}") from error
-    matrix = np.ascontiguousarray(np.asarray(result), dtype=np.float64)
+    if both and spec.output == "sparse":
+        return result.__wrapped__, result.model_spec
+    matrix = np.asarray(result) if spec.output == "numpy" else result.__wrapped__.toarray()
+    matrix = np.ascontiguousarray(matrix, dtype=np.float64)
     return (matrix, result.model_spec) if both else matrix
 
 
@@ -399,9 +403,11 @@ def _unknown_category(spec: Any, frame: pd.DataFrame, message: str, aliases: dic
     )
 
 
-def _check(matrix: np.ndarray, names: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:
-    bad = ~np.isfinite(matrix)
+def _check(matrix: Any, names: tuple[str, ...], frame: pd.DataFrame) -> Any:
+    numbers_of = matrix if isinstance(matrix, np.ndarray) else matrix.data
+    bad = ~np.isfinite(numbers_of)
     if bad.any():
+        bad = ~np.isfinite(matrix if isinstance(matrix, np.ndarray) else matrix.toarray())
         j = int(np.flatnonzero(bad.any(axis=0))[0])
         raise DataError(
             f"{names[j]} is not a finite number in {say_rows(frame.index, bad[:, j])}, though the columns "

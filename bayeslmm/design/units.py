@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayeslmm.design.wide import values_of
+
 if TYPE_CHECKING:
     from bayeslmm.design.design import Design
 
@@ -34,9 +36,9 @@ def unit_of(design: Design, name: str) -> str:
     ['y', 'y per unit of x', 'y']
     """
     y = response_of(design)
-    for column, label in zip(design.counted.X.T, design.coef, strict=True):
+    for j, label in enumerate(design.coef):
         if name == f"beta[{label}]":
-            return per_unit(y, label, column)
+            return per_unit(y, label, values_of(design.counted.X, j))
     for level in design.levels:
         for e, label in enumerate(level.sd_labels):
             if name == label:

@@ -33,7 +33,7 @@ def needed(design: Design) -> dict[str, float]:
     tail = f"{plan.tail_columns:,} x {plan.tail_columns:,}"
     kind, copies = ("dense", COPIES_OF_TAIL) if plan.pattern is None else ("sparse", COPIES_OF_PANELS)
     sizes = {
-        f"X ({len(X):,} x {design.p:,})": 8.0 * COPIES_OF_X * X.size,
+        f"X ({X.shape[0]:,} x {design.p:,})": 8.0 * COPIES_OF_X * X.size,
         "the columns of the levels": 8.0 * sum(6 * level.columns.size for level in design.levels),
         f"the {kind} block of the crossed levels ({tail})": 8.0 * copies * plan.stored,
         f"known covariances of {rows:,} groups": 8.0

@@ -17,6 +17,7 @@ import numpy as np
 
 from bayeslmm.design.counted import scaled
 from bayeslmm.design.design import Design
+from bayeslmm.design.wide import Wide
 from bayeslmm.factorisation.conditioning import better_columns, effect_map, group_sums, in_span, make_basis, pieces
 from bayeslmm.factorisation.layout import Apply, Blocks, Layout, lay_out, sparse_columns
 from bayeslmm.factorisation.plan import Plan, check_tail, plan_elimination
@@ -75,7 +76,7 @@ class Statistics:
     maps: tuple[np.ndarray, ...]
     better: tuple[np.ndarray, ...]
     roots: tuple[np.ndarray | None, ...]
-    Q: np.ndarray
+    Q: np.ndarray | Wide
     upper: np.ndarray
     gamma: np.ndarray
     scale: float
@@ -155,7 +156,7 @@ def build_statistics(design: Design, plan: Plan | None = None) -> Statistics:
         maps=maps,
         better=better,
         roots=roots,
-        Q=W[:, :-1],
+        Q=W.keep(range(design.p)) if isinstance(W, Wide) else W[:, :-1],
         upper=basis.upper,
         gamma=basis.gamma,
         scale=basis.scale,
@@ -206,8 +207,25 @@ def _roots(design: Design, plan: Plan, better: tuple[np.ndarray, ...], apply: Ap
     return tuple(roots)
 
 
-def _with_W(blocks: Blocks, W: np.ndarray, apply: Apply) -> tuple[np.ndarray, np.ndarray]:
+def _with_wide_W(blocks: Blocks, W: Wide, apply: Apply) -> tuple[np.ndarray, np.ndarray]:
+    """(Z'P W, W'P W) from the sums over the levels of a factor."""
+    PS, PD = apply(W.S), apply(W.dense)
+    half = (W.S.T @ PS) @ W.codes + (W.S.T @ PD) @ W.spread
+    WtW = W.codes.T @ half + W.spread.T @ ((PS.T @ W.dense).T @ W.codes + (W.dense.T @ PD) @ W.spread)
+    parts = [np.empty((0, W.shape[1]))]
+    for level, columns, B in zip(blocks.design.levels, blocks.better, blocks.roots, strict=True):
+        Z = sparse_columns(level, columns)
+        sums = (Z.T @ PS) @ W.codes + (Z.T @ PD) @ W.spread
+        if B is not None:
+            sums = np.einsum("mk,mrd->krd", B, sums.reshape(level.m, level.r, -1), optimize=True)
+        parts.append(sums.reshape(level.q, -1))
+    return np.vstack(parts), (WtW + WtW.T) / 2
+
+
+def _with_W(blocks: Blocks, W: np.ndarray | Wide, apply: Apply) -> tuple[np.ndarray, np.ndarray]:
     """(Z'P W, W'P W), some columns at a time."""
+    if isinstance(W, Wide):
+        return _with_wide_W(blocks, W, apply)
     d = W.shape[1]
     ZtW, WtW = np.empty((sum(level.q for level in blocks.design.levels), d)), np.empty((d, d))
     for own in pieces(d):

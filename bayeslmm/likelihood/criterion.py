@@ -20,7 +20,7 @@ from bayeslmm.design.counted import mean
 from bayeslmm.factorisation.conditioning import group_sums
 from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
-from bayeslmm.likelihood.least_squares import least_squares
+from bayeslmm.likelihood.least_squares import invertible, least_squares
 from bayeslmm.likelihood.leftover import leftover
 
 SINGULAR = 1e-4  # lme4's tolerance for isSingular
@@ -205,7 +205,7 @@ class Criterion:
             scaled = T[:, :p, :p] / size[:, :, None] / size[:, None, :]
             sane = np.isfinite(logdet) & np.isfinite(T).all(axis=(1, 2)) & np.isfinite(scaled).all(axis=(1, 2))
             scaled = np.where(sane[:, None, None], scaled, np.eye(p))
-            sane &= np.linalg.eigvalsh(scaled)[:, :1].min(axis=1, initial=1.0) > 1e-14
+            sane &= invertible(scaled)
             scaled = np.where(sane[:, None, None], scaled, np.eye(p))
             c = np.where(sane[:, None], T[:, :p, p] / size, 0.0)
             s = T[:, p, p]
@@ -226,7 +226,7 @@ class Criterion:
         if not (size > 0).all():
             return False
         scaled = factor.T[:p, :p] / np.sqrt(np.outer(size, size))
-        return bool(p == 0 or np.linalg.eigvalsh(scaled)[0] > 1e-14)
+        return bool(p == 0 or invertible(scaled[None])[0])
 
     def _start_theta(self) -> np.ndarray:
         """Per effect, what the analysis of variance of the least-squares residual suggests; no correlations."""

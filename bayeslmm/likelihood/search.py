@@ -22,7 +22,7 @@ from bayeslmm.support.threads import one_blas_thread
 GAIN = 1e-6  # what may be left to gain at a minimum, in units of the criterion
 STARTS = 6  # points of those spread evenly from which a search may be begun
 NEAR_EDGE = 5.0  # a coordinate from here on may stand for the end of its range
-CHEAP = 600  # random effects up to which whole searches are begun from several points
+CHEAP = 600  # random effects and columns of X up to which whole searches are begun from several points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ def _settled(evaluate: _Counted, phi: np.ndarray) -> bool:
 def _other_starts(criterion: Criterion, found: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Points from which the search may end elsewhere than at `found`; the lowest of those spread evenly."""
     axes = _along_axes(criterion, found)
-    if sum(level.q for level in criterion.stats.design.levels) > CHEAP and not criterion.tied:
+    if criterion.stats.design.q + criterion.stats.design.p > CHEAP and not criterion.tied:
         return axes[:1], []
     spread = criterion.spread_starts()
     values = criterion.values(spread)

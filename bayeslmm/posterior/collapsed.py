@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from bayeslmm.design.parameters import Coordinates
 from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.likelihood.criterion import EDGE, together
+from bayeslmm.likelihood.least_squares import solve_lower
 from bayeslmm.posterior.starts import first_point, starting_points, support
 from bayeslmm.priors.resolve import Prior, Priors
 
@@ -46,7 +48,7 @@ class Conditional:
         """Turn standard normal z (B, p) into draws of gamma."""
         if z.shape[1] == 0:
             return z
-        return self.mean + np.linalg.solve(np.swapaxes(self.root, -1, -2), z[..., None])[..., 0]
+        return self.mean + solve_lower(self.root, z[..., None], transposed=True)[..., 0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,8 @@ class CollapsedPosterior:
         at = self.priors.beta_anchor
         if at is None:
             return self.stats.upper
-        return self.stats.Q.T @ scaled(at.columns, self.stats.design.counted.root)
+        columns: Any = at.columns
+        return self.stats.Q.T @ scaled(columns, self.stats.design.counted.root)
 
     @cached_property
     def sd_positions(self) -> list[int]:
@@ -209,8 +212,8 @@ class CollapsedPosterior:
         H, h = self._normal_equations(phi, T)
         size = 1 / np.sqrt(np.einsum("bii->bi", H))
         L = _cholesky_or_nan(H * size[:, :, None] * size[:, None, :])
-        half = np.linalg.solve(L, (h * size)[..., None])
-        mean = np.linalg.solve(np.swapaxes(L, -1, -2), half)[..., 0] * size
+        half = solve_lower(L, (h * size)[..., None])
+        mean = solve_lower(L, half, transposed=True)[..., 0] * size
         return Conditional(mean=mean, root=L / size[:, :, None])
 
     def _normal_equations(self, phi: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

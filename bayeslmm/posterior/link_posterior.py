@@ -68,7 +68,7 @@ class LinkPosterior:
     def _to_stated(self) -> np.ndarray:
         """From x to the coefficients whose priors are stated."""
         rows, at = self.model.problem.rows, self.model.priors.beta_anchor
-        columns = self.model.design.X if at is None else at.columns
+        columns = self.model.design.X if at is None else np.asarray(at.columns)
         if not self.p:
             return np.zeros((0, 0))
         if not self.model.family.has_intercept:

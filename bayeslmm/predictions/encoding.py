@@ -15,13 +15,15 @@ from bayeslmm.description.hierarchy import Level
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import names_in, number_of
+from bayeslmm.design.wide import some_rows
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.formula.parse import columns_of
 from bayeslmm.predictions.linear import Fresh, Linear
 from bayeslmm.predictions.scopes.scope import Found, Scope, Taken
 from bayeslmm.support.text import listed
 
-BLOCK = 50_000  # rows that are encoded at a time
+BLOCK = 50_000  # rows that are encoded at a time,
+NUMBERS = 10_000_000  # and of X
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,8 +93,9 @@ class Rows:
 
     def blocks(self) -> Iterator[slice]:
         """Rows that are encoded at a time."""
-        for first in range(0, self.n, BLOCK):
-            yield slice(first, min(first + BLOCK, self.n))
+        step = min(BLOCK, 1 + NUMBERS // (1 + self.design.p))
+        for first in range(0, self.n, step):
+            yield slice(first, min(first + step, self.n))
 
     def linear(self, rows: slice) -> Linear:
         """Offset + X beta + Z u of some rows."""
@@ -233,4 +236,4 @@ def seen_rows(design: Design, rows: np.ndarray) -> Linear:
     starts = np.arange(n + 1) * values.shape[1]
     Z = csr_array((values.ravel(), columns.ravel(), starts), shape=(n, size))
     offset = np.zeros(n) if design.offset is None else design.offset[rows]
-    return Linear(constant=offset, X=design.X[rows], Z=Z, fresh=tuple(fresh))
+    return Linear(constant=offset, X=np.asarray(some_rows(design.columns, rows)), Z=Z, fresh=tuple(fresh))

@@ -12,6 +12,7 @@ from bayeslmm.model import Model
 from bayeslmm.predictions.predictions import predictions
 from bayeslmm.sources.blocks import blocks_of
 from bayeslmm.sources.design import SourceDesign
+from bayeslmm.sources.growing import SumsDesign
 from bayeslmm.sources.source import Source, as_source
 from bayeslmm.support.arguments import check_path
 from bayeslmm.tables.result import interval_columns
@@ -75,6 +76,8 @@ def _source(model: Model, data: Any) -> Source:
             raise DescriptionError(
                 "The rows of this model are in memory; write lmm.predictions(result), or give a source as data=."
             )
+        if isinstance(model.design, SumsDesign):
+            model.design.require_rows()
         return model.design.source
     found = as_source(data)
     if found is None:

@@ -21,6 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.design.counted import deviation, mean, scaled
+from bayeslmm.design.wide import Wide, some_columns, values_of
 from bayeslmm.priors.contrasts import Term, is_constant, recoding
 
 
@@ -42,7 +43,7 @@ class Anchor:
     """
 
     W: np.ndarray
-    columns: np.ndarray
+    columns: np.ndarray | Wide
     constant: np.ndarray
     contrasts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     counts: np.ndarray | None = None
@@ -72,11 +73,13 @@ class Anchor:
     @cached_property
     def spreads(self) -> np.ndarray:
         """SD over the rows of what each column adds, (r,); 1 where it does not vary."""
+        if isinstance(self.columns, Wide):
+            return _wide_spreads(self.columns)
         return np.array([spread_of(x, self.counts) for x in self.columns.T])
 
 
 def anchor(
-    X: np.ndarray,
+    X: np.ndarray | Wide,
     terms: Sequence[Term],
     factors: Collection[int] = (),
     y: np.ndarray | None = None,
@@ -102,10 +105,12 @@ def anchor(
     >>> anchor(np.column_stack([np.ones(3), x]), [(0, frozenset()), (1, frozenset({"x"}))]).W.tolist()
     [[1.0, -2006.0], [0.0, 1.0]]
     """
+    if isinstance(X, Wide):
+        return _wide_anchor(X, terms)
     n, r = X.shape
     coded = recoding(X, terms, factors, np.zeros(n) if y is None else y, counts)
     if coded.contrasts:
-        X = X @ coded.T
+        X = np.asarray(X @ coded.T)
     constant = constant_in(X)
     W, columns = np.eye(r), np.array(X, dtype=float)
     if n == 0:
@@ -114,7 +119,7 @@ def anchor(
     root = None if counts is None else np.sqrt(counts)
     plain = [_two_valued(x) or j in coded.contrasts for j, x in enumerate(X.T)]
     for j in np.flatnonzero(constant == 0).tolist():
-        below = [k for k in range(r) if k != j and _contains(terms[j], terms[k], plain[j] or plain[k], k < j)]
+        below = _below(j, terms, plain)
         weights, rest = _cleared(X[:, j] - means[j], X[:, below] - means[below], root)
         W[below, j] -= weights
         W[:, j] -= constant * (means[j] - weights @ means[below])
@@ -122,7 +127,39 @@ def anchor(
     return Anchor(W=coded.T @ W, columns=columns, constant=coded.T @ constant, contrasts=coded.contrasts, counts=counts)
 
 
-def as_written(X: np.ndarray, counts: np.ndarray | None = None) -> Anchor:
+def _wide_anchor(X: Wide, terms: Sequence[Term]) -> Anchor:
+    """The same of a wide matrix without `factors`: what is regressed on is taken by products of columns alone."""
+    r = X.shape[1]
+    constant = constant_in(X)
+    means = X.means if constant.any() else np.zeros(r)
+    plain = [_two_valued(X.values(j)) for j in range(r)]
+    centred = X.less(np.where(constant == 0, means, 0.0))
+    small, clear, W = centred.compressed, np.eye(r), np.eye(r)
+    for j in np.flatnonzero(constant == 0).tolist():
+        below = _below(j, terms, plain)
+        weights, _ = _cleared(small[:, j], small[:, below], None)
+        clear[below, j] -= weights
+        W[below, j] -= weights
+        W[:, j] -= constant * (means[j] - weights @ means[below])
+    return Anchor(W=W, columns=centred.times(clear), constant=constant)
+
+
+def _below(j: int, terms: Sequence[Term], plain: Sequence[bool]) -> list[int]:
+    """The columns that column j is cleared of."""
+    if not terms[j][1]:
+        return []
+    return [k for k in range(len(terms)) if k != j and _contains(terms[j], terms[k], plain[j] or plain[k], k < j)]
+
+
+def _wide_spreads(X: Wide) -> np.ndarray:
+    n, p = X.shape
+    small = X.less(X.means).compressed
+    sds = np.sqrt(np.einsum("ij,ij->j", small, small) / max(n - 1, 1))
+    constant = np.array([np.ptp(X.values(j)) == 0 for j in range(p)])
+    return np.where(constant | ~(sds > 0) | ~np.isfinite(sds), 1.0, sds)
+
+
+def as_written(X: np.ndarray | Wide, counts: np.ndarray | None = None) -> Anchor:
     """Priors stated for the coefficients themselves."""
     return Anchor(W=np.eye(X.shape[1]), columns=X, constant=constant_in(X), counts=counts)
 
@@ -138,7 +175,7 @@ def is_indicator(x: np.ndarray) -> bool:
     return bool(np.isin(x, (0.0, 1.0)).all())
 
 
-def constant_in(X: np.ndarray) -> np.ndarray:
+def constant_in(X: np.ndarray | Wide) -> np.ndarray:
     """Coefficients c with X c = 1 on a constant, or on indicators; zeros where there are none such.
 
     Examples
@@ -147,18 +184,21 @@ def constant_in(X: np.ndarray) -> np.ndarray:
     [1.0, 1.0, 0.0]
     """
     none = np.zeros(X.shape[1])
-    if X.size == 0:
+    if 0 in X.shape:
         return none
-    for j, x in enumerate(X.T):
+    for j in range(X.shape[1]):
+        x = values_of(X, j)
         if is_constant(x):
             none[j] = 1 / x[0]
             return none
-    marks = [j for j, x in enumerate(X.T) if x.any() and is_indicator(x)]
+    marks = [j for j in range(X.shape[1]) if values_of(X, j).any() and is_indicator(values_of(X, j))]
     if not marks:
         return none
-    c = np.linalg.lstsq(X[:, marks], np.ones(len(X)), rcond=None)[0]
+    own = some_columns(X, marks)
+    rows, ones = (own.compressed, own.ones) if isinstance(own, Wide) else (own, np.ones(len(own)))
+    c = np.linalg.lstsq(rows, ones, rcond=None)[0]
     c = np.where(np.abs(c) > 1e-8, np.round(c, 12), 0.0)
-    if np.abs(X[:, marks] @ c - 1).max() < 1e-8:
+    if np.abs(own @ c - 1).max() < 1e-8:
         none[marks] = c
     return none
 

@@ -11,6 +11,7 @@ from bayeslmm.covariances.residuals.structure import ResidualParameter
 from bayeslmm.design.counted import mean, median
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.residual_design import ResidualDesign
+from bayeslmm.design.wide import values_of
 from bayeslmm.distributions.prior import Prior
 from bayeslmm.priors.anchors import Anchor, spread_of
 from bayeslmm.priors.contrasts import is_constant
@@ -189,7 +190,7 @@ def _inside(lower: float) -> float:
 
 def _size(full: Anchor, j: int) -> float:
     """What an effect's column stands for: its value, the distance of its two values, or its SD over the rows."""
-    x = full.columns[:, j]
+    x = values_of(full.columns, j)
     if j in full.contrasts:
         return 1.0
     if full.constant[j] != 0 and is_constant(x):

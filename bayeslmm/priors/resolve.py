@@ -222,7 +222,7 @@ def settle_coefficients(
     design: Design, wanted: Mapping[str, Any], like: Yardstick, settle: Callable[..., Prior]
 ) -> tuple[tuple[Prior, ...], Anchor | None]:
     """Priors of the columns of X, and where they are stated; None as they are written."""
-    X, counts = np.asarray(design.counted.X), design.counted.counts
+    X, counts = design.counted.X, design.counted.counts
     full = anchor(X, design.terms, counts=counts)
     plain = full.plain or any(full.moved(j) and f"beta[{name}]" in wanted for j, name in enumerate(design.coef))
     stated = as_written(X, counts) if plain else full

@@ -38,12 +38,13 @@ def _law(stats: Statistics):
     """Log density of y, and a symbolic draw, as functions of (beta, sigma, lambda_2, ..., psi_1, ...)."""
     design = stats.design
     offset = np.zeros(()) if design.offset is None else design.offset
-    fitted = stats.Q @ stats.gamma + offset
+    Q = np.asarray(stats.Q)
+    fitted = Q @ stats.gamma + offset
     k = len(design.levels)
 
     def logp(value, beta, sigma, *rest):
         residual = (value - fitted) / stats.scale
-        logdet, T = factorised(stats, rest[:k], rest[k:], residual, stats.Q)
+        logdet, T = factorised(stats, rest[:k], rest[k:], residual, Q)
         v = pt.concatenate([stats.gamma - stats.upper @ beta, [np.float64(stats.scale)]])
         return normal_logp(design.n, sigma, logdet, v @ T @ v)
 

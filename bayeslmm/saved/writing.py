@@ -61,7 +61,7 @@ def _save(model: AnyModel, folder: Path, result: Any, overwrite: bool) -> None:
     method = getattr(fit, "method", "ML")  # a GLMM's fits are by ML
     holds = "posterior" if tree is not None else method if fit is not None else "model"
     unfinished = tree is not None and bool(tree.attrs.get("partial", 0))
-    about = {"holds": holds, "partial": unfinished, "formula": kind.formula(model), **_made_by()}
+    about = {"holds": holds, "partial": unfinished, "formula": kind.formula(model), **made_by()}
     write_folder(folder, files, about, overwrite=overwrite, check=partial(_require_read, model, tree))
 
 
@@ -88,7 +88,7 @@ def _sorted_out(model: AnyModel, result: Any) -> tuple[xr.DataTree | None, Likel
     return result, None
 
 
-def _made_by() -> dict[str, Any]:
+def made_by() -> dict[str, Any]:
     """What wrote the folder, and when."""
     versions = {"bayeslmm": __version__, "python": platform.python_version()}
     for package in PACKAGES:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +36,8 @@ from bayeslmm.sources.span import check_conditioning, check_left_out
 from bayeslmm.sources.survey import CATEGORIES, NUMBERS, OTHER, Moments, Survey, check_rows, moments, survey
 
 _RESPONSE, _OFFSET = "the response", "the offset"
-_Y = "~"  # the name of the atom that is the response without its offset
+ADDING = ("iid", "strata")  # structures of R under which rows of one cell can be summed
+RESPONSE_ATOM = "~"  # the name of the atom that is the response without its offset
 _SAID = 5  # columns left out that a warning names
 
 
@@ -56,10 +59,10 @@ def build_source_design(hierarchy: Hierarchy, source: Source, missing: str = "er
     DescriptionError, DataError
         For what needs rows in their order, too many cells, and all that is wrong in memory too.
     """
-    return _Building(hierarchy, source, missing).design()
+    return SourceBuilding(hierarchy, source, missing).design()
 
 
-class _Building:
+class SourceBuilding:
     """What is known on the way from a source to its design, in the order in which it is asked."""
 
     def __init__(self, hierarchy: Hierarchy, source: Source, missing: str):
@@ -77,10 +80,14 @@ class _Building:
         self.survey: Survey = survey(table, used, missing)
         self.kinds = self.survey.kinds
         self._check_kinds()
-        self.sides = [hierarchy.fixed, *(level.effects for level in hierarchy.levels)]
+        self._read_sides()
+        self._read_atoms()
+
+    def _read_sides(self) -> None:
+        """The sides of the formula taken apart."""
+        self.sides = [self.hierarchy.fixed, *(level.effects for level in self.hierarchy.levels)]
         texts = [name for name, kind in self.kinds.items() if kind == CATEGORIES]
         self.terms: list[list[tuple[Factor, ...]]] = [read_terms(text, texts) for text in self.sides]
-        self._read_atoms()
 
     def _check_kinds(self) -> None:
         h = self.hierarchy
@@ -118,17 +125,21 @@ class _Building:
             for name in own.columns:
                 if self.kinds[name] != NUMBERS:
                     raise DataError(f"{name!r} in {text} holds texts; expected numbers. Cast the column in the source.")
-        self.state = remember(table, n, [response, y, *self.atoms.values()])
+        self.state = self._remembered([response, y, *self.atoms.values()])
         plain = {name: Column(name) for name in self._plain_numbers()}
         named = {
             f"{_RESPONSE} {h.response!r}": response,
             **({f"{_OFFSET} {h.offset!r}": whole[_OFFSET]} if h.offset else {}),
         }
-        found = moments(table, n, {**named, _Y: y, **plain, **self.atoms}, self.state)
+        found = moments(table, n, {**named, RESPONSE_ATOM: y, **plain, **self.atoms}, self.state)
         self._check_response(found, list(named))
-        self.atoms[_Y] = y
+        self.atoms[RESPONSE_ATOM] = y
         self.found: Mapping[str, Moments] = found
         self.keys = self._keys(plain, found)
+
+    def _remembered(self, expressions: Sequence[Expression]) -> dict[str, dict[str, Any]]:
+        """What transforms remember of the rows."""
+        return remember(self.survey.table, self.survey.n, expressions)
 
     def _plain_numbers(self) -> list[str]:
         """Columns of numbers that stand on the right."""
@@ -144,7 +155,7 @@ class _Building:
                 f"The response {h.response!r} is {y.lowest:g} in all {n} rows; expected values that vary, because "
                 "there is nothing to explain. Is it the right column?"
             )
-        rest = found[_Y]
+        rest = found[RESPONSE_ATOM]
         size = max(max(abs(found[name].lowest), abs(found[name].highest)) for name in names)
         if h.offset and n > 1 and rest.highest - rest.lowest <= 1e-14 * size:
             raise DataError(
@@ -162,17 +173,21 @@ class _Building:
         keys += two_valued(self.survey, rest, found)
         return list(dict.fromkeys(keys))
 
-    def design(self) -> SourceDesign:
-        """Compute the cells, and make of them what the model needs."""
-        h, n = self.hierarchy, self.survey.n
+    def cells(self) -> Cells:
+        """Compute sums over the rows of each cell."""
         fixed = [name for name, own in self.atoms.items() if own.columns <= set(self.keys)]
         self._count(len(self.atoms) - len(fixed))
         varying = {key for terms in self.terms[1:] for key in atoms_of(terms)}
         zeros = [name for name in varying if self.found[name].lowest <= 0.0 <= self.found[name].highest]
         zeros = [name for name in zeros if not self.found[name].constant]
         cells = compute_cells(self.survey.table, self.keys, self.atoms, self.state, self.found, fixed, zeros)
-        check_rows(n, round(cells.counts.sum()))
-        keys = _plain_keys(cells, self.source)
+        check_rows(self.survey.n, round(cells.counts.sum()))
+        return replace(cells, keys=_plain_keys(cells, self.source))
+
+    def design(self) -> SourceDesign:
+        """Make of the cells what the model needs."""
+        h, n, cells = self.hierarchy, self.survey.n, self.cells()
+        keys = cells.keys
         rows = rows_of_cells(cells)
         encoders, made = self._encoders(keys)
         check_columns_budget(len(rows.cell), len(cells.counts), sum(map(len, made)))
@@ -183,7 +198,7 @@ class _Building:
         self._check_left_out(encoder, made[0])
         X_rest = _kept(encoders[0], encoder, matrices[0].rest)
         check_conditioning(X, X_rest, rows.counts, encoder.names)
-        a = cells.names.index(_Y)
+        a = cells.names.index(RESPONSE_ATOM)
         counted = CountedRows(y=rows.values[a], X=X, counts=rows.counts, X_rest=X_rest, y_rest=rows.rest[a])
         settled = [encoder]
         levels: list[LevelDesign] = []
@@ -199,7 +214,8 @@ class _Building:
             warnings.warn(" ".join(left_out[:_SAID]) + more, UserWarning, stacklevel=4)
         return SourceDesign(
             hierarchy=h, n=n, coef=encoder.names, levels=tuple(levels), residual=residual, counted=counted, cells=cells,
-            source=self.source, dropped=self.survey.dropped, left_out=left_out, encoders=tuple(settled),
+            kinds=self.kinds, state=self.state, source=self.source, dropped=self.survey.dropped,
+            left_out=left_out, encoders=tuple(settled),
             offset_encoder=self._offset_encoder(),
             text_hints=tuple(hint for own in settled for hint in text_hints(own, keys)),
         )  # fmt: skip
@@ -324,7 +340,7 @@ def _plain_keys(cells: Cells, source: Source) -> pd.DataFrame:
 def _check_possible(hierarchy: Hierarchy) -> None:
     """Refuse what needs rows in their order, or one by one."""
     residual = hierarchy.residual
-    if residual.structure not in ("iid", "strata"):
+    if residual.structure not in ADDING:
         raise DescriptionError(
             f"The residual's structure {residual.structure!r} is about rows one by one, which a source does not give. "
             "Collect the rows first, as in blm.LMM(formula, relation.df()), frame.collect() or frame.toPandas(); or "

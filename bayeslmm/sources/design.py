@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
@@ -13,6 +14,7 @@ from bayeslmm.design.model_matrix import Encoder
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.errors import DataError
 from bayeslmm.sources.cells import Cells
+from bayeslmm.sources.expressions import State
 from bayeslmm.sources.source import Source
 
 
@@ -34,6 +36,9 @@ class SourceDesign(Described):
         Rows that stand for those of the cells.
     cells : Cells
         The sums that they are made of.
+    kinds : mapping of column to "numbers", "categories" or "other"
+    state : mapping
+        What transforms remember of the rows.
     source : Source
     dropped, left_out, encoders, offset_encoder, text_hints
         As in `Design`.
@@ -47,6 +52,8 @@ class SourceDesign(Described):
     counted: CountedRows
     cells: Cells
     source: Source
+    kinds: Mapping[str, str] = field(default_factory=dict, repr=False)
+    state: State = field(default_factory=dict, repr=False)
     dropped: int = 0
     left_out: tuple[str, ...] = ()
     encoders: tuple[Encoder, ...] = field(default=(), repr=False)
@@ -74,7 +81,7 @@ class SourceDesign(Described):
         """Refused: there are no rows."""
         self.require_rows()
 
-    net_y = X = Z = Zt = rows = frame = offset = y
+    net_y = X = Z = Zt = rows = frame = offset = columns = y
 
     def part(self, rows: Any) -> NoReturn:
         """Refused: there are no rows."""

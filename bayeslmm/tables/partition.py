@@ -10,6 +10,7 @@ import pandas as pd
 from bayeslmm.design.counted import mean, scaled
 from bayeslmm.design.describe import relation
 from bayeslmm.design.design import Design
+from bayeslmm.design.wide import Wide
 from bayeslmm.link_model import LinkModel
 from bayeslmm.model import Model
 from bayeslmm.tables.places import Places, read_places
@@ -91,7 +92,10 @@ def r2(model: Model | LinkModel, result: Any, level: float = 0.95) -> Table:
     given = read_result(model, result, level)
     design, places = model.design, read_places(given.basis)
     rows = design.counted
-    X = scaled(rows.X - mean(rows.X, rows.counts), rows.root)
+    if isinstance(rows.X, Wide):
+        X = rows.X.less(rows.X.means).compressed
+    else:
+        X = scaled(rows.X - mean(rows.X, rows.counts), rows.root)
     size = np.sqrt((X**2).sum(axis=0) / max(design.n - 1, 1))
     explaining = bool((size > 0).any())
 

@@ -235,13 +235,14 @@ def backward(tail, sparse, tables, lam, parts, pullback):
             for i in range(r):
                 for w in range(d):
                     x = 0.0
-                    y = 0.0
                     for k in range(r):
                         x += G[i, k] * Q[k, w]
-                    for k in range(d):
-                        y += Q[i, k] * Tbar[k, w]
                     b[zoff + i, w] = x
-                    QT[i, w] = y
+                    QT[i, w] = 0.0
+                for k in range(d):
+                    q = Q[i, k]
+                    for w in range(d):
+                        QT[i, w] += q * Tbar[k, w]
             for i in range(r):
                 for j in range(r):
                     for w in range(d):

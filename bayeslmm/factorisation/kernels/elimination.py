@@ -216,6 +216,19 @@ def _eliminate_block(work, lam, lo, r, nb, parts, block, bo):
 
 
 @inner
+def _leave_one(work, tables, level, position, na, nb, lam, Bt, bo, winspan):
+    """What one group of a single effect leaves of column b beside column a, for each unit of B_a.
+
+    WHITER has it where one of the two lies in the group's span, WHITE else; where b does, both are the same.
+    """
+    inverse = 1.0 / work[GROUP, 0, 0] if work[GROUP, 0, 0] > 0.0 else 0.0
+    for b in range(nb):
+        inb = tables.inspan[level, position + b] if b < na else winspan[level, b - na]
+        work[WHITER, 0, b] = Bt[bo + b] * inverse
+        work[WHITE, 0, b] = work[WHITER, 0, b] if inb else -Bt[bo + b] * lam * lam
+
+
+@inner
 def b_offsets(chain, d):
     """Where each chain level's B~ begins in the flat array, and the array's length."""
     s = chain.shape[0]
@@ -335,16 +348,23 @@ def forward(tail, sparse, tables, products, lam, parts, T):
             # what is left for the ancestors and W
             top = level + 1 == s
             position = chain[level, C_POSITION] + r
+            if r == 1:
+                _leave_one(work, tables, level, position, na, nb, lam[lo], Bt, bo, winspan)
             for a in range(nb):
                 ina = inspan[level, position + a] if a < na else winspan[level, a - na]
+                if r == 1 and level == 0 and top:  # many columns of W: nothing but multiplications
+                    row = WHITER if ina else WHITE
+                    full = work[GROUP, 0, 1 + a]
+                    for b in range(a, nb):
+                        T[a, b] += full * work[row, 0, b]
+                    continue
                 for b in range(a, nb):
                     inb = inspan[level, position + b] if b < na else winspan[level, b - na]
                     if r == 1:
-                        full = work[GROUP, 0, 1 + a] * Bt[bo + b]
                         if ina or inb:
-                            x = full / work[GROUP, 0, 0] if work[GROUP, 0, 0] > 0.0 else 0.0
+                            x = work[GROUP, 0, 1 + a] * work[WHITER, 0, b]
                         else:
-                            x = fronts[fo + (1 + a) * c + 1 + b] - full * lam[lo] * lam[lo]
+                            x = fronts[fo + (1 + a) * c + 1 + b] + work[GROUP, 0, 1 + a] * work[WHITE, 0, b]
                     else:
                         x = 0.0
                         for k in range(r):
