@@ -369,8 +369,8 @@ def model(X=BOTH, coef=("Intercept", "Days"), levels=None, y=Y):
     )
     residual = build_residual(Residual(), pd.DataFrame({"y": y}))
     return SimpleNamespace(
-        y=y, net_y=y, X=X, counted=CountedRows(y=y, X=X), coef=coef, levels=levels, n=len(y),
-        p=X.shape[1], residual=residual,
+        y=y, net_y=y, X=X, counted=CountedRows(y=y, X=X), coef=coef, levels=levels, n=len(y), p=X.shape[1],
+        residual=residual,
         terms=terms(coef), level_terms=lambda k: terms(levels[k].effects), level_factors=lambda k: frozenset(),
     )  # fmt: skip
 

@@ -305,6 +305,17 @@ class TestOddData:
         memory, source = (blm.LMM(formula, data) for data in (frame, engine(frame)))
         assert [level.groups for level in source.design.levels] == [level.groups for level in memory.design.levels]
 
+    def test_categories_that_a_factor_does_not_name(self, engine):
+        for data in (rows(), engine(rows())):
+            with pytest.raises(BayesLMMError):
+                blm.LMM("y ~ C(f, levels=['p', 'q']) + (1 | g)", data)
+
+    def test_a_source_that_changes(self):
+        table = pl.from_pandas(rows()).lazy().map_batches(lambda frame: frame.sample(next(sizes)))
+        sizes = iter(range(500, 600))
+        with pytest.raises(DataError, match="it is another one each time"):
+            blm.LMM("y ~ 1 + (1 | g)", table)
+
     def test_categories_in_their_order(self):
         frame = rows().assign(f=lambda one: pd.Categorical(one["f"], categories=["r", "q", "p", "unseen"]))
         memory = blm.LMM("y ~ f + (1 | g)", frame)
@@ -358,6 +369,18 @@ class TestRefused:
             blm.Source("a.parquet", engine="duckdbb")
         with pytest.raises(DescriptionError, match="goes to LMM as it is"):
             blm.Source(pd.DataFrame())
+
+    @pytest.mark.parametrize("data", [blm.Source(sql="SELECT 1 AS y"), "rows.parquet"], ids=["query", "path"])
+    def test_other_outcomes(self, data):
+        with pytest.raises(DataError, match="a binomial outcome needs its rows in memory"):
+            blm.GLMM("y ~ 1 + (1 | g)", data, family="binomial")
+
+    @pytest.mark.parametrize("reads", ["duckdb", "polars"])
+    def test_a_file_that_is_something_else(self, tmp_path, reads):
+        path = tmp_path / "rows.parquet"
+        path.write_text("no such thing")
+        with pytest.raises(DataError, match="can't be read"):
+            blm.LMM("y ~ 1 + (1 | g)", blm.Source(path, engine=reads))
 
     def test_a_broken_query_is_the_data_s_error(self):
         with pytest.raises(DataError, match="can't be read"):
@@ -414,6 +437,7 @@ def call(name, lmm, fit, tree):
         "save": ("nowhere",),
         "report": ("nowhere.html", tree),
         "plot_funnel": (),
+        "plot_estimates": (tree,),  # a fit's take profiles, as plot_sds does: seconds each
     }
     if not callable(own):
         return own
@@ -445,7 +469,10 @@ class TestEveryVerb:
             both[1][0].sample(residuals=True)
 
     @pytest.mark.parametrize(
-        "name", sorted(FROM_SUMS - {"sample", "stream_predictions", "from_toml", "from_sums", "sums", "statistics"})
+        "name",
+        sorted(FROM_SUMS - {"sample", "stream_predictions", "from_toml", "from_sums", "sums", "statistics"} - {"plot_sds"}),
+            FROM_SUMS - {"sample", "stream_predictions", "from_toml", "from_sums", "sums", "statistics", "plot_sds"}
+        ),
     )
     def test_that_does_not_gives_the_same(self, both, name):
         import matplotlib.pyplot as plt

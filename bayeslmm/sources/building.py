@@ -33,7 +33,7 @@ from bayeslmm.sources.remembered import remember
 from bayeslmm.sources.rows import CellRows, rows_of_cells
 from bayeslmm.sources.source import Source, ask, check_columns, open_rows, reading_texts
 from bayeslmm.sources.span import check_conditioning, check_left_out
-from bayeslmm.sources.survey import CATEGORIES, NUMBERS, OTHER, Moments, Survey, moments, survey
+from bayeslmm.sources.survey import CATEGORIES, NUMBERS, OTHER, Moments, Survey, check_rows, moments, survey
 
 _RESPONSE, _OFFSET = "the response", "the offset"
 ADDING = ("iid", "strata")  # structures of R under which rows of one cell can be summed
@@ -181,11 +181,7 @@ class SourceBuilding:
         zeros = [name for name in varying if self.found[name].lowest <= 0.0 <= self.found[name].highest]
         zeros = [name for name in zeros if not self.found[name].constant]
         cells = compute_cells(self.survey.table, self.keys, self.atoms, self.state, self.found, fixed, zeros)
-        if round(cells.counts.sum()) != self.survey.n:
-            raise DataError(
-                f"The source gave {self.survey.n:,} rows first and {cells.counts.sum():,.0f} rows after: it is another "
-                "one each time it is asked, as where it is sampled or written to. Write its rows to Parquet first."
-            )
+        check_rows(self.survey.n, round(cells.counts.sum()))
         return replace(cells, keys=_plain_keys(cells, self.source))
 
     def design(self) -> SourceDesign:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.model_matrix import INTERCEPT, Encoder
-from bayeslmm.errors import DescriptionError
+from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.sources.cells import Cells
 from bayeslmm.sources.expressions import Arithmetic, Expression
 from bayeslmm.sources.reading import REMEDY, Factor
@@ -127,6 +127,12 @@ def matrix_of(made: Sequence[MadeColumn], cells: Cells, rows: CellRows, keys: pd
             place = (name, id(values))
             if place not in codes:
                 codes[place] = _coded(keys[name], values)
+                unknown = np.isnan(codes[place])
+                if unknown.any():
+                    raise DataError(
+                        f"Column {name!r} holds {keys[name][unknown].iloc[0]!r}, which is none of the categories that "
+                        f"{one.name} names; expected one of {', '.join(map(repr, values))}."
+                    )
             code = code * codes[place]
         if one.atom:
             a = cells.names.index(one.atom)

@@ -152,12 +152,13 @@ def moments(
         return {}
     names = list(wanted)
     rows = table.select(**{f"a{k}": lifted(wanted[name], state) for k, name in enumerate(names)})
-    asked: dict[str, Any] = {}
+    asked: dict[str, Any] = {"n": nw.len()}
     for k in range(len(names)):
         x = nw.col(f"a{k}")
         good = nw.when(x.is_finite()).then(x).otherwise(None)
         asked |= {f"ok{k}": good.count(), f"sum{k}": good.sum(), f"low{k}": good.min(), f"high{k}": good.max()}
     found = ask(rows.select(**asked), doing).iloc[0]
+    check_rows(n, int(found["n"]))
     out = {}
     for k, name in enumerate(names):
         bad = n - int(found[f"ok{k}"])
@@ -169,6 +170,20 @@ def moments(
         low, high = float(found[f"low{k}"]), float(found[f"high{k}"])
         out[name] = Moments(mean=min(max(float(found[f"sum{k}"]) / n, low), high), lowest=low, highest=high)
     return out
+
+
+def check_rows(first: int, now: int) -> None:
+    """Refuse a source that has another number of rows than when it was first asked.
+
+    Raises
+    ------
+    DataError
+    """
+    if now != first:
+        raise DataError(
+            f"The source gave {first:,} rows first and {now:,} rows after: it is another one each time it is asked, as "
+            "where it is sampled or written to. Write its rows to Parquet first."
+        )
 
 
 def lifted(expression: Expression, state: State) -> Any:
