@@ -470,7 +470,7 @@ class TestEveryVerb:
 
     @pytest.mark.parametrize(
         "name",
-        sorted(FROM_SUMS - {"sample", "stream_predictions", "from_toml", "from_sums", "sums", "statistics"} - {"plot_sds"}),
+        sorted(
             FROM_SUMS - {"sample", "stream_predictions", "from_toml", "from_sums", "sums", "statistics", "plot_sds"}
         ),
     )
