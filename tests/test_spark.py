@@ -68,7 +68,7 @@ def test_the_same_model_and_posterior(spark, name):
 @pytest.mark.filterwarnings("ignore:::pyspark")
 def test_the_pieces_of_a_formula(spark):
     frame = rows(300)
-    formula = "log(y) ~ poly(x, 2):f + I(1 / z) + b + sqrt(z) + log10(z) + scale(x) + (1 + x | s/g)"
+    formula = "log(y) ~ poly(x, 2):f + I(1 / z) + b + sqrt(z) + log10(z) + scale(z) + (1 + x | s/g)"
     assert_same_model(blm.LMM(formula, frame), blm.LMM(formula, in_spark(spark, frame)))
 
 
