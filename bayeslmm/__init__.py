@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bayeslmm.loading import Saved, load
     from bayeslmm.model import Model
     from bayeslmm.pymc_models.mixed_normal import MixedNormal
+    from bayeslmm.sources.source import Source
     from bayeslmm.theory import density
     from bayeslmm.theory.mixed_model_equations import MixedModelEquations, mixed_model_equations
     from bayeslmm.theory.same_marginal import SameMarginal, same_marginal
@@ -66,6 +67,7 @@ _HOME = {
     "SamplingError": "errors",
     "Saved": "loading",
     "SavedError": "errors",
+    "Source": "sources.source",
     "StudentT": "families.student_t",
     "add_log_densities": "criticism.sensitivity",
     "compare": "comparison.comparison",
@@ -81,8 +83,8 @@ __all__ = [
     "GLMM", "LMM", "BayesLMMError", "Beta", "Binomial", "Comparison", "Cumulative", "DataError", "DescriptionError",
     "Gamma", "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
     "NegativeBinomial", "NegativeBinomial1", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal",
-    "SamplingError", "Saved", "SavedError", "StudentT", "add_log_densities", "compare", "compare_models", "density",
-    "example", "example_data", "load", "mixed_model_equations", "same_marginal",
+    "SamplingError", "Saved", "SavedError", "Source", "StudentT", "add_log_densities", "compare", "compare_models",
+    "density", "example", "example_data", "load", "mixed_model_equations", "same_marginal",
 ]  # fmt: skip
 
 

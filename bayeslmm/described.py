@@ -5,6 +5,7 @@ from __future__ import annotations
 from bayeslmm.description.model_file import ModelFile
 from bayeslmm.glmm import GLMM
 from bayeslmm.lmm import LMM
+from bayeslmm.sources.described import data_of
 
 
 def model_of(file: ModelFile) -> LMM | GLMM:
@@ -16,7 +17,6 @@ def model_of(file: ModelFile) -> LMM | GLMM:
     >>> model_of(ModelFile.read(example_path("dyestuff")))
     LMM('Yield ~ 1 + (1 | Batch)', 30 rows)
     """
-    frame = file.load_data()
     if file.outcome is None:
-        return LMM(file.hierarchy, frame, priors=file.priors, missing=file.missing)
-    return GLMM(file.hierarchy, frame, priors=file.priors, missing=file.missing, **file.outcome.arguments())
+        return LMM(file.hierarchy, data_of(file), priors=file.priors, missing=file.missing)
+    return GLMM(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing, **file.outcome.arguments())

@@ -18,8 +18,12 @@ from bayeslmm.faces.predictions import Predictions
 from bayeslmm.faces.report import Reporting
 from bayeslmm.faces.sampling import Sampling
 from bayeslmm.faces.saving import Saving
+from bayeslmm.faces.streaming import Streaming
 from bayeslmm.faces.tables import Tables
 from bayeslmm.factorisation.memory import enough_memory
+from bayeslmm.sources.building import build_source_design
+from bayeslmm.sources.described import data_of
+from bayeslmm.sources.source import as_source
 from bayeslmm.support.threads import one_blas_thread
 
 
@@ -34,6 +38,7 @@ class LMM(
     PicturesAfter,
     Reporting,
     Saving,
+    Streaming,
     Matrices,
 ):
     """A multilevel linear mixed model: y = X beta + Z u + e, u ~ N(0, sigma^2 G), e ~ N(0, sigma^2 R).
@@ -42,7 +47,9 @@ class LMM(
     ----------
     hierarchy : Hierarchy or str
         The description, or an lme4 formula.
-    data : pandas, polars or pyarrow frame, or a mapping of columns
+    data : pandas, polars or pyarrow frame, a mapping of columns, or a source
+        A source keeps the rows where they are, and gives sums over them: the path or glob of Parquet or CSV files, a
+        DuckDB relation, a Polars LazyFrame, a PySpark DataFrame, a `Source`.
     priors : mapping, optional
         By name: a column of X or "beta", "sigma", "sigma_u2", "corr_u2", ...; the rest get defaults (`lmm.priors`).
     missing : {"error", "drop"}
@@ -94,8 +101,13 @@ class LMM(
                 f"The description is a {type(hierarchy).__name__}; a Hierarchy or a formula was expected, "
                 "such as LMM('y ~ 1 + x + (1 | group)', data)."
             )
+        source = as_source(data)
         with enough_memory(doing="Reading the data"), one_blas_thread():
-            design = build_design(hierarchy, data, missing=missing)
+            design: Any = (
+                build_design(hierarchy, data, missing=missing)
+                if source is None
+                else build_source_design(hierarchy, source, missing=missing)
+            )
         super().__init__(hierarchy=hierarchy, design=design, given_priors=priors or {})
         if priors:
             _ = self.priors  # a wrong one is an error now, not later
@@ -128,7 +140,7 @@ class LMM(
                 f"{file.path} describes a {file.outcome.family.name} outcome, which no LMM fits. Write "
                 "blm.GLMM.from_toml(path)."
             )
-        return cls(file.hierarchy, file.load_data(), priors=file.priors, missing=file.missing)
+        return cls(file.hierarchy, data_of(file), priors=file.priors, missing=file.missing)
 
     def __repr__(self) -> str:
         said = [f", known covariance of {level.label}" for level in self.design.levels if level.root is not None]

@@ -17,7 +17,7 @@ PACKAGE = Path(bayeslmm.__file__).parent
 # Bottom to top: a folder, or a file at the top, imports only what stands before it in this list, type hints included.
 ORDER = [
     *("errors", "support", "distributions", "data", "covariances", "families"),
-    *("formula", "description", "design", "priors"),
+    *("formula", "description", "design", "sources", "priors"),
     *("factorisation", "likelihood", "integration", "model", "link_model", "pymc_models", "posterior", "tables"),
     "predictions",
     "criticism",

@@ -136,12 +136,22 @@ def fit(
         )
         raise UsageError(f"--{next(iter(given))} goes with --variant ml of a model with a family; {why}.")
     run = model.verb(variant if variant in LIKELIHOODS else "sample")
+    kept = model.of.design.has_rows
+    if not kept and out is not None:
+        raise DescriptionError(
+            "--out: the rows of this model stay in their files, and a folder would hold them. Leave --out out: the fit "
+            "is printed, and draws are written to a .nc file."
+        )
     out = writable_folder(out or Path(f"{model.stem}-{variant}"), overwrite)
     if not quiet:
         show(description(model), end="\n\n", flush=True)
     result: Any = run(**given) if variant in LIKELIHOODS else _sample(model, variant, out, sampling.settings(quiet))
     with deferred_interrupt():  # before it is printed: what was found is not lost while it is summarised
-        model.verb("save")(out, result, overwrite=overwrite)
+        if kept:
+            model.verb("save")(out, result, overwrite=overwrite)
+        elif variant not in LIKELIHOODS:
+            out = out.with_suffix(".nc")
+            _draws_alone(result).to_netcdf(out, engine="h5netcdf")
     if variant in LIKELIHOODS:
         print(result)
         if random_effects:
@@ -149,7 +159,19 @@ def fit(
                 show(f"\nConditional modes of {name} and their SDs:\n{frame.to_string()}")
     else:
         show(posterior(model, variant, result, random_effects))
-    show(f"\nSaved: {out}")
+    if kept or variant not in LIKELIHOODS:
+        show(f"\nSaved: {out}")
+    else:
+        show("\nNot saved: the rows of this model stay in their files.")
+
+
+def _draws_alone(tree: xr.DataTree) -> xr.DataTree:
+    """The draws, without what is computed from them when it is read."""
+    import xarray as xr
+
+    alone = xr.DataTree.from_dict({f"/{name}": tree[name].to_dataset() for name in ("posterior", "sample_stats")})
+    alone.attrs |= tree.attrs
+    return alone
 
 
 def _sample(model: Model, variant: str, out: Path, settings: dict[str, Any]) -> xr.DataTree:
@@ -157,7 +179,7 @@ def _sample(model: Model, variant: str, out: Path, settings: dict[str, Any]) -> 
     try:
         return model.of.sample(variant, **settings)
     except SamplingError as error:
-        if error.clean is not None:
+        if error.clean is not None and model.of.design.has_rows:
             with deferred_interrupt():
                 partial = model.verb("save")(out.with_name(f"{out.name}-partial"), error.clean, overwrite=True)
             show(f"The finished draws of the run are saved, marked as partial: {partial}", file=sys.stderr)

@@ -53,7 +53,7 @@ def verb(model: LMM | GLMM, name: str) -> Any:
 def load_model(file: Path | None, source: Source) -> Model:
     """Read the model from a description file, or from --formula and --data."""
     from bayeslmm.described import model_of
-    from bayeslmm.description.model_file import ModelFile
+    from bayeslmm.description.model_file import ModelFile, stays
 
     if (file is None) == (source.formula is None):
         said = "both a description file and --formula were" if file else "no model was"
@@ -71,7 +71,7 @@ def load_model(file: Path | None, source: Source) -> Model:
     else:
         if source.data is None:
             raise UsageError("--formula needs the table as well: --data FILE.csv.")
-        if not source.data.is_file():
+        if not stays(source.data) and not source.data.is_file():
             raise DataError(f"--data: there is no file {source.data}.")
         described = _from_formula(source)
         stem = source.data.name.split(".")[0]
@@ -91,7 +91,7 @@ def load_model(file: Path | None, source: Source) -> Model:
 def _from_formula(source: Source) -> ModelFile:
     """What --formula, --family, --trials, --weights and --data say, as a description file would."""
     from bayeslmm.description.hierarchy import Hierarchy
-    from bayeslmm.description.model_file import ModelFile
+    from bayeslmm.description.model_file import ModelFile, stays
     from bayeslmm.description.outcome_keys import OutcomeKeys
     from bayeslmm.families.registry import read_family
     from bayeslmm.formula.cbind import says_trials, split_cbind
@@ -110,9 +110,16 @@ def _from_formula(source: Source) -> ModelFile:
         what = says_trials(text) or ("--weights" if source.weights is not None else "--trials")
         raise DescriptionError(f"{what} counts the trials of a binomial: write --family binomial.")
     hierarchy = Hierarchy.from_formula(text)
+    engine = "duckdb" if source.data is not None and stays(source.data) else ""
+    if engine and outcome is not None:
+        raise DescriptionError(
+            f"A {outcome.family.name} outcome needs its rows in memory, and Parquet files leave them where they are; "
+            "write --data FILE.csv."
+        )
     return ModelFile(
-        path=Path("--data"), hierarchy=hierarchy, outcome=outcome, data=source.data, missing=source.missing
-    )
+        path=Path("--data"), hierarchy=hierarchy, outcome=outcome, data=source.data, engine=engine,
+        missing=source.missing,
+    )  # fmt: skip
 
 
 def description_file(file: Path) -> Path:

@@ -274,7 +274,7 @@ def _shrinkage(comparison: Comparison, level: LevelDesign, effect: int) -> str:
     if level.root is not None:
         how = "towards what its relatives say, and the less the more its own rows say"
         return f"{crosses} A group is drawn from there {how}."
-    rows = np.bincount(level.index, minlength=level.m)
+    rows = level.sizes
     x = level.columns[:, effect]
     constant = level.r == 1 and np.ptp(x) == 0
     if constant and np.ptp(rows) == 0:

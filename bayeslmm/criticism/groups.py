@@ -47,19 +47,26 @@ def complete(model: Model, tree: xr.DataTree) -> xr.DataTree:
     derived = {one.name: one for one in free_variables(model) if one.name not in posterior.data_vars}
     out["posterior"] = xr.DataTree(_with_free_variables(model, posterior, list(derived.values()), draws.some))
     prior = PriorGroups(model=model, posterior=posterior, entropy=draws.entropy)
-    return add_groups(out, draws, prior, constant_data(model))
+    return add_groups(out, draws, prior, constant_data(model) if model.design.has_rows else None)
 
 
-def add_groups(out: xr.DataTree, draws: DrawGroups, prior: PriorGroups, constant: xr.Dataset) -> xr.DataTree:
-    """The tree with those groups that it hasn't, each computed when it is read."""
-    groups: dict[str, Callable[[], xr.Dataset]] = {
-        "constant_data": lambda: constant,
-        "log_likelihood": draws.log_likelihood,
-        "log_prior": draws.log_prior,
-        "posterior_predictive": draws.predictive,
-    }
-    if not any(row.prior.is_flat for row in draws.model.priors.reasons):
-        groups |= {"prior": prior.dataset, "prior_predictive": prior.predictive}
+def add_groups(out: xr.DataTree, draws: DrawGroups, prior: PriorGroups, constant: xr.Dataset | None) -> xr.DataTree:
+    """The tree with those groups that it hasn't, each computed when it is read.
+
+    Where the rows stay in a source there is no `constant` data, and nothing of single rows.
+    """
+    groups: dict[str, Callable[[], xr.Dataset]] = {"log_prior": draws.log_prior}
+    proper = not any(row.prior.is_flat for row in draws.model.priors.reasons)
+    if proper:
+        groups["prior"] = prior.dataset
+    if constant is not None:
+        own = constant
+        groups |= {
+            "constant_data": lambda: own,
+            "log_likelihood": draws.log_likelihood,
+            "posterior_predictive": draws.predictive,
+        }
+        groups |= {"prior_predictive": prior.predictive} if proper else {}
     for name, make in groups.items():
         if name not in out.children:
             out[name] = xr.DataTree(make().assign_attrs(MADE))

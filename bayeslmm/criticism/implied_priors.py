@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.criticism.prior_predictive import draw_parameters, generator
+from bayeslmm.design.counted import mean, moment
 from bayeslmm.design.describe import relation
 from bayeslmm.design.model_matrix import INTERCEPT
 from bayeslmm.design.parameters import level_names
-from bayeslmm.priors.defaults import row_variances
+from bayeslmm.priors.defaults import mean_row_variance, row_variances
 from bayeslmm.tables.places import group_variances
 
 if TYPE_CHECKING:
@@ -148,19 +149,20 @@ def implied_priors(model: Model, draws: int = 4000, random_seed: int | None = No
 def _residual_variance(design: Design, values: dict[str, np.ndarray]) -> np.ndarray:
     """Mean over the rows of Var e, (draws,)."""
     residual = design.residual
-    own = np.broadcast_to(row_variances(residual), design.n)
-    mean: Any = own.mean()
+    middle: Any = mean_row_variance(residual)
     if "sigma_ratio" in values:
+        own = row_variances(residual)
+        own = own if residual.counts is None else own * residual.counts
         parts = np.bincount(residual.stratum, weights=own) / design.n
-        mean = parts[0] + values["sigma_ratio"] ** 2 @ parts[1:]
-    return values["sigma"] ** 2 * mean
+        middle = parts[0] + values["sigma_ratio"] ** 2 @ parts[1:]
+    return values["sigma"] ** 2 * middle
 
 
 def _level_variance(level: LevelDesign, values: dict[str, np.ndarray]) -> np.ndarray:
     """Mean over the rows of the variance that a level adds, covariances of its effects included: tr(Sigma M)."""
     names = level_names(level)
     sd = values[names.sigma if level.n_sds else "sigma"].reshape(len(values["sigma"]), -1)
-    M = (level.columns * group_variances(level)[level.index, None]).T @ level.columns / len(level.columns)
+    M = moment(level.columns, group_variances(level)[level.index], level.counts)
     corr = values.get(names.corr, np.eye(level.r))
     sd = np.broadcast_to(sd, (len(sd), level.r))
     return np.einsum("de,def,df,ef->d", sd, np.broadcast_to(corr, (len(sd), level.r, level.r)), sd, M)
@@ -171,14 +173,14 @@ def _intercept_variance(level: LevelDesign, values: dict[str, np.ndarray]) -> np
     if INTERCEPT not in level.effects:
         return None
     sd = values[level_names(level).sigma if level.n_sds else "sigma"].reshape(len(values["sigma"]), -1)
-    return sd[:, level.effects.index(INTERCEPT)] ** 2 * group_variances(level)[level.index].mean()
+    return sd[:, level.effects.index(INTERCEPT)] ** 2 * mean(group_variances(level)[level.index], level.counts)
 
 
 def _noise_of_a_mean(
     design: Design, level: LevelDesign, rows: np.ndarray, intercepts: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, str]:
     """Variance of a group's mean around its own effect, at the median group, and what the median group is."""
-    n = float(np.median(np.bincount(level.index)))
+    n = float(np.median(level.sizes[: level.index.max() + 1]))
     noise, words = rows / n, [f"{n:g} rows"]
     for finer in design.levels:
         if finer.name in intercepts and relation(finer, level) == "nested":

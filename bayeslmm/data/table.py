@@ -231,10 +231,10 @@ def say_rows(labels: pd.Index, mask: np.ndarray, limit: int = 5) -> str:
 
 def _select(data: Any, names: Sequence[str]) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
-        _check_names(list(data.columns), names)
+        check_names(list(data.columns), names)
         return pd.DataFrame({name: data[name] for name in names}, index=data.index, copy=False)
     if isinstance(data, Mapping):
-        _check_names(list(data), names)
+        check_names(list(data), names)
         return _from_mapping({name: data[name] for name in names})
     return _from_narwhals(data, names)
 
@@ -243,7 +243,13 @@ def _length(data: Any) -> int:
     return len(next(iter(data.values()), ())) if isinstance(data, Mapping) else len(data)
 
 
-def _check_names(columns: list, names: Sequence[str]) -> None:
+def check_names(columns: list, names: Sequence[str]) -> None:
+    """Refuse a table that lacks a column, or has it twice.
+
+    Examples
+    --------
+    >>> check_names(["y", "g"], ["g"])
+    """
     for name in names:
         times = columns.count(name)
         if times == 0:
@@ -277,19 +283,50 @@ def _from_narwhals(data: Any, names: Sequence[str]) -> pd.DataFrame:
 
     listed = getattr(data, "column_names", None)
     if isinstance(listed, list):
-        _check_names(listed, names)
+        check_names(listed, names)
     try:
         table: Any = nw.from_native(data)
     except TypeError:
         raise DataError(f"Data of type {type(data).__name__} came; expected {KINDS}.") from None
     if isinstance(table, nw.LazyFrame):
-        _check_names(list(table.collect_schema().names()), names)
+        check_names(list(table.collect_schema().names()), names)
         table = table.select(list(names)).collect()
-    _check_names(list(table.columns), names)
-    return pd.DataFrame({name: _from_narwhals_column(table[name]) for name in names}, copy=False)
+    check_names(list(table.columns), names)
+    return pd.DataFrame({name: from_narwhals_column(table[name]) for name in names}, copy=False)
 
 
-def _from_narwhals_column(column: Any) -> pd.Series:
+def from_narwhals(table: Any) -> pd.DataFrame:
+    """The columns of a Narwhals frame as pandas has them.
+
+    Examples
+    --------
+    >>> import narwhals.stable.v2 as nw
+    >>> from_narwhals(nw.from_native(pd.DataFrame({"x": [1.5]})))["x"].tolist()
+    [1.5]
+    """
+    return pd.DataFrame({name: from_narwhals_column(table[name]) for name in table.columns}, copy=False)
+
+
+def plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a frame without missing values as plain types, as `take` returns them.
+
+    Examples
+    --------
+    >>> plain_columns(pd.DataFrame({"g": pd.Categorical(["a"], categories=["a", "b"])}))["g"].cat.categories.tolist()
+    ['a']
+    """
+    return pd.DataFrame({name: _plain(column) for name, column in frame.items()}, index=frame.index, copy=False)
+
+
+def from_narwhals_column(column: Any) -> pd.Series:
+    """A Narwhals column as pandas has it, categories in their order.
+
+    Examples
+    --------
+    >>> import narwhals.stable.v2 as nw
+    >>> from_narwhals_column(nw.from_native(pd.Series([1, 2]), series_only=True)).tolist()
+    [1, 2]
+    """
     import narwhals.stable.v2 as nw
 
     kind = column.dtype

@@ -39,7 +39,9 @@ class ModelFile:
     title, source, notes : str
         Its story.
     data : Path or None
-        The table, relative to the file's folder unless absolute.
+        The table, relative to the file's folder unless absolute; of Parquet files also a glob.
+    engine : str
+        "duckdb" or "polars" where the rows stay where they are; "" where they are read into memory.
     hierarchy : Hierarchy
         The model.
     outcome : OutcomeKeys or None
@@ -63,6 +65,7 @@ class ModelFile:
     source: str = ""
     notes: str = ""
     data: Path | None = None
+    engine: str = ""
     priors: dict[str, Prior | dict[str, Prior]] = field(default_factory=dict)
     missing: str = "error"
 
@@ -83,8 +86,9 @@ class ModelFile:
         hierarchy = _hierarchy(path, lines, content)
         stated = {key: content[key] for key in ("title", "source", "notes", "missing") if key in content}
         data = _data_path(path, lines, content)
+        engine = _engine(path, lines, content, outcome)
         priors = _priors(path, lines, content)
-        return cls(path=path, hierarchy=hierarchy, outcome=outcome, data=data, priors=priors, **stated)
+        return cls(path=path, hierarchy=hierarchy, outcome=outcome, data=data, engine=engine, priors=priors, **stated)
 
     def load_data(self) -> pd.DataFrame:
         """Read the table; columns that only group keep their texts, so "01" and "1" stay apart.
@@ -93,12 +97,14 @@ class ModelFile:
         """
         if self.data is None:
             raise DataError(f'{self.path} names no data; add a line such as data = "data/heights.csv"')
+        if self.engine:
+            raise DataError(f"{self.path}: its rows stay where they are, {show_path(self.data)}, and are not loaded.")
         if not ordinary(self.data):
             raise DataError(
                 f"{self.path}: the data file {show_path(self.data)} does not exist, or is no file{beside(self.data)}"
                 " A path is relative to the folder of the description."
             )
-        frame = read_csv(self.data, _only_grouping(self.hierarchy, self.outcome.columns if self.outcome else ()))
+        frame = read_csv(self.data, only_grouping(self.hierarchy, self.outcome.columns if self.outcome else ()))
         if self.outcome is None:
             return frame
         try:
@@ -143,7 +149,7 @@ def read_csv(path: Path, labels: Sequence[str], as_text: bool = False) -> pd.Dat
             raise
         raise DataError(f"{path}: not readable as a table in CSV: {error}") from None
     for name in () if as_text else grouping:
-        frame[name] = _whole_numbers(frame[name])
+        frame[name] = whole_numbers(frame[name])
     return frame
 
 
@@ -334,12 +340,46 @@ def _data_path(path: Path, lines: Mapping, content: dict) -> Path | None:
     if "data" not in content:
         return None
     text = content["data"]
-    if not text.endswith((".csv", ".csv.gz")) or "://" in text:
+    if not text.lower().endswith((".csv", ".csv.gz", ".parquet", ".pq")) or "://" in text:
         _fail(path, lines, ("data",), f"data is {text!r}; expected {EXPECTED['data']}")
     return path.parent / Path(text)
 
 
-def _only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[str]:
+def stays(path: Path | str) -> bool:
+    """Whether rows stay where they are without being told to: those of Parquet files, and of several files.
+
+    Examples
+    --------
+    >>> stays("rows/*.parquet"), stays("a.csv")
+    (True, False)
+    """
+    text = str(path)
+    return text.lower().endswith((".parquet", ".pq")) or any(sign in text for sign in "*?[")
+
+
+def _engine(path: Path, lines: Mapping, content: dict, outcome: OutcomeKeys | None) -> str:
+    given = content.get("engine") or ""
+    if not given and not stays(content.get("data", "")):
+        return ""
+    if "data" not in content:
+        _fail(path, lines, ("engine",), "engine says what reads the data, and there are none; write data = ...")
+    if outcome is not None:
+        _fail(
+            path, lines, ("engine" if given else "data",),
+            f"a {outcome.family.name} outcome needs its rows in memory, and Parquet files and engines leave them where "
+            'they are; write data = "rows.csv", without engine',
+        )  # fmt: skip
+    return given or "duckdb"
+
+
+def only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[str]:
+    """Columns that make groups or strata and nothing else.
+
+    Examples
+    --------
+    >>> only_grouping(Hierarchy.from_formula("y ~ x + f + (1 | f:g)"))
+    ['g']
+    """
     from bayeslmm.formula.parse import columns_of
 
     residual = hierarchy.residual
@@ -352,7 +392,7 @@ def _only_grouping(hierarchy: Hierarchy, counting: Sequence[str] = ()) -> list[s
     return [name for name in dict.fromkeys(groups) if name not in elsewhere]
 
 
-def _whole_numbers(column: pd.Series) -> pd.Series:
+def whole_numbers(column: pd.Series) -> pd.Series:
     """Make whole numbers of the labels where that loses nothing: no "01", no text, no missing ones."""
     if len(column) and column.notna().all() and column.str.fullmatch(r"-?[1-9]\d{0,17}|0").all():
         return column.astype("int64")

@@ -32,7 +32,9 @@ EXPECTED = {
     "title": 'a text, such as title = "Heights of pupils"',
     "source": "a text that says where the data come from",
     "notes": "a text",
-    "data": 'the path of a .csv or .csv.gz file beside this one, such as data = "data/heights.csv"',
+    "data": 'the path of a .csv or .csv.gz file beside this one, such as data = "data/heights.csv", or of Parquet '
+    'files that are read where they are, such as data = "rows/*.parquet"',
+    "engine": '"duckdb" or "polars", which computes sums over the rows where they are',
     "formula": 'a text, such as formula = "y ~ 1 + x + (1 | group)"',
     "response": 'the name of a column, such as response = "y"',
     "fixed": 'a text, such as fixed = "1 + x"',
@@ -130,7 +132,19 @@ def _model() -> Any:
         title=(str | None, _key("Title of the example")),
         source=(str | None, _key("Where the data come from")),
         notes=(str | None, _key("What the example teaches")),
-        data=(str | None, _key("Path of a .csv or .csv.gz file, relative to this one", "data/heights.csv")),
+        data=(
+            str | None,
+            _key(
+                "Path of a .csv or .csv.gz file, relative to this one; or path or glob of Parquet files, which are "
+                "read where they are",
+                "data/heights.csv",
+                "rows/*.parquet",
+            ),
+        ),
+        engine=(
+            Literal["duckdb", "polars"] | None,
+            _key("What computes sums over the rows where they are, so that they need not fit into memory", "duckdb"),
+        ),
         formula=(str | None, _key("The model in lme4's notation", "Height ~ 1 + (1 | school/class)")),
         response=(str | None, _key("Response: a column, or a transform such as log(y)", "Height")),
         fixed=(str | None, _key("Right-hand side of the mean, 1 by default", "1 + x")),

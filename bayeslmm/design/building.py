@@ -82,7 +82,7 @@ def build_design(
         left_out += said
         found = find_groups([frame[column] for column in level.group])
         check_level(level, found.labels, found.index, columns, encoder, apart, rest)
-        groups, keys, root = _with_relatives(level, found, len(encoder.names))
+        groups, keys, root = with_relatives(level, found, len(encoder.names))
         levels.append(
             LevelDesign(
                 name=name,
@@ -123,7 +123,7 @@ def build_design(
     )
 
 
-def _with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, np.ndarray | None]:
+def with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, np.ndarray | None]:
     """Groups and keys, those of the data first and then the relatives without rows, and the root of K in that order."""
     if level.matrix is None:
         return found.labels, found.keys, None

@@ -17,7 +17,7 @@ from bayeslmm.formula.tokens import quote
 NEARLY_DIAGONAL = 0.02  # a correlation between groups
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design
+    from bayeslmm.design.design import Described
     from bayeslmm.design.level_design import LevelDesign
 
 Relation = Literal["same", "nested", "contains", "crossed", "partially crossed"]
@@ -50,7 +50,7 @@ def relation(a: LevelDesign, b: LevelDesign) -> Relation:
     return "crossed" if pairs == of_a * of_b else "partially crossed"
 
 
-def describe(design: Design) -> str:
+def describe(design: Described) -> str:
     """Put a design in words: the rows, the groups, how they lie in each other, Z per level, and R.
 
     Examples
@@ -68,15 +68,15 @@ def describe(design: Design) -> str:
         lines.append(f"{count(design.dropped, 'row')} with missing values left out.")
     names = ", ".join(design.coef[:12]) + (", ..." if design.p > 12 else "")
     lines.append(f"Fixed part: {count(design.p, 'column')}" + (f" ({names})." if names else "."))
-    if design.offset is not None:
+    if design.hierarchy.offset:
         lines.append(f"Offset: {design.hierarchy.offset}, a part of the mean whose coefficient is 1.")
     lines += list(design.left_out)
     for level in design.levels:
-        filled = level.Z.nnz
-        share = f"{100 * filled / (level.Z.shape[0] * level.q):.3g}"
+        filled = level.filled
+        share = f"{100 * filled / (design.n * level.q):.3g}"
         effects = ", ".join(level.effects) + level.structure.words(level.effects)
         lines.append(
-            f"{level.name}, one per {level.label}: {effects}. Z is {level.Z.shape[0]} x {level.q} with "
+            f"{level.name}, one per {level.label}: {effects}. Z is {design.n} x {level.q} with "
             f"{filled} non-zeros ({share} %)."
         )
         if covariance := known_covariance(level):
@@ -84,7 +84,7 @@ def describe(design: Design) -> str:
     return "\n".join([*lines, *residual_words(design.residual)])
 
 
-def hints(design: Design) -> list[str]:
+def hints(design: Described) -> list[str]:
     """Point out what is allowed but deserves a second look.
 
     Few groups, slopes of columns that don't vary within groups, nesting that may have been forgotten, parts of the
@@ -125,7 +125,7 @@ def hints(design: Design) -> list[str]:
     return list(dict.fromkeys([*found, *residual_hints(design)]))
 
 
-def _tied_to_zero(design: Design) -> list[str]:
+def _tied_to_zero(design: Described) -> list[str]:
     """Intercepts and slopes of one grouping that are independent of each other at a point outside the data.
 
     Independence is not kept when a column is shifted: (x || g) and (I(x - 2000) || g) are different models.
@@ -137,18 +137,18 @@ def _tied_to_zero(design: Design) -> list[str]:
         for b in design.levels:
             if b.label != a.label or b.correlated or (b is not a and b.r > 1 and a.r > 1):
                 continue
-            for name, x in zip(b.effects, b.columns.T, strict=True):
-                if np.ptp(x) > 0 and not x.min() <= 0 <= x.max():
+            for name, low, high in zip(b.effects, b.lowest, b.highest, strict=True):
+                if high > low and not low <= 0 <= high:
                     found.append(
                         f"The intercepts of {a.label} and its slopes on {name} are independent where {name} is 0, "
-                        f"and {name} runs from {x.min():.6g} to {x.max():.6g}: the model says that groups that differ "
+                        f"and {name} runs from {low:.6g} to {high:.6g}: the model says that groups that differ "
                         f"in slope are alike at a point outside the data. Write (1 + {name} | {a.label}) to have the "
                         f"correlation estimated, or subtract a value within the range from {name}."
                     )
     return list(dict.fromkeys(found))
 
 
-def _of_response(design: Design) -> list[str]:
+def _of_response(design: Described) -> list[str]:
     """Ask whether a response of one column is meant to be explained by that column."""
     hierarchy = design.hierarchy
     own = set(columns_of(hierarchy.response))
@@ -193,7 +193,7 @@ def _relatives(level: LevelDesign) -> str:
     return f"{text} and {count(level.relatives, 'relative')} without" if level.relatives else text
 
 
-def _of_known_covariance(level: LevelDesign, design: Design) -> str:
+def _of_known_covariance(level: LevelDesign, design: Described) -> str:
     """Ask whether a known covariance says anything; "" where there is nothing to ask."""
     if level.root is None or level.level.matrix is None or level.known:
         return ""
@@ -217,7 +217,7 @@ def _constant_within(column: np.ndarray, index: np.ndarray, m: int) -> bool:
     return bool((one[index] == column).all())
 
 
-def _forgotten_nesting(a: LevelDesign, b: LevelDesign, design: Design) -> str:
+def _forgotten_nesting(a: LevelDesign, b: LevelDesign, design: Described) -> str:
     """Ask whether labels that repeat mean the same thing; "" where there is nothing to ask.
 
     A combination that has a level of its own needs no question, nor one that occurs in one row only: such an
@@ -255,7 +255,7 @@ def _counts_from_one(inner: np.ndarray, outer: np.ndarray, m: int) -> bool:
     return bool((np.bincount(outer, minlength=m) == last + 1).all())
 
 
-def _structure(design: Design) -> str:
+def _structure(design: Described) -> str:
     if not design.levels:
         return f"{count(design.n, 'row')}, no groups."
     first = design.levels[0]
@@ -290,5 +290,5 @@ def _relations(level: LevelDesign, before: Sequence[LevelDesign], relations: Seq
 
 
 def _groups(level: LevelDesign) -> str:
-    rows = np.bincount(level.index)
+    rows = level.sizes[: _seen(level)]
     return f"{len(rows)} groups of {level.label} ({spread(rows, 'row', 'rows')})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from bayeslmm.data.groups import find_groups
 from bayeslmm.data.table import take
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design import describe as structure
+from bayeslmm.design.counted import CountedRows
 from bayeslmm.design.identifiability import unknown_groups
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import Encoder, names_in, number_of
@@ -25,11 +26,30 @@ if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
 
-class _Rows:
+class _Columns:
+    """Names of the columns of Z, and their number."""
+
+    levels: tuple[LevelDesign, ...]
+
+    @property
+    def q(self) -> int:
+        """Number of columns of Z, all levels together."""
+        return sum(level.q for level in self.levels)
+
+    @cached_property
+    def Z_labels(self) -> pd.MultiIndex:
+        """Names of the columns of Z: level, group, effect."""
+        names = ["level", "group", "effect"]
+        rows = [row for level in self.levels for row in level.labels]
+        return (
+            pd.MultiIndex.from_tuples(rows, names=names) if rows else pd.MultiIndex.from_arrays([[]] * 3, names=names)
+        )
+
+
+class _Rows(_Columns):
     """What rows have in common, whether the model was built on them or they are new."""
 
     X: np.ndarray
-    levels: tuple[LevelDesign, ...]
 
     @property
     def n(self) -> int:
@@ -40,11 +60,6 @@ class _Rows:
     def p(self) -> int:
         """Number of columns of X."""
         return self.X.shape[1]
-
-    @property
-    def q(self) -> int:
-        """Number of columns of Z, all levels together."""
-        return sum(level.q for level in self.levels)
 
     @cached_property
     def Z(self) -> csc_array:
@@ -59,15 +74,6 @@ class _Rows:
     def Zt(self) -> csc_array:
         """Z transposed, q x n, sparse, as lme4's ``getME(m, "Zt")``."""
         return self.Z.T.tocsc()
-
-    @cached_property
-    def Z_labels(self) -> pd.MultiIndex:
-        """Names of the columns of Z: level, group, effect."""
-        names = ["level", "group", "effect"]
-        rows = [row for level in self.levels for row in level.labels]
-        return (
-            pd.MultiIndex.from_tuples(rows, names=names) if rows else pd.MultiIndex.from_arrays([[]] * 3, names=names)
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,59 +103,29 @@ class NewRows(_Rows):
     new_index: tuple[np.ndarray, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Design(_Rows):
-    """A hierarchy with its data: everything that the likelihood needs, and what it came from.
-
-    Attributes
-    ----------
-    hierarchy : Hierarchy
-    y : numpy.ndarray
-        (n,) float64, as it was given: its offset is in it.
-    X : numpy.ndarray
-        (n, p) float64, C-contiguous.
-    coef : tuple of str
-        Names of the columns of X, formulaic's.
-    levels : tuple of LevelDesign
-        u2, u3, ... in the order of the hierarchy.
-    residual : ResidualDesign
-        R of the rows.
-    rows : pandas.Index
-        Labels of the rows used.
-    frame : pandas.DataFrame
-        The columns of the data that the hierarchy uses, in these rows, of plain types: what all the others are made of.
-    dropped : int
-        How many rows were left out because a value was missing.
-    offset : numpy.ndarray or None
-        The part of the mean whose coefficient is 1, (n,).
-    left_out : tuple of str
-        A sentence for each column of X or Z that was left out, because it depends on others.
-    hints : tuple of str
-        What is allowed but deserves a second look.
-    outcome : Outcome or None
-        Of another family than the Gaussian: the response with its trials or categories.
-    """
+class Described(_Columns):
+    """What a hierarchy with its data is, whether rows are at hand or stand for others (`sources`)."""
 
     hierarchy: Hierarchy
-    y: np.ndarray
-    X: np.ndarray
     coef: tuple[str, ...]
-    levels: tuple[LevelDesign, ...]
     residual: ResidualDesign
-    rows: pd.Index
-    frame: pd.DataFrame = field(repr=False)
-    dropped: int = 0
-    offset: np.ndarray | None = None
-    left_out: tuple[str, ...] = ()
-    encoders: tuple[Encoder, ...] = field(default=(), repr=False)
-    offset_encoder: Encoder | None = field(default=None, repr=False)
-    text_hints: tuple[str, ...] = field(default=(), repr=False)
-    outcome: Outcome | None = None
+    dropped: int
+    left_out: tuple[str, ...]
+    encoders: tuple[Encoder, ...]
+    offset_encoder: Encoder | None
+    text_hints: tuple[str, ...]
+    n: int
+    p: int
+    has_rows: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         parts = [f"{level.name}: {level.label} {level.m} x {level.r}" for level in self.levels]
         parts += [] if self.residual.plain else [f"e: {self.hierarchy.residual}"]
-        return visible(f"Design({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})")
+        name = type(self).__name__
+        return visible(f"{name}({self.hierarchy.response}: {self.n} rows, {self.p} columns of X; {', '.join(parts)})")
+
+    def require_rows(self) -> None:
+        """Refuse where there are none, before any work."""
 
     @property
     def terms(self) -> tuple[tuple[int, frozenset[str]], ...]:
@@ -163,11 +139,6 @@ class Design(_Rows):
     def level_factors(self, k: int) -> frozenset[int]:
         """Numbers of the terms of level k that are the categories of one column of the data."""
         return self.encoders[1 + k].categorical
-
-    @cached_property
-    def net_y(self) -> np.ndarray:
-        """The response without the offset: what X beta + Z u + e are made for."""
-        return self.y if self.offset is None else self.y - self.offset
 
     @cached_property
     def hints(self) -> tuple[str, ...]:
@@ -187,25 +158,6 @@ class Design(_Rows):
         u2, one per g: Intercept. Z is 4 x 2 with 4 non-zeros (50 %).
         """
         return visible(structure.describe(self))
-
-    def part(self, rows: np.ndarray) -> NewRows:
-        """Take some of these rows, with the groups of all of them.
-
-        Examples
-        --------
-        >>> from bayeslmm.design.building import build_design
-        >>> h = Hierarchy.from_formula("y ~ 1 + (1 | g)")
-        >>> design = build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]})
-        >>> design.part(np.array([1, 2])).levels[0].index
-        array([0, 1])
-        """
-        own = (replace(level, index=level.index[rows], columns=level.columns[rows]) for level in self.levels)
-        return NewRows(
-            X=self.X[rows],
-            levels=tuple(own),
-            rows=self.rows[rows],
-            offset=None if self.offset is None else self.offset[rows],
-        )
 
     def new(
         self, data: Any, allow_new_groups: bool = False, missing: str = "error", random_effects: bool = True
@@ -262,6 +214,85 @@ class Design(_Rows):
             offset=number_of(self.offset_encoder, frame, "the offset") if self.offset_encoder else None,
             new_groups=tuple(unknown),
             new_index=tuple(where),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Design(Described, _Rows):
+    """A hierarchy with its data: everything that the likelihood needs, and what it came from.
+
+    Attributes
+    ----------
+    hierarchy : Hierarchy
+    y : numpy.ndarray
+        (n,) float64, as it was given: its offset is in it.
+    X : numpy.ndarray
+        (n, p) float64, C-contiguous.
+    coef : tuple of str
+        Names of the columns of X, formulaic's.
+    levels : tuple of LevelDesign
+        u2, u3, ... in the order of the hierarchy.
+    residual : ResidualDesign
+        R of the rows.
+    rows : pandas.Index
+        Labels of the rows used.
+    frame : pandas.DataFrame
+        The columns of the data that the hierarchy uses, in these rows, of plain types: what all the others are made of.
+    dropped : int
+        How many rows were left out because a value was missing.
+    offset : numpy.ndarray or None
+        The part of the mean whose coefficient is 1, (n,).
+    left_out : tuple of str
+        A sentence for each column of X or Z that was left out, because it depends on others.
+    hints : tuple of str
+        What is allowed but deserves a second look.
+    outcome : Outcome or None
+        Of another family than the Gaussian: the response with its trials or categories.
+    """
+
+    hierarchy: Hierarchy
+    y: np.ndarray
+    X: np.ndarray
+    coef: tuple[str, ...]
+    levels: tuple[LevelDesign, ...]
+    residual: ResidualDesign
+    rows: pd.Index
+    frame: pd.DataFrame = field(repr=False)
+    dropped: int = 0
+    offset: np.ndarray | None = None
+    left_out: tuple[str, ...] = ()
+    encoders: tuple[Encoder, ...] = field(default=(), repr=False)
+    offset_encoder: Encoder | None = field(default=None, repr=False)
+    text_hints: tuple[str, ...] = field(default=(), repr=False)
+    outcome: Outcome | None = None
+
+    @cached_property
+    def net_y(self) -> np.ndarray:
+        """The response without the offset: what X beta + Z u + e are made for."""
+        return self.y if self.offset is None else self.y - self.offset
+
+    @cached_property
+    def counted(self) -> CountedRows:
+        """The rows as sums over them need them, each standing for itself."""
+        return CountedRows(y=self.net_y, X=self.X)
+
+    def part(self, rows: np.ndarray) -> NewRows:
+        """Take some of these rows, with the groups of all of them.
+
+        Examples
+        --------
+        >>> from bayeslmm.design.building import build_design
+        >>> h = Hierarchy.from_formula("y ~ 1 + (1 | g)")
+        >>> design = build_design(h, {"y": [1.0, 2, 3, 5], "g": ["a", "a", "b", "b"]})
+        >>> design.part(np.array([1, 2])).levels[0].index
+        array([0, 1])
+        """
+        own = (replace(level, index=level.index[rows], columns=level.columns[rows]) for level in self.levels)
+        return NewRows(
+            X=self.X[rows],
+            levels=tuple(own),
+            rows=self.rows[rows],
+            offset=None if self.offset is None else self.offset[rows],
         )
 
 

@@ -78,8 +78,15 @@ def without_constant(encoder: Encoder, X: np.ndarray) -> tuple[Encoder, np.ndarr
     return fewer, np.ascontiguousarray(X[:, kept])
 
 
-def settle_fixed(X: np.ndarray, encoder: Encoder) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
+def settle_fixed(X: np.ndarray, encoder: Encoder, n: int | None = None) -> tuple[Encoder, np.ndarray, tuple[str, ...]]:
     """Leave out the columns of X that depend on those before them, as lme4 does, and say which.
+
+    Parameters
+    ----------
+    X : (N, p) array
+    encoder : Encoder
+    n : int, optional
+        Number of rows of the data, where those of X stand for several.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def settle_fixed(X: np.ndarray, encoder: Encoder) -> tuple[Encoder, np.ndarray, 
     for name, column in zip(encoder.names, X.T, strict=True):
         check_size(f"{name!r} in the fixed part", column)
     found = combinations(X)
-    n, p = len(X), X.shape[1] - len(found)
+    n, p = n or len(X), X.shape[1] - len(found)
     if p >= n:
         more = "" if not found else f", {p} of them independent"
         raise DataError(
@@ -152,11 +159,13 @@ def check_level(
     encoder: Encoder,
     tells_rows_apart: bool = False,
     rest: str = "the residual",
+    rows: int | None = None,
 ) -> None:
     """Refuse a level whose variances the data cannot tell from anything else.
 
     Effects of single rows are told from the residual by a known covariance between them, or by the residual's own
-    structure (`tells_rows_apart`); `rest` is what they can't be told from.
+    structure (`tells_rows_apart`); `rest` is what they can't be told from. `rows` is the number of rows of the data,
+    where those here stand for several.
 
     Examples
     --------
@@ -166,7 +175,7 @@ def check_level(
     Traceback (most recent call last):
     bayeslmm.errors.DataError: g has one group only ('a'), ...
     """
-    n, r = columns.shape
+    n, r = rows or len(columns), columns.shape[1]
     m, label, term = len(groups), level.label, level.term
     if r == 0:
         raise DataError(f"The term {term} has no effects; expected at least one, as in (1 | {label}).")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayeslmm.covariances.effects.structure import EffectStructure
 from bayeslmm.description.hierarchy import Level
+from bayeslmm.design.counted import group_sizes
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
@@ -45,6 +46,12 @@ class LevelDesign:
         How many earlier levels have the same grouping and one of these effects, told apart by their covariance.
     root : (m, m) array, or None
         Lower triangular L of the groups' known covariance K = L L'; None where groups are independent.
+    counts : (n,) array, or None
+        How many rows of the data each row stands for (`counted`); None where each is itself.
+    rest : (n, r) array, or None
+        What rounding took from `columns`, where rows stand for others.
+    seen : (3, r) array, or None
+        Least and largest value of each column and how many are not zero, where rows stand for others.
     """
 
     name: str
@@ -58,6 +65,9 @@ class LevelDesign:
     shadowed: bool = False
     twins: int = 0
     root: np.ndarray | None = field(default=None, repr=False)
+    counts: np.ndarray | None = field(default=None, repr=False)
+    rest: np.ndarray | None = field(default=None, repr=False)
+    seen: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
@@ -83,6 +93,26 @@ class LevelDesign:
     def q(self) -> int:
         """Number of columns of Z, m times r."""
         return self.m * self.r
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Number of rows of each group, (m,)."""
+        return group_sizes(self.index, self.m, self.counts)
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """Least value of each column, (r,)."""
+        return self.columns.min(axis=0) if self.seen is None else self.seen[0]
+
+    @property
+    def highest(self) -> np.ndarray:
+        """Largest value of each column, (r,)."""
+        return self.columns.max(axis=0) if self.seen is None else self.seen[1]
+
+    @property
+    def filled(self) -> int:
+        """Number of entries of Z that are not zero."""
+        return int(np.count_nonzero(self.columns)) if self.seen is None else round(self.seen[2].sum())
 
     @property
     def structure(self) -> EffectStructure:

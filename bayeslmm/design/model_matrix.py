@@ -261,34 +261,54 @@ def _plain_matrix(names: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:
     return matrix
 
 
+def learn_names(text: str, frame: pd.DataFrame) -> Encoder:
+    """Learn which columns the text makes from a frame that has every category, whatever its numbers.
+
+    What transforms remember of numbers is then that frame's, and has to be replaced.
+
+    Examples
+    --------
+    >>> learn_names("1 + log(x):f", pd.DataFrame({"x": [1.0, 1.0], "f": ["a", "b"]})).names
+    ('Intercept', 'log(x):f[a]', 'log(x):f[b]')
+    """
+    plain = _plain_terms(text)
+    if plain is not None and all(name == INTERCEPT or frame[name].dtype.kind in "biuf" for name in plain):
+        return Encoder(text=text, names=plain, kinds={name: "numbers" for name in plain if name != INTERCEPT})
+    return _encoded(text, frame)[0]
+
+
 def _learn_with_formulaic(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
+    encoder, matrix = _encoded(text, frame)
+    return encoder, _check(matrix, encoder.names, frame)
+
+
+def _encoded(text: str, frame: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
     used = tuple(columns_of(text))  # refuses everything off the allow-list before formulaic sees it
     from formulaic import Formula, ModelSpec
 
-    aliases = _aliases(used)
+    aliases = aliases_for(used)
     formula = Formula(rename_columns(text, aliases))
     looked_up = {str(factor.expr) for term in formula for factor in term.factors}
     kinds = {name: _kind(frame[name], plainly=aliases.get(name, name) in looked_up) for name in used}
     spec = ModelSpec(formula=formula, output="numpy", na_action="ignore")
     matrix, spec = _materialise(spec, text, frame, kinds, aliases, both=True)
-    names = tuple(_counted_from_one(_named(name, aliases)) for name in spec.column_names)
+    names = tuple(_counted_from_one(unaliased(name, aliases)) for name in spec.column_names)
     for expression, (kind, state) in spec.encoder_state.items():
         if str(kind.value) == "categorical" and len(state["categories"]) < 2:
             only = next(iter(state["categories"]), None)
             raise DataError(
-                f"{_named(expression, aliases)} has one category only ({str(only)!r}), so nothing can be said of its "
-                f"effect; expected two or more. Leave it out of {text!r}."
+                f"{unaliased(expression, aliases)} has one category only ({str(only)!r}), so nothing can be said of "
+                f"its effect; expected two or more. Leave it out of {text!r}."
             )
-    encoder = Encoder(text=text, names=names, kinds=kinds, spec=spec, aliases=aliases)
-    return encoder, _check(matrix, names, frame)
+    return Encoder(text=text, names=names, kinds=kinds, spec=spec, aliases=aliases), matrix
 
 
-def _aliases(used: Sequence[str]) -> dict[str, str]:
+def aliases_for(used: Sequence[str]) -> dict[str, str]:
     """Names for the columns that formulaic, whose calls are Python's, couldn't read or would take for something else.
 
     Examples
     --------
-    >>> _aliases(("x", "lambda", "body mass"))
+    >>> aliases_for(("x", "lambda", "body mass"))
     {'lambda': 'column_0', 'body mass': 'column_1'}
     """
     from formulaic.transforms import TRANSFORMS
@@ -299,7 +319,7 @@ def _aliases(used: Sequence[str]) -> dict[str, str]:
     return dict(zip(hard, free, strict=False))
 
 
-def _named(text: str, aliases: dict[str, str]) -> str:
+def unaliased(text: str, aliases: dict[str, str]) -> str:
     """The name of a column of the matrix with those of the data: plain as a factor, quoted inside a call."""
     for name, alias in aliases.items():
         text = re.sub(rf"(?:^|(?<=:)){alias}\b", name, text)
@@ -353,7 +373,7 @@ def _materialise(
     except DataMismatchWarning as warning:
         raise _unknown_category(spec, frame, str(warning), aliases) from None
     except Exception as error:
-        reason = _named(str(error), aliases)
+        reason = unaliased(str(error), aliases)
         raise DescriptionError(f"{text!r} cannot be computed from the data: {reason}") from error
     matrix = np.ascontiguousarray(np.asarray(result), dtype=np.float64)
     return (matrix, result.model_spec) if both else matrix
@@ -361,7 +381,7 @@ def _materialise(
 
 def _unknown_category(spec: Any, frame: pd.DataFrame, message: str, aliases: dict[str, str]) -> DataError:
     for written, (kind, state) in spec.encoder_state.items():
-        expression = _named(written, aliases)
+        expression = unaliased(written, aliases)
         if str(kind.value) != "categorical" or expression not in frame:
             continue
         known = list(state["categories"])

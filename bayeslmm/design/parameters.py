@@ -61,7 +61,9 @@ def row_labels(rows: pd.Index) -> list:
 
 def coords(design: Design) -> dict[str, list]:
     """Coordinates of every dimension that a model of this design uses."""
-    out: dict[str, list] = {"coef": list(design.coef), "row": row_labels(design.rows)}
+    out: dict[str, list] = {"coef": list(design.coef)}
+    if design.has_rows:
+        out["row"] = row_labels(design.rows)
     for level in design.levels:
         names = level_names(level)
         out[names.group] = list(level.groups)

@@ -11,6 +11,8 @@ import numpy as np
 
 from bayeslmm.covariances.residuals.structure import ResidualParameter, ResidualStructure, Sparse, Term
 from bayeslmm.description.levels import Residual
+from bayeslmm.design.counted import group_sizes
+from bayeslmm.design.counted import total as sum_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +39,8 @@ class ResidualDesign:
     stratum : (n,) int array
     root_weights : (n,) array
         Square roots of the weights.
+    counts : (n,) array, or None
+        How many rows of the data, of one weight and stratum, each row stands for; None where each is itself.
     """
 
     residual: Residual
@@ -45,6 +49,7 @@ class ResidualDesign:
     strata: tuple[str, ...] = ()
     stratum: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     root_weights: np.ndarray
+    counts: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -85,6 +90,11 @@ class ResidualDesign:
     def tells_rows_apart(self) -> bool:
         """Whether effects of single rows have another covariance than e: then the data know both variances."""
         return self.structure.tells_rows_apart or bool(np.ptp(self.root_weights) > 0)
+
+    @property
+    def stratum_sizes(self) -> np.ndarray:
+        """Number of rows of each stratum; of all, where there are none."""
+        return group_sizes(self.stratum, max(len(self.strata), 1), self.counts)
 
     def split(self, psi: Any) -> tuple[list[Any], list[Any]]:
         """(the structure's parameters, SDs of the strata relative to the first one) of the parameters."""
@@ -145,8 +155,8 @@ class ResidualDesign:
     def log_det(self, psi: Any, log: Callable[[Any], Any] = np.log) -> Any:
         """log|R|; `log` is that of the library the parameters belong to."""
         own, sds = self.split(psi)
-        total: Any = -2.0 * float(np.log(self.root_weights).sum())
-        for sd, count in zip(sds[1:], np.bincount(self.stratum, minlength=len(sds))[1:], strict=True):
+        total: Any = -2.0 * sum_of(np.log(self.root_weights), self.counts)
+        for sd, count in zip(sds[1:], self.stratum_sizes[1:], strict=True):
             total = total + 2.0 * float(count) * log(sd)
         return total + self.structure.log_det(*own, log=log)
 

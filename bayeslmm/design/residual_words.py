@@ -12,7 +12,7 @@ from bayeslmm.data.table import count
 from bayeslmm.support.text import listed
 
 if TYPE_CHECKING:
-    from bayeslmm.design.design import Design
+    from bayeslmm.design.design import Described
     from bayeslmm.design.residual_design import ResidualDesign
 
 FEW_ROWS = 10  # that an SD of their own is estimated from
@@ -35,7 +35,7 @@ def residual_words(made: ResidualDesign) -> list[str]:
     parts = [name for name in (made.structure.short_name(), _sizes(made)) if name]
     lines = [f"Residuals: {', '.join(parts)}."]
     if made.strata:
-        rows = np.bincount(made.stratum)
+        rows = made.stratum_sizes
         each = [f"{label} ({count(int(m), 'row')})" for label, m in zip(made.strata, rows, strict=True)]
         some = listed(each, 8, str)
         lines.append(f"  An SD for each {made.residual.by}: {some}; sigma is that of {made.strata[0]}.")
@@ -78,14 +78,14 @@ def _sizes(made: ResidualDesign) -> str:
     return f"{len(rows)} {made.structure.blocks} ({spread(rows, 'row', 'rows')})"
 
 
-def residual_hints(design: Design) -> list[str]:
+def residual_hints(design: Described) -> list[str]:
     """Point out what of R is allowed but deserves a second look."""
     made = design.residual
     return [hint for hint in (_few(made), _alike(made), *made.structure.hints(design)) if hint]
 
 
 def _few(made: ResidualDesign) -> str:
-    rows = np.bincount(made.stratum) if made.strata else np.array([made.n])
+    rows = made.stratum_sizes
     small = [label for label, m in zip(made.strata, rows, strict=False) if m < FEW_ROWS]
     if not small:
         return ""

@@ -34,7 +34,7 @@ def unit_of(design: Design, name: str) -> str:
     ['y', 'y per unit of x', 'y']
     """
     y = response_of(design)
-    for column, label in zip(design.X.T, design.coef, strict=True):
+    for column, label in zip(design.counted.X.T, design.coef, strict=True):
         if name == f"beta[{label}]":
             return per_unit(y, label, column)
     for level in design.levels:

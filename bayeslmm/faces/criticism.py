@@ -65,6 +65,7 @@ class Criticism(Model):
         """
         from bayeslmm.criticism.loo import leave_one_out
 
+        self.design.require_rows()
         return leave_one_out(self, tree, unit, refit=refit, progress=progress)
 
     def influence(self, unit: str = "row", *, reml: bool = True, progress: bool = True) -> Influence:
@@ -99,6 +100,7 @@ class Criticism(Model):
         """
         from bayeslmm.criticism.influence import influence
 
+        self.design.require_rows()
         return influence(self, unit, reml=reml, progress=progress)
 
     def marginal_likelihood(self, draws: int = 4000, random_seed: int | None = None) -> MarginalLikelihood:

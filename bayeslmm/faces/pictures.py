@@ -302,6 +302,7 @@ class Pictures(Model):
         from bayeslmm.pictures.blocks import covariance_blocks
         from bayeslmm.pictures.results import read_result
 
+        self.design.require_rows()
         read = read_result(self, result, "lmm.plot_V({})", random_effects=False)
         return covariance_blocks(self, read, rows).draw(axes)
 

@@ -66,6 +66,7 @@ class PicturesAfter(Model):
         from bayeslmm.pictures.checks import predictive_checks
         from bayeslmm.pictures.results import read_draws
 
+        self.design.require_rows()
         read = read_draws(self, tree, "lmm.plot_checks({})", random_effects=effects != "new")
         return predictive_checks(read, effects, draws, random_seed).draw(axes)
 

@@ -76,6 +76,7 @@ class PicturesBefore(Model):
         """
         from bayeslmm.pictures.hierarchy import hierarchy_picture
 
+        self.design.require_rows()
         return hierarchy_picture(self.design).draw(ax)
 
     def plot_Z(self, *, ax: Axes | None = None) -> Figure:

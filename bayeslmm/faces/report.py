@@ -65,4 +65,5 @@ class Reporting(Model):
         """
         from bayeslmm.report.report import write_model_report
 
+        self.design.require_rows()
         return write_model_report(self, path, tree, title=title, source=source, notes=notes, code=code)

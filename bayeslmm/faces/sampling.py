@@ -143,6 +143,8 @@ class Sampling(Model):
         from bayeslmm.posterior.sampling import sample
 
         check_flag("log_densities", log_densities)
+        if residuals or log_densities or variant == "joint":
+            self.design.require_rows()
         tree = sample(
             self, variant, draws=draws, tune=tune, chains=chains, random_seed=random_seed, sampler=sampler,
             centered=centered, target_accept=target_accept, residuals=residuals, progress=progress,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.design.counted import mean
 from bayeslmm.design.level_design import LevelDesign
 
 PIECE = 64  # columns, or rows, that are worked on at a time
@@ -43,33 +44,48 @@ def effect_map(level: LevelDesign) -> np.ndarray:
         if e in constant:
             M[e, e] = column[0]
             continue
-        shift = float(column.mean()) if constant else 0.0
-        spread = float(np.sqrt(np.mean((column - shift) ** 2)))
+        shift = float(mean(column, level.counts)) if constant else 0.0
+        spread = float(np.sqrt(mean((column - shift) ** 2, level.counts)))
         M[e, e] = spread
         if constant:
             M[constant[0], e] = shift
     return M
 
 
-def better_columns(columns: np.ndarray, M: np.ndarray) -> np.ndarray:
-    """The (n, r) columns on which M, from `effect_map`, gives a level's own, or those of other rows."""
+def better_columns(columns: np.ndarray, M: np.ndarray, rest: np.ndarray | None = None) -> np.ndarray:
+    """The (n, r) columns on which M, from `effect_map`, gives a level's own, or those of other rows.
+
+    `rest` is what rounding took from the columns.
+    """
     r = len(M)
     if np.array_equal(M, np.eye(r)):
         return columns
     better = np.empty_like(columns)
     for e in range(r):
         shift = sum(M[c, e] for c in range(r) if c != e)
-        better[:, e] = (columns[:, e] - shift) / M[e, e]
+        better[:, e] = columns[:, e] - shift
+        if rest is not None:
+            better[:, e] += rest[:, e]
+        better[:, e] /= M[e, e]
     return better
 
 
-def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = ()) -> Basis:
+def make_basis(
+    X: np.ndarray,
+    y: np.ndarray,
+    levels: tuple[LevelDesign, ...] = (),
+    *,
+    counts: np.ndarray | None = None,
+    X_rest: np.ndarray | None = None,
+    y_rest: np.ndarray | None = None,
+) -> Basis:
     """Orthonormal X, columns that are in the span of more levels first, and y's scaled residual from it.
 
     Beside a constant the other columns and y lose their means before anything else: what a distant zero costs in digits
-    is not lost again in a product.
+    is not lost again in a product. Rows that stand for several stand in W times the roots of their counts.
     """
     n, p = X.shape
+    root, number = (None, n) if counts is None else (np.sqrt(counts), float(counts.sum()))
     rank = np.zeros(p, dtype=np.int64)
     for level in levels:
         rank += in_span(level, level.columns, X)
@@ -81,18 +97,25 @@ def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = (
     Q, residual = W[:, :p], W[:, p]
     shifts, start = np.zeros(p), 0.0
     if constants:
-        start = float(y.mean())
-        shifts[1:] = X.mean(axis=0)[order[1:]]
+        start = float(mean(y, counts))
+        shifts[1:] = mean(X, counts)[order[1:]]
     for j, c in enumerate(order):
         np.subtract(X[:, c], shifts[j], out=Q[:, j])
+        if X_rest is not None:
+            Q[:, j] += X_rest[:, c]
     residual[:] = y - start
+    if y_rest is not None:
+        residual += y_rest
+    if root is not None:
+        W *= root[:, None]
     constant = float(Q[0, 0]) if constants else 0.0
     upper = orthonormalise(Q)
     gamma = np.zeros(p)
     if constants:  # stays exactly constant
-        Q[:, 0] = np.copysign(1.0 / np.sqrt(n), constant)
-        upper[0] += shifts / Q[0, 0]
-        gamma[0] = start / Q[0, 0]
+        unit = np.copysign(1.0 / np.sqrt(number), constant)
+        Q[:, 0] = unit if root is None else unit * root
+        upper[0] += shifts / unit
+        gamma[0] = start / unit
     if not np.array_equal(order, wanted):
         turn, upper = positive_qr(upper[:, np.argsort(order)[wanted]])
         for rows in pieces(n):
@@ -104,7 +127,7 @@ def make_basis(X: np.ndarray, y: np.ndarray, levels: tuple[LevelDesign, ...] = (
         more = Q.T @ residual
         gamma += more
         residual -= Q @ more
-    scale = float(np.sqrt(np.mean(residual**2)))
+    scale = float(np.sqrt(np.sum(residual**2) / number))
     if not scale > 0:
         scale = 1.0
     residual /= scale

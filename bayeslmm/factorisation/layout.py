@@ -277,8 +277,8 @@ def _meet(design: Design, plan: Plan, c: int, rank: np.ndarray) -> Couplings:
     if plan.rotated:
         starts = np.arange(level.m + 1, dtype=np.int64) * columns
         return Couplings(starts=starts, columns=np.tile(np.arange(columns, dtype=np.int64), level.m))
-    n = design.n
     block = design.residual.block
+    n = len(block)
     rows = sparse.csr_array((np.ones(n), (rank[level.index], block)), shape=(level.m, int(block.max()) + 1))
     parts = []
     for k in plan.tail:

@@ -28,12 +28,12 @@ def needed(design: Design) -> dict[str, float]:
     >>> needed(lmm.design)
     {'the columns of the levels': 288.0, 'X (6 x 1)': 192.0}
     """
-    rows = sum(level.m for level in design.levels)
+    rows, X = sum(level.m for level in design.levels), design.counted.X
     plan = plan_elimination(design)
     tail = f"{plan.tail_columns:,} x {plan.tail_columns:,}"
     kind, copies = ("dense", COPIES_OF_TAIL) if plan.pattern is None else ("sparse", COPIES_OF_PANELS)
     sizes = {
-        f"X ({design.n:,} x {design.p:,})": 8.0 * COPIES_OF_X * design.n * design.p,
+        f"X ({len(X):,} x {design.p:,})": 8.0 * COPIES_OF_X * X.size,
         "the columns of the levels": 8.0 * sum(6 * level.columns.size for level in design.levels),
         f"the {kind} block of the crossed levels ({tail})": 8.0 * copies * plan.stored,
         f"known covariances of {rows:,} groups": 8.0

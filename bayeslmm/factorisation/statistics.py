@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.design.counted import scaled
 from bayeslmm.design.design import Design
 from bayeslmm.factorisation.conditioning import better_columns, effect_map, group_sums, in_span, make_basis, pieces
 from bayeslmm.factorisation.layout import Apply, Blocks, Layout, lay_out, sparse_columns
@@ -60,6 +61,7 @@ class Statistics:
     maps : per level an (r, r) matrix
         ``Z_k = better_k M_k``, so that ``lambda`` enters the kernels as ``M_k lambda_k``.
     better : per level the (n, r) improved columns
+        As Q, times the roots of the rows' counts where rows stand for several.
     roots : per level the (m, m) matrix B of a known covariance B B' = K, or None
     Q, upper, gamma, scale
         As in `basis.Basis`.
@@ -127,10 +129,12 @@ def build_statistics(design: Design, plan: Plan | None = None) -> Statistics:
     plan = plan_elimination(design) if plan is None else plan
     check_tail(levels, plan)
     maps = tuple(effect_map(level) for level in levels)
+    rows, root = design.counted, design.counted.root
     better = tuple(
-        np.ascontiguousarray(better_columns(level.columns, M)) for level, M in zip(levels, maps, strict=True)
+        np.ascontiguousarray(scaled(better_columns(level.columns, M, level.rest), root))
+        for level, M in zip(levels, maps, strict=True)
     )
-    basis = make_basis(design.X, design.net_y, levels)
+    basis = make_basis(rows.X, rows.y, levels, counts=rows.counts, X_rest=rows.X_rest, y_rest=rows.y_rest)
     W = basis.W
     if residual.fixed:
         applies: list[Apply] = [_apply_fixed(design)]

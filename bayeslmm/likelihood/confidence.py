@@ -14,6 +14,7 @@ import pandas as pd
 
 from bayeslmm.covariances.effects.structure import FLAT
 from bayeslmm.covariances.residuals.structure import ResidualParameter
+from bayeslmm.design.counted import mean
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DescriptionError, did_you_mean
 from bayeslmm.likelihood.criterion import EDGE
@@ -191,10 +192,10 @@ def _at_zero(fit: LikelihoodFit, surface: Surface, k: int, at: int) -> float:
     start[at] = 0.0
     starts = [start]
     whole = level.columns @ (fit.sigma * fit.lambdas[k])
-    variance = float(np.einsum("ij,ij->i", whole, whole).mean())
+    variance = float(mean(np.einsum("ij,ij->i", whole, whole), level.counts))
     if level.n_sds == level.r:
         for e in range(level.r):
-            size = float(np.mean(level.columns[:, e] ** 2))
+            size = float(mean(level.columns[:, e] ** 2, level.counts))
             if sd.start + e == at or not size > 0:
                 continue
             other = start.copy()

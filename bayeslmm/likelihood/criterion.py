@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from bayeslmm.covariances.effects.chart import Chart
+from bayeslmm.design.counted import mean
 from bayeslmm.factorisation.conditioning import group_sums
 from bayeslmm.factorisation.factor import Factor, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
@@ -32,7 +33,8 @@ HOPELESS = 1e50  # stands for a criterion that cannot be computed: far from any 
 
 def units(stats: Statistics) -> list[float]:
     """Per level, the SD relative to sigma that stands for one: the units of weights and of known covariances go out."""
-    weight = float(np.exp(np.mean(np.log(stats.design.residual.root_weights))))
+    residual = stats.design.residual
+    weight = float(np.exp(mean(np.log(residual.root_weights), residual.counts)))
     spreads = [1.0 if lv.root is None else float(np.linalg.norm(lv.root)) / lv.m**0.5 for lv in stats.design.levels]
     return [1.0 / (weight * spread) for spread in spreads]
 
@@ -259,13 +261,13 @@ class Criterion:
             if level not in loose:
                 continue
             beside = np.concatenate([lv.columns for lv in loose if lv.label == level.label], axis=1)
-            distances = np.array([abs(float(x.mean())) / float(x.std()) if np.ptp(x) > 0 else 0.0 for x in beside.T])
+            distances = np.array([_distance(x, level.counts) if np.ptp(x) > 0 else 0.0 for x in beside.T])
             tied = bool((np.ptp(beside, axis=0) == 0).any())
             for j, x in enumerate(level.columns.T):
                 if np.ptp(x) == 0:
                     out[own.start + j] += distances.sum()
                 elif tied:
-                    out[own.start + j] += abs(float(x.mean())) / float(x.std())
+                    out[own.start + j] += _distance(x, level.counts)
         return out
 
     @property
@@ -275,8 +277,8 @@ class Criterion:
 
     def perfect(self, sigma: float) -> bool:
         """Whether no residual is left at this sigma: none beside y, or none beside what least squares leaves."""
-        y = self.stats.design.net_y
-        sigma *= float(np.exp(-np.mean(np.log(self.stats.design.residual.root_weights))))  # of a row of usual weight
+        y, residual = self.stats.design.counted.y, self.stats.design.residual
+        sigma *= float(np.exp(-mean(np.log(residual.root_weights), residual.counts)))  # of a row of usual weight
         if self.stats.scale < 1e-12 * np.abs(y).max(initial=0.0):
             return True
         return bool(sigma < PERFECT * self.stats.scale) and self.can_be_perfect
@@ -353,6 +355,12 @@ class Criterion:
         bar, slopes = pull_back(self.stats, factor, 1.0, Tbar, residual.natural(z))
         gradient = np.concatenate([self.pull(phi, bar), slopes * residual.slope(z)])
         return (value, gradient) if np.isfinite(gradient).all() else (HOPELESS, np.zeros_like(phi))
+
+
+def _distance(x: np.ndarray, counts: np.ndarray | None) -> float:
+    """How far a column's mean is from zero, in its SDs."""
+    middle = float(mean(x, counts))
+    return abs(middle) / float(np.sqrt(mean((x - middle) ** 2, counts)))
 
 
 def spread_points(n: int, k: int) -> np.ndarray:

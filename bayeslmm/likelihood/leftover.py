@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm.design.counted import scaled
 from bayeslmm.factorisation.conditioning import within_groups
 from bayeslmm.factorisation.statistics import Statistics
 
@@ -22,14 +23,14 @@ def leftover(stats: Statistics) -> float:
     from scipy.sparse.linalg import LinearOperator, lsqr
 
     design, Q = stats.design, stats.Q
-    y = design.net_y - Q @ stats.gamma
+    y = scaled(design.counted.y, design.counted.root) - Q @ stats.gamma
     size = float(np.linalg.norm(y))
     if not size > 0:
         return 0.0
-    rows, blocks = np.arange(design.n), []
+    n, blocks = len(y), []
     for level, better in zip(design.levels, stats.better, strict=True):
         for basis in within_groups(level, better):
-            blocks.append(sparse.csr_array((basis, (rows, level.index)), shape=(design.n, level.m)))
+            blocks.append(sparse.csr_array((basis, (np.arange(n), level.index)), shape=(n, level.m)))
     if not blocks:
         return 1.0
     Z = sparse.hstack(blocks, format="csr")

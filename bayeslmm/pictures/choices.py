@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def sizes(level: LevelDesign) -> np.ndarray:
     """Rows of each group, (m,)."""
-    return np.bincount(level.index, minlength=level.m)
+    return level.sizes
 
 
 def level_of(design: Design, asked: Any, of_several: bool = False) -> LevelDesign:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.design.counted import mean, moment
 from bayeslmm.design.units import response_of
 from bayeslmm.errors import DescriptionError
 from bayeslmm.pictures.grids import Predictor, grid_frame, predictor_of, predictors
@@ -156,8 +157,9 @@ def _row_variance(design: Design, result: Result) -> np.ndarray:
     """Mean over the rows of Var e, (draws,)."""
     residual, psi, sigma2 = design.residual, psi_of(result), result.values["sigma"] ** 2
     if not residual.strata:
-        return sigma2 * residual.diagonal(psi.mean(axis=0)).mean()
+        return sigma2 * mean(residual.diagonal(psi.mean(axis=0)), residual.counts)
     own = residual.diagonal(np.concatenate([psi.mean(axis=0)[: len(residual.own)], np.ones(len(residual.ratios))]))
+    own = own if residual.counts is None else own * residual.counts
     parts = np.bincount(residual.stratum, weights=own, minlength=len(residual.strata)) / design.n
     return sigma2 * (parts[0] + psi[:, len(residual.own) :] ** 2 @ parts[1:])
 
@@ -165,13 +167,13 @@ def _row_variance(design: Design, result: Result) -> np.ndarray:
 def _averaged(level: LevelDesign, result: Result) -> np.ndarray:
     """Mean over the rows of the variance that a level adds, (draws,)."""
     own = _group_variances(level)
-    M = (level.columns * own[level.index][:, None]).T @ level.columns / len(level.columns)
+    M = moment(level.columns, own[level.index], level.counts)
     return np.einsum("def,ef->d", result.covariances(level), M)
 
 
 def _at(columns: np.ndarray, level: LevelDesign, result: Result) -> np.ndarray:
     """Variance that a level adds to rows with these columns (points, r), in an average group, (draws, points)."""
-    own = _group_variances(level)[level.index].mean()
+    own = float(mean(_group_variances(level)[level.index], level.counts))
     return own * np.einsum("pe,def,pf->dp", columns, result.covariances(level), columns, optimize=True)
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.covariances.residuals.structure import ResidualParameter
+from bayeslmm.design.counted import scaled
 from bayeslmm.design.parameters import Coordinates
 from bayeslmm.factorisation.factor import evaluate_and_draw, evaluate_many, factorise_statistics, pull_back
 from bayeslmm.factorisation.statistics import Statistics
@@ -97,7 +98,9 @@ class CollapsedPosterior:
     def RW(self) -> np.ndarray:
         """X W = Q RW, from the columns themselves: R W would lose what a distant zero costs."""
         at = self.priors.beta_anchor
-        return self.stats.upper if at is None else self.stats.Q.T @ at.columns
+        if at is None:
+            return self.stats.upper
+        return self.stats.Q.T @ scaled(at.columns, self.stats.design.counted.root)
 
     @cached_property
     def sd_positions(self) -> list[int]:

@@ -32,13 +32,13 @@ def posterior_tree(
         {name: (("chain", "draw", *known[name]), values[name]) for name in known if name in values},
         coords=base | {dim: labels[dim] for dim in used},
     )
-    return xr.DataTree.from_dict(
-        {
-            "/posterior": posterior,
-            "/sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in stats.items()}, coords=base),
-            "/observed_data": xr.Dataset({"y": ("row", design.y)}, coords={"row": labels["row"]}),
-        }
-    )
+    groups = {
+        "/posterior": posterior,
+        "/sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in stats.items()}, coords=base),
+    }
+    if design.has_rows:
+        groups["/observed_data"] = xr.Dataset({"y": ("row", design.y)}, coords={"row": labels["row"]})
+    return xr.DataTree.from_dict(groups)
 
 
 def residual_draws(design: Design, values: dict[str, np.ndarray]) -> np.ndarray:

@@ -114,7 +114,7 @@ def dropped_words(rows: Rows) -> str:
 
 
 def _kind_words(design: Design, kind: str, borrows: bool, own_rows: bool) -> str:
-    offset = " + offset" if design.offset is not None else ""
+    offset = " + offset" if design.hierarchy.offset else ""
     text = f"In units of {design.hierarchy.response}: X beta + Z u{offset}"
     if kind == "mean":
         return f"{text}, the expected value."

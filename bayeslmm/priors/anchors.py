@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bayeslmm.design.counted import deviation, mean, scaled
 from bayeslmm.priors.contrasts import Term, is_constant, recoding
 
 
@@ -36,12 +37,15 @@ class Anchor:
         Coefficients with X constant = 1, zeros where the columns don't span it.
     contrasts : mapping of int to (int, int)
         Which coefficients are stated as a contrast of a factor's categories: which one of how many.
+    counts : (n,) array, or None
+        How many rows of the data each row stands for; None where each is itself.
     """
 
     W: np.ndarray
     columns: np.ndarray
     constant: np.ndarray
     contrasts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    counts: np.ndarray | None = None
 
     @cached_property
     def inverse(self) -> np.ndarray:
@@ -68,10 +72,16 @@ class Anchor:
     @cached_property
     def spreads(self) -> np.ndarray:
         """SD over the rows of what each column adds, (r,); 1 where it does not vary."""
-        return np.array([spread_of(x) for x in self.columns.T])
+        return np.array([spread_of(x, self.counts) for x in self.columns.T])
 
 
-def anchor(X: np.ndarray, terms: Sequence[Term], factors: Collection[int] = (), y: np.ndarray | None = None) -> Anchor:
+def anchor(
+    X: np.ndarray,
+    terms: Sequence[Term],
+    factors: Collection[int] = (),
+    y: np.ndarray | None = None,
+    counts: np.ndarray | None = None,
+) -> Anchor:
     """Find W: columns are centred, where the columns span a constant, and cleared of the terms that they contain.
 
     Parameters
@@ -83,6 +93,8 @@ def anchor(X: np.ndarray, terms: Sequence[Term], factors: Collection[int] = (), 
         Numbers of the terms whose coefficients are stated as contrasts of a factor's categories (`contrasts`).
     y : (n,) array
         What the categories are ordered by; needed where there are `factors`.
+    counts : (n,) array, optional
+        How many rows each row stands for.
 
     Examples
     --------
@@ -91,32 +103,33 @@ def anchor(X: np.ndarray, terms: Sequence[Term], factors: Collection[int] = (), 
     [[1.0, -2006.0], [0.0, 1.0]]
     """
     n, r = X.shape
-    coded = recoding(X, terms, factors, np.zeros(n) if y is None else y)
+    coded = recoding(X, terms, factors, np.zeros(n) if y is None else y, counts)
     if coded.contrasts:
         X = X @ coded.T
     constant = constant_in(X)
     W, columns = np.eye(r), np.array(X, dtype=float)
     if n == 0:
         return Anchor(W=W, columns=columns, constant=constant)
-    means = X.mean(axis=0) if constant.any() else np.zeros(r)
+    means = mean(X, counts) if constant.any() else np.zeros(r)
+    root = None if counts is None else np.sqrt(counts)
     plain = [_two_valued(x) or j in coded.contrasts for j, x in enumerate(X.T)]
     for j in np.flatnonzero(constant == 0).tolist():
         below = [k for k in range(r) if k != j and _contains(terms[j], terms[k], plain[j] or plain[k], k < j)]
-        weights, rest = _cleared(X[:, j] - means[j], X[:, below] - means[below])
+        weights, rest = _cleared(X[:, j] - means[j], X[:, below] - means[below], root)
         W[below, j] -= weights
         W[:, j] -= constant * (means[j] - weights @ means[below])
         columns[:, j] = rest
-    return Anchor(W=coded.T @ W, columns=columns, constant=coded.T @ constant, contrasts=coded.contrasts)
+    return Anchor(W=coded.T @ W, columns=columns, constant=coded.T @ constant, contrasts=coded.contrasts, counts=counts)
 
 
-def as_written(X: np.ndarray) -> Anchor:
+def as_written(X: np.ndarray, counts: np.ndarray | None = None) -> Anchor:
     """Priors stated for the coefficients themselves."""
-    return Anchor(W=np.eye(X.shape[1]), columns=X, constant=constant_in(X))
+    return Anchor(W=np.eye(X.shape[1]), columns=X, constant=constant_in(X), counts=counts)
 
 
-def spread_of(x: np.ndarray) -> float:
+def spread_of(x: np.ndarray, counts: np.ndarray | None = None) -> float:
     """Standard deviation, or 1 where there is none to speak of."""
-    sd = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
+    sd = deviation(x, counts)
     return sd if sd > 0 and np.isfinite(sd) else 1.0
 
 
@@ -167,16 +180,22 @@ def _two_valued(x: np.ndarray) -> bool:
     return bool(((x == x.min()) | (x == x.max())).all())
 
 
-def _cleared(x: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(weights, rest) of the regression of x on other columns, twice for the last digits."""
+def _cleared(x: np.ndarray, others: np.ndarray, root: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(weights, rest) of the regression of x on other columns, twice for the last digits.
+
+    `root` has the roots of the rows' counts.
+    """
     weights, rest = np.zeros(others.shape[1]), x.copy()
     if others.shape[1] == 0:
         return weights, rest
-    size = np.sqrt(np.einsum("ij,ij->j", others, others))
+    whole = scaled(others, root)
+    size = np.sqrt(np.einsum("ij,ij->j", whole, whole))
     size = np.where(size > 0, size, 1.0)
     for _ in range(2):
-        more = np.linalg.lstsq(others / size, rest, rcond=1e-10)[0] / size
+        more = np.linalg.lstsq(whole / size, scaled(rest, root), rcond=1e-10)[0] / size
         weights, rest = weights + more, rest - others @ more
-    if np.linalg.norm(rest) < 1e-9 * np.linalg.norm(x):  # nothing is left that the column adds: keep it as it is
+    if np.linalg.norm(scaled(rest, root)) < 1e-9 * np.linalg.norm(
+        scaled(x, root)
+    ):  # nothing is left that the column adds: keep it as it is
         return np.zeros(others.shape[1]), x.copy()
     return weights, rest

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.design.counted import mean
+
 Term = tuple[int, frozenset[str]]
 """Which term of the formula a column belongs to, and the columns of the data in that term."""
 
@@ -39,7 +41,13 @@ class Recoding:
     contrasts: dict[int, tuple[int, int]]
 
 
-def recoding(X: np.ndarray, terms: Sequence[Term], categorical: Collection[int], y: np.ndarray) -> Recoding:
+def recoding(
+    X: np.ndarray,
+    terms: Sequence[Term],
+    categorical: Collection[int],
+    y: np.ndarray,
+    counts: np.ndarray | None = None,
+) -> Recoding:
     """Find the factors of three and more categories beside a constant, and their products with single columns.
 
     Parameters
@@ -51,6 +59,8 @@ def recoding(X: np.ndarray, terms: Sequence[Term], categorical: Collection[int],
         Numbers of the terms that are the categories of one column of the data.
     y : (n,) array
         What the rows order the categories by.
+    counts : (n,) array, optional
+        How many rows each row stands for.
 
     Examples
     --------
@@ -64,7 +74,7 @@ def recoding(X: np.ndarray, terms: Sequence[Term], categorical: Collection[int],
     constant = next((j for j in range(X.shape[1]) if len(X) and is_constant(X[:, j])), None)
     for number in sorted(categorical) if constant is not None else []:
         own = _columns(terms, number)
-        found = _to_contrasts(X[:, own], y) if len(own) > 1 else None
+        found = _to_contrasts(X[:, own], y, counts) if len(own) > 1 else None
         if found is None:
             continue
         shift, turn = found
@@ -79,7 +89,7 @@ def _columns(terms: Sequence[Term], number: int) -> list[int]:
     return [j for j, (term, _) in enumerate(terms) if term == number]
 
 
-def _to_contrasts(codes: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _to_contrasts(codes: np.ndarray, y: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
     """(shift, turn) with shift + codes turn = orthogonal contrasts of the categories; None where these aren't all.
 
     Their coefficients are weighted sums of the categories' effects, with weights that sum to 0 and whose squares sum to
@@ -89,7 +99,8 @@ def _to_contrasts(codes: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndar
     K = len(values)
     if codes.shape[1] + 1 != K:
         return None
-    means = np.bincount(which.ravel(), y - y.mean()) / np.bincount(which.ravel())
+    own = np.ones(len(y)) if counts is None else counts
+    means = np.bincount(which.ravel(), own * (y - mean(y, counts))) / np.bincount(which.ravel(), own)
     size = np.abs(means - means.mean())
     order = np.lexsort((first, np.round(size / max(size.max(), 1e-300), 9)))  # rounding decides nothing
     helmert = np.zeros((K, K - 1))

@@ -8,6 +8,7 @@ from math import ceil, floor, log10
 import numpy as np
 
 from bayeslmm.covariances.residuals.structure import ResidualParameter
+from bayeslmm.design.counted import mean, median
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.distributions.prior import Prior
@@ -82,12 +83,19 @@ def row_variances(residual: ResidualDesign) -> np.ndarray:
     return residual.diagonal(residual.neutral)
 
 
+def mean_row_variance(residual: ResidualDesign) -> float:
+    """Mean over the rows of the diagonal of R at its neutral parameters."""
+    own = row_variances(residual)
+    return float(mean(own, residual.counts)) if len(own) > 1 else float(own[0])
+
+
 def residual_deviation(residual: ResidualDesign, sd_y: float) -> tuple[Prior, str]:
     """Default and reason for sigma: the SD of the rows, those of weight 1 and of the first stratum."""
     of = "the rows around their mean"
     if residual.strata:
         of = f"the rows with {residual.residual.by} {residual.strata[0]} around their mean"
-    size = float(np.median(np.sqrt(row_variances(residual))))
+    own = np.sqrt(row_variances(residual))
+    size = median(own, residual.counts) if len(own) > 1 else float(own[0])
     if abs(size - 1) < 1e-9:
         return _deviation(sd_y, of)
     how = f"the SD of y over the median row's SD relative to sigma, {sd_y:.3g} / {size:.3g} ="
@@ -191,7 +199,7 @@ def _size(full: Anchor, j: int) -> float:
     low, high = float(x.min()), float(x.max())
     if high > low and bool(((x - low < 1e-9 * (high - low)) | (high - x < 1e-9 * (high - low))).all()):
         return high - low
-    return spread_of(x)
+    return spread_of(x, full.counts)
 
 
 def residual_default(parameter: ResidualParameter) -> tuple[Prior, str]:

@@ -222,9 +222,10 @@ def settle_coefficients(
     design: Design, wanted: Mapping[str, Any], like: Yardstick, settle: Callable[..., Prior]
 ) -> tuple[tuple[Prior, ...], Anchor | None]:
     """Priors of the columns of X, and where they are stated; None as they are written."""
-    full = anchor(np.asarray(design.X), design.terms)
+    X, counts = np.asarray(design.counted.X), design.counted.counts
+    full = anchor(X, design.terms, counts=counts)
     plain = full.plain or any(full.moved(j) and f"beta[{name}]" in wanted for j, name in enumerate(design.coef))
-    stated = as_written(np.asarray(design.X)) if plain else full
+    stated = as_written(X, counts) if plain else full
     defaults = coefficient_defaults(design.coef, stated, full, like)
     beta = (settle(f"beta[{name}]", *default) for name, default in zip(design.coef, defaults, strict=True))
     return tuple(beta), None if plain else full
@@ -265,8 +266,8 @@ def _level_anchors(
                 names.append(effect)
                 columns.append(other.columns[:, j])
                 terms.append((design.level_terms(i)[j][0] + 1000 * (i + 1), design.level_terms(i)[j][1]))
-    whole = anchor(np.column_stack(columns), terms, design.level_factors(k), design.net_y)
-    own = as_written(level.columns)
+    whole = anchor(np.column_stack(columns), terms, design.level_factors(k), design.counted.y, level.counts)
+    own = as_written(level.columns, level.counts)
     given = [name in wanted for name in sd_names(level).values()]
     tied = any(there and whole.moved(j) for j, there in enumerate(given)) or correlation_key(level) in wanted
     if not (level.correlated and level.structure.movable) or as_given or tied:
@@ -292,7 +293,7 @@ def _settle_shares(design: Design, wanted: Mapping[str, Any], settle: Callable[.
         )
     if not (squares > 0).all():
         raise PriorError(f"The column of {names[int(np.argmin(squares))]} is zero in all rows: it has no share.")
-    total = settle("sigma_total", *total_deviation(spread_of(design.net_y)))
+    total = settle("sigma_total", *total_deviation(spread_of(design.counted.y, design.counted.counts)))
     scales = np.sqrt(squares)
     counted = [name if abs(c - 1) < 1e-9 else f"{c:.3g} {name}" for name, c in zip(names, scales, strict=True)]
     split = settle(

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.design.counted import mean
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.distributions.prior import Prior
-from bayeslmm.priors.defaults import row_variances
+from bayeslmm.priors.defaults import mean_row_variance
 
 
 def sd_names(level: LevelDesign) -> dict[str, str]:
@@ -32,14 +33,14 @@ def mean_square(level: LevelDesign) -> np.ndarray:
     times the variance of its group in K.
     """
     own = np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
-    each = (level.columns**2 * own[level.index, None]).mean(axis=0)
+    each = mean(level.columns**2 * own[level.index, None], level.counts)
     return level.structure.gather_squares(each) if level.n_sds else each
 
 
 def tied_mean_square(design: Design) -> float:
     """Mean over the rows of what sigma^2 = 1 adds to their variance: R, at equal strata, and levels of sigma^2 K."""
     tied = sum(float(mean_square(level).sum()) for level in design.levels if level.known)
-    return float(row_variances(design.residual).mean()) + tied
+    return mean_row_variance(design.residual) + tied
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.design.counted import mean
 from bayeslmm.design.design import Design
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.priors.anchors import spread_of
@@ -33,7 +34,8 @@ class Yardstick:
 
 def gaussian(design: Design) -> Yardstick:
     """Mean and SD of y without its offset."""
-    return Yardstick(center=float(np.mean(design.net_y)), spread=spread_of(design.net_y))
+    y, counts = design.counted.y, design.counted.counts
+    return Yardstick(center=float(mean(y, counts)), spread=spread_of(y, counts))
 
 
 def of_family(design: Design, family: Family, outcome: Outcome) -> Yardstick:

@@ -37,7 +37,7 @@ def level_counts(model: Model) -> pd.DataFrame:
     """
     rows = {}
     for level in model.design.levels:
-        counts = np.bincount(level.index, minlength=level.m)[: level.m - level.relatives]
+        counts = level.sizes[: level.m - level.relatives]
         low, high = counts.min(), counts.max()
         rows[level.name] = {
             "grouping": level.tag,

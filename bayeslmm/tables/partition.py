@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design.counted import mean, scaled
 from bayeslmm.design.describe import relation
 from bayeslmm.design.design import Design
 from bayeslmm.link_model import LinkModel
@@ -89,41 +90,42 @@ def r2(model: Model | LinkModel, result: Any, level: float = 0.95) -> Table:
     """Marginal and conditional R^2, as `LMM.r2` says."""
     given = read_result(model, result, level)
     design, places = model.design, read_places(given.basis)
-    X = design.X - design.X.mean(axis=0)
+    rows = design.counted
+    X = scaled(rows.X - mean(rows.X, rows.counts), rows.root)
     size = np.sqrt((X**2).sum(axis=0) / max(design.n - 1, 1))
     explaining = bool((size > 0).any())
 
     def quantities(points: EffectPoints) -> np.ndarray:
         own = places.variances(points)[:, 0]
-        fixed = _variance_of(X, points.beta)
+        fixed = _variance_of(X, design.n, points.beta)
         total = fixed + own.sum(axis=-1)
         return np.stack([fixed / total, (fixed + own[:, :-1].sum(axis=-1)) / total], axis=-1)
 
     nothing = not explaining and not design.levels
     upper = [1.0 if explaining else 0.0, 0.0 if nothing else 1.0]
-    rows = given.derive(quantities, 0.0, upper).set_index(pd.Index(["marginal", "conditional"], name="R2"))
+    frame = given.derive(quantities, 0.0, upper).set_index(pd.Index(["marginal", "conditional"], name="R2"))
     said = [
         "marginal: variance of X beta over the rows, over the total; conditional: that of X beta and of all levels, "
         "whose variance is its mean over the rows.",
     ]
-    if design.offset is not None:
+    if design.hierarchy.offset:
         said.append("The offset, whose coefficient is known, explains nothing here.")
     if explaining:
         said.append(
             "As beta is uncertain, X beta varies more than it truly does: a small marginal R^2 is biased upwards."
         )
     return Table(
-        frame=rows,
+        frame=frame,
         title=f"R^2, {given.name}",
         note=given.note(*said, " ".join(places.words), given.latent, given.meaning),
     )
 
 
-def _variance_of(X: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Variance over the rows of X beta (N,), the columns of X having mean zero."""
-    if len(X) < 2 or not X.shape[1]:
+def _variance_of(X: np.ndarray, n: int, beta: np.ndarray) -> np.ndarray:
+    """Variance over n rows of X beta (N,), the columns of X having mean zero."""
+    if n < 2 or not X.shape[1]:
         return np.zeros(len(beta))
-    root = np.linalg.qr(X, mode="r") / np.sqrt(len(X) - 1)
+    root = np.linalg.qr(X, mode="r") / np.sqrt(n - 1)
     return ((beta @ root.T) ** 2).sum(axis=1)
 
 

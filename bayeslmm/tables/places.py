@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.data.table import numbers
+from bayeslmm.design.counted import mean, scaled
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.model_matrix import INTERCEPT, Encoder
@@ -71,8 +72,9 @@ def read_places(basis: Basis, at: Any = None) -> Places:
     moments = [_moments(basis, k, grid, words) for k in range(len(design.levels))]
     residual = design.residual
     own = residual.diagonal(residual.neutral)
-    stratum = residual.stratum if residual.strata else np.zeros(design.n, dtype=np.int64)
-    sums, counts = np.bincount(stratum, weights=own), np.bincount(stratum)
+    stratum = residual.stratum if residual.strata else np.zeros(residual.n, dtype=np.int64)
+    rows = np.ones(residual.n) if residual.counts is None else residual.counts
+    sums, counts = np.bincount(stratum, weights=own * rows), np.bincount(stratum, weights=rows)
     by = residual.residual.by if residual.strata else None
     if by is not None and by in grid:
         of = [_stratum(residual.strata, str(by), label) for label in grid[by]]
@@ -144,13 +146,14 @@ def _moments(basis: Basis, k: int, grid: pd.DataFrame, words: list[str]) -> np.n
     level, encoder, M = basis.design.levels[k], basis.design.encoders[k + 1], basis.maps[k]
     weights = group_variances(level)[level.index]
     if level.root is not None:
-        words.append(f"Of {level.label}'s known covariance the mean diagonal counts, {weights.mean():.4g}.")
+        diagonal = float(mean(weights, level.counts))
+        words.append(f"Of {level.label}'s known covariance the mean diagonal counts, {diagonal:.4g}.")
     named = [name for name in encoder.kinds if name in grid]
     missing = [name for name in encoder.kinds if name not in grid]
     if not named:
         if any(np.ptp(column) > 0 for column in level.columns.T):
             words.append(f"What {level.name} adds is averaged over the rows.")
-        return _mean_square(basis.better[k], weights, len(grid))
+        return _mean_square(basis.better[k], weights, basis.design.n, len(grid))
     if missing and encoder.spec is not None:
         raise DescriptionError(
             f"at names {listed(named)}, and the effects of {level.label}, {encoder.text}, also need {listed(missing)}. "
@@ -159,9 +162,10 @@ def _moments(basis: Basis, k: int, grid: pd.DataFrame, words: list[str]) -> np.n
     columns = _columns(level, encoder, grid, missing, words)
     if missing:
         words.append(f"What {level.name} adds is averaged over the rows' {listed(missing)}.")
-        return np.concatenate([_mean_square(better_columns(rows, M), weights, 1) for rows in columns])
+        n, root = basis.design.n, basis.design.counted.root
+        return np.concatenate([_mean_square(scaled(better_columns(rows, M), root), weights, n, 1) for rows in columns])
     better = better_columns(columns[:, 0], M)
-    return weights.mean() * better[:, :, None] * better[:, None, :]
+    return mean(weights, level.counts) * better[:, :, None] * better[:, None, :]
 
 
 def group_variances(level: LevelDesign) -> np.ndarray:
@@ -179,15 +183,15 @@ def _columns(
     for e, name in enumerate(encoder.names):
         if name == INTERCEPT or name in missing:
             continue
-        x, seen = numbers(grid[name], "at"), level.columns[:, e]
+        x, low, high = numbers(grid[name], "at"), level.lowest[e], level.highest[e]
         out[:, :, e] = x[:, None]
-        outside = x[(x < seen.min()) | (x > seen.max())]
+        outside = x[(x < low) | (x > high)]
         if outside.size:
-            words.append(f"{name} = {outside[0]:.6g} lies outside of the data, {seen.min():.6g} to {seen.max():.6g}.")
+            words.append(f"{name} = {outside[0]:.6g} lies outside of the data, {low:.6g} to {high:.6g}.")
     return out
 
 
-def _mean_square(rows: np.ndarray, weights: np.ndarray, copies: int) -> np.ndarray:
-    """Mean of w z z' over the rows, so many times."""
-    M = (rows * weights[:, None]).T @ rows / len(rows)
+def _mean_square(rows: np.ndarray, weights: np.ndarray, n: int, copies: int) -> np.ndarray:
+    """Mean of w z z' over n rows, so many times."""
+    M = (rows * weights[:, None]).T @ rows / n
     return np.tile(M, (copies, 1, 1))

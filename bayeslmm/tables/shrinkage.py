@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design.counted import mean
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
-from bayeslmm.design.linear_predictor import linear_predictor, row_effects
+from bayeslmm.design.linear_predictor import row_effects
 from bayeslmm.factorisation.factor import effect_covariances, factorise_statistics
 from bayeslmm.likelihood.fit import LikelihoodFit
 from bayeslmm.model import Model
@@ -40,7 +41,7 @@ def shrinkage(model: Model, result: Any) -> Table:
     parts = [pd.DataFrame(columns=[*NAMES, *COLUMNS])]
     for k, (level, (reliability, worth)) in enumerate(zip(design.levels, numbers, strict=True)):
         own = own_estimates(design, k, given.beta, modes, given.psi)
-        rows = np.repeat(np.bincount(level.index, minlength=level.m), level.r)
+        rows = np.repeat(level.sizes, level.r)
         columns = (rows, worth.ravel(), own.ravel(), 0.0, modes[level.name].ravel(), reliability.ravel())
         part = names_of(level).assign(**dict(zip(COLUMNS, columns, strict=False)))
         parts.append(part.assign(shrinkage=1 - part["reliability"]))
@@ -65,7 +66,7 @@ def reliabilities(points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
         at = stats.at(points.psi[i])
         factor = factorise_statistics(at, points.lams[i])
         variances = factor.adjoint(0.0, np.zeros((p + 1, p + 1))).variances
-        noise = design.residual.diagonal(points.psi[i]).mean()
+        noise = mean(design.residual.diagonal(points.psi[i]), design.residual.counts)
         for k, C in enumerate(effect_covariances(factor, variances, at)):
             F = points.factor(k)[i] / points.sigma[i]
             prior = group_variances(design.levels[k])[:, None] * np.einsum("ij,ij->i", F, F)
@@ -94,8 +95,9 @@ def own_estimates(
     """
     level = design.levels[k]
     own = row_effects(level.index, level.columns, effects[level.name])
-    rest = design.y - (linear_predictor(design, beta, effects) - own)
-    weights = 1 / design.residual.diagonal(psi)
+    every = sum((row_effects(one.index, one.columns, effects[one.name]) for one in design.levels), -own)
+    rest = design.counted.y - design.counted.X @ beta - every
+    weights = (1.0 if level.counts is None else level.counts) / design.residual.diagonal(psi)
     x, r = level.columns, level.r
     squares, pull = np.zeros((level.m, r, r)), np.zeros((level.m, r))
     np.add.at(squares, level.index, weights[:, None, None] * x[:, :, None] * x[:, None, :])

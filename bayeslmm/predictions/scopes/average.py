@@ -25,7 +25,7 @@ class Average(Scope):
 
     def weights(self, level: LevelDesign) -> np.ndarray:
         """Of each group of the model."""
-        seen = np.bincount(level.index, minlength=level.m) > 0
+        seen = level.sizes > 0
         return seen / seen.sum()
 
 
@@ -37,4 +37,4 @@ class AverageByRows(Average):
 
     def weights(self, level: LevelDesign) -> np.ndarray:
         """Of each group of the model."""
-        return np.bincount(level.index, minlength=level.m) / len(level.index)
+        return level.sizes / level.sizes.sum()
