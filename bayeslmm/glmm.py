@@ -21,6 +21,7 @@ from bayeslmm.families.family import Family
 from bayeslmm.families.registry import read_family
 from bayeslmm.formula.cbind import says_trials, split_cbind
 from bayeslmm.formula.tokens import quote
+from bayeslmm.sources.source import in_memory
 from bayeslmm.support.threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class GLMM(
         reader = ResponseReader(family=of, response=hierarchy.response, failures=failures, total=trials, trials=weights)
         _check(hierarchy, reader)
         with enough_memory(doing="Reading the data"), one_blas_thread():
-            design = build_design(hierarchy, data, missing=missing, reader=reader)
+            rows = in_memory(data, f"a {of.name} outcome needs its rows in memory")
+            design = build_design(hierarchy, rows, missing=missing, reader=reader)
         super().__init__(hierarchy=hierarchy, design=design, reader=reader, given_priors=priors or {})
         if priors:
             _ = self.priors  # a wrong one is an error now, not later

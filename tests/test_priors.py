@@ -17,6 +17,7 @@ from scipy.integrate import quad
 
 from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
 from bayeslmm.design.building import build_design
+from bayeslmm.design.counted import CountedRows
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.residual_rows import build_residual
 from bayeslmm.distributions.densities import FAMILIES, lkj_draw, lkj_logpdf
@@ -368,7 +369,8 @@ def model(X=BOTH, coef=("Intercept", "Days"), levels=None, y=Y):
     )
     residual = build_residual(Residual(), pd.DataFrame({"y": y}))
     return SimpleNamespace(
-        y=y, net_y=y, X=X, coef=coef, levels=levels, n=len(y), p=X.shape[1], residual=residual,
+        y=y, net_y=y, X=X, counted=CountedRows(y=y, X=X), coef=coef, levels=levels, n=len(y), p=X.shape[1],
+        residual=residual,
         terms=terms(coef), level_terms=lambda k: terms(levels[k].effects), level_factors=lambda k: frozenset(),
     )  # fmt: skip
 

@@ -300,7 +300,7 @@ class TestAnotherVersion:
 
         lmm = blm.LMM("y ~ x + (1 | g)", DATA, priors={"sigma": "HalfNormal(sigma=1)"})
         lmm.save(tmp_path / "a")
-        monkeypatch.setattr(resolve, "anchor", lambda X, *rest: as_written(X))
+        monkeypatch.setattr(resolve, "anchor", lambda X, *rest, **options: as_written(X))
         with pytest.raises(SavedError, match=r"the prior of|log density"):
             blm.load(tmp_path / "a")
 

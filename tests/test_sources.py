@@ -359,6 +359,18 @@ class TestRefused:
         with pytest.raises(DescriptionError, match="goes to LMM as it is"):
             blm.Source(pd.DataFrame())
 
+    @pytest.mark.parametrize("data", [blm.Source(sql="SELECT 1 AS y"), "rows.parquet"], ids=["query", "path"])
+    def test_other_outcomes(self, data):
+        with pytest.raises(DataError, match="a binomial outcome needs its rows in memory"):
+            blm.GLMM("y ~ 1 + (1 | g)", data, family="binomial")
+
+    @pytest.mark.parametrize("reads", ["duckdb", "polars"])
+    def test_a_file_that_is_something_else(self, tmp_path, reads):
+        path = tmp_path / "rows.parquet"
+        path.write_text("no such thing")
+        with pytest.raises(DataError, match="can't be read"):
+            blm.LMM("y ~ 1 + (1 | g)", blm.Source(path, engine=reads))
+
     def test_a_broken_query_is_the_data_s_error(self):
         with pytest.raises(DataError, match="can't be read"):
             blm.LMM("y ~ 1 + (1 | g)", blm.Source(sql="SELECT y FROM nowhere"))
@@ -412,6 +424,7 @@ def call(name, lmm, fit, tree):
         "save": ("nowhere",),
         "report": ("nowhere.html", tree),
         "plot_funnel": (),
+        "plot_estimates": (tree,),  # a fit's take profiles, as plot_sds does: seconds each
     }
     if not callable(own):
         return own
@@ -442,7 +455,9 @@ class TestEveryVerb:
         with pytest.raises(DataError, match="stay in the source"):
             both[1][0].sample(residuals=True)
 
-    @pytest.mark.parametrize("name", sorted(FROM_SUMS - {"sample", "stream_predictions", "from_toml", "statistics"}))
+    @pytest.mark.parametrize(
+        "name", sorted(FROM_SUMS - {"sample", "stream_predictions", "from_toml", "statistics", "plot_sds"})
+    )
     def test_that_does_not_gives_the_same(self, both, name):
         import matplotlib.pyplot as plt
 
