@@ -46,7 +46,7 @@ def text_of(output) -> str:
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) >= 12
+    assert len(NOTEBOOKS) >= 16
     assert "joint_density" in [path.stem for path in NOTEBOOKS]
 
 

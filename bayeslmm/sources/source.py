@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,8 @@ def _database() -> Any:
             "Files and queries are read by DuckDB, which is not installed: pip install 'bayeslmm[duckdb]'."
         ) from None
     database = duckdb.connect()
-    database.execute("SET enable_progress_bar = false")
+    with suppress(duckdb.Error):  # raised in Jupyter without ipywidgets, where there are no bars to switch off
+        database.execute("SET enable_progress_bar = false")
     return database
 
 
