@@ -73,7 +73,7 @@ class Split:
         for k in self.integrated:
             level = self.design.levels[k]
             index = level.index
-            if level.root is not None:  # groups that are related are one
+            if level.related:  # groups that are related are one
                 related = (level.root @ level.root.T) != 0
                 index = connected_components(sparse.csr_array(related), directed=False)[1][index]
             blocks.append(index)

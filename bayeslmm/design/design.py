@@ -249,7 +249,7 @@ class Design(_Rows):
                     columns=encoder.matrix(frame),
                     keys=level.keys,
                     relatives=level.relatives,
-                    root=level.root,
+                    relation=level.relation,
                 )
             )
             unknown.append(tuple(label for label, new in zip(found.labels, fresh, strict=True) if new))

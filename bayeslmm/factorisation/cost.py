@@ -207,7 +207,7 @@ def _reasons(stats: Statistics) -> str:
     levels, plan = stats.design.levels, stats.plan
     said = []
     for k in plan.tail:
-        if levels[k].root is not None:
+        if levels[k].related:
             said.append(f"a known covariance relates the groups of {levels[k].name}")
             continue
         if stats.design.residual.correlated and not nested_in(stats.design.residual.block, levels[k].index):

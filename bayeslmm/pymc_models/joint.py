@@ -73,7 +73,7 @@ def declare_effects(level: LevelDesign, factor, W: np.ndarray | None, centered: 
     zero = np.float64(0.0)
     if level.r == 1:
         sd = factor[0, 0]
-        if centered and level.root is not None:
+        if centered and level.related:
             return pm.MvNormal(names.u, mu=np.zeros(level.m), chol=sd * level.root, dims=names.group)
         if centered:
             return pm.Normal(names.u, zero, sd, dims=names.group)
@@ -83,7 +83,7 @@ def declare_effects(level: LevelDesign, factor, W: np.ndarray | None, centered: 
         whole = factor if W is None else pt.as_tensor_variable(W) @ factor
         return _from_normal(level, pm.Normal(f"z_{names.u}", zero, one, dims=shape), whole)
     name = names.u if W is None else f"{names.u}_at_mean"
-    if level.root is not None:
+    if level.related:
         v = _related_effects(level, name, factor, shape)
     elif level.correlated:
         v = pm.MvNormal(name, mu=np.zeros(level.r), chol=factor, dims=shape)
