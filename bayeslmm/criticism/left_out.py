@@ -96,7 +96,7 @@ class _Piece:
             level = self.draws.split.design.levels[k]
             Z = np.zeros((len(rows), len(groups), level.r))
             Z[np.arange(len(rows)), np.searchsorted(groups, level.index[rows])] = self.draws.split.stats.better[k][rows]
-            if level.related:
+            if level.root is not None:
                 K = level.root[groups] @ level.root[groups].T
                 Z = np.einsum("nge,gh->nhe", Z, np.linalg.cholesky(K))
             parts.append(Z.reshape(len(rows), -1))

@@ -72,7 +72,7 @@ def pedigree_precision(
     at = (np.concatenate([np.arange(n), child]), np.concatenate([np.arange(n), parent]))
     T = csc_array(coo_array((np.concatenate([np.ones(n), np.full(len(child), -0.5)]), at), shape=(n, n)))
     inverse = csc_array(T.T @ diags_array(1 / D) @ T)[rank][:, rank]
-    return KnownMatrix(labels=labels, matrix=inverse, precision=True)
+    return KnownMatrix(labels=tuple(labels), matrix=inverse, precision=True)
 
 
 def _numbered(pedigree: Any, names: tuple[str, str, str], unknown: str | None) -> tuple[list[str], np.ndarray]:

@@ -43,6 +43,11 @@ class Relation(ABC):
     def related(self, seen: int, least: float) -> bool:
         """Whether any of the first groups is correlated with another of them, by more than this."""
 
+    @property
+    @abstractmethod
+    def families(self) -> np.ndarray:
+        """The family (m,) of each group: those of different ones are independent."""
+
     @abstractmethod
     def same(self, other: Relation) -> bool:
         """Whether K is the other's, up to rounding."""
@@ -52,14 +57,24 @@ class Relation(ABC):
 class DenseRelation(Relation):
     """K by its root.
 
+    Attributes
+    ----------
+    lower : (m, m) array
+        Lower triangular L with L L' = K.
+
     Examples
     --------
-    >>> relation = DenseRelation(root=np.array([[1.0, 0.0], [0.6, 0.8]]))
+    >>> relation = DenseRelation(lower=np.array([[1.0, 0.0], [0.6, 0.8]]))
     >>> relation.variances.round(6).tolist(), relation.spread(np.array([[1.0], [0.0]])).ravel().tolist()
     ([1.0, 1.0], [1.0, 0.6])
     """
 
-    root: np.ndarray  # type: ignore[misc]
+    lower: np.ndarray
+
+    @property
+    def root(self) -> np.ndarray:
+        """Lower triangular L (m, m)."""
+        return self.lower
 
     @property
     def size(self) -> int:
@@ -79,6 +94,14 @@ class DenseRelation(Relation):
         """Whether a row of L, of the first groups, has more than its diagonal."""
         L = self.root[:seen, :seen]
         return bool((abs(L - np.diag(np.diag(L))).max(axis=1) > least * np.sqrt(self.variances[:seen])).any())
+
+    @cached_property
+    def families(self) -> np.ndarray:
+        """The family (m,) of each group."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import connected_components
+
+        return connected_components(csr_array(self.root @ self.root.T != 0), directed=False)[1]
 
     def same(self, other: Relation) -> bool:
         """Whether the roots are the same."""

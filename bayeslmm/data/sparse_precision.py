@@ -71,10 +71,7 @@ class SparsePrecision(Relation):
         matrix.eliminate_zeros()
         matrix.sort_indices()
         made = cls(matrix=matrix, known=known, groups=tuple(groups))
-        if made.m <= FEW:
-            _ = made.root
-        else:
-            _ = made._factor
+        _ = made.root if made.m <= FEW else made._factor  # is it positive definite?
         return made
 
     @property
@@ -200,6 +197,13 @@ class SparsePrecision(Relation):
         rest = self.times(signs)[:seen] / size - signs[:seen] * size
         return bool((abs(rest) > least).any())
 
+    @cached_property
+    def families(self) -> np.ndarray:
+        """The family (m,) of each group."""
+        from scipy.sparse.csgraph import connected_components
+
+        return connected_components(self.matrix, directed=False)[1]
+
     def same(self, other: Relation) -> bool:
         """Whether the precisions are the same."""
         if not isinstance(other, SparsePrecision):
@@ -210,9 +214,11 @@ class SparsePrecision(Relation):
 
 
 def is_sparse(known: KnownMatrix) -> bool:
-    """Whether a known matrix is a precision in which few entries aren't zero."""
+    """Whether a known matrix is a precision that is worth keeping sparse: few of its entries aren't zero."""
     from scipy.sparse import issparse
 
-    A = known.matrix
+    A, m = known.matrix, len(known.labels)
+    if not known.precision or (m <= FEW and issparse(A)):
+        return known.precision
     filled = A.count_nonzero() if issparse(A) else np.count_nonzero(A)
-    return known.precision and filled <= SHARE * len(known.labels) ** 2
+    return bool(filled <= SHARE * m**2)

@@ -230,6 +230,7 @@ def say_rows(labels: pd.Index, mask: np.ndarray, limit: int = 5) -> str:
 
 
 def select(data: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Take named columns out of a table, as they are."""
     if isinstance(data, pd.DataFrame):
         _check_names(list(data.columns), names)
         return pd.DataFrame({name: data[name] for name in names}, index=data.index, copy=False)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
-
 from bayeslmm.data.groups import Groups, find_groups
 from bayeslmm.data.known_matrix import LABEL_LIMIT
 from bayeslmm.data.relation import DenseRelation, Relation
@@ -153,5 +151,5 @@ def _with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, 
     width = len(level.group)
     keys = tuple((label,) if width == 1 else tuple(label.split(":", width - 1)) for label in relatives)
     groups = (*found.labels, *relatives)
-    made = SparsePrecision.of(level.matrix, groups) if sparse else DenseRelation(root=level.matrix.root(groups))
+    made = SparsePrecision.of(level.matrix, groups) if sparse else DenseRelation(lower=level.matrix.root(groups))
     return groups, (*found.keys, *keys), made

@@ -77,7 +77,9 @@ class Pattern:
         lengths = np.diff(self.sparse.starts)
         return np.repeat(np.arange(len(lengths)) * len(self.place), lengths) + self.sparse.rows
 
-    def complete(self, tail: np.ndarray, lists: np.ndarray, columns: np.ndarray, levels: Sequence[LevelDesign]) -> Sparse:
+    def complete(
+        self, tail: np.ndarray, lists: np.ndarray, columns: np.ndarray, levels: Sequence[LevelDesign]
+    ) -> Sparse:
         """The kernels' arrays, for groups of the chain that meet these columns, (M + 1) starts and flat.
 
         `levels` are those of the tail.

@@ -2,8 +2,8 @@
 
 Every product is A' R^-1 B. Where R has parameters psi, R^-1 = sum_t c_t(psi) P_t (see `residual`): the products with
 each P_t are kept, and `Statistics.at` sums them. A level with a known covariance K = L L' enters with Z L, so that its
-effects are independent; where it is the only level of the chain, with Z L U, which makes its own product diagonal. A sparse tail has the effects
-themselves, and the precisions of those that are related.
+effects are independent; where it is the only level of the chain, with Z L U, which makes its own product diagonal. A
+sparse tail has the effects themselves, and the precisions of those that are related.
 """
 
 from __future__ import annotations

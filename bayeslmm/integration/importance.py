@@ -103,7 +103,7 @@ class Sampler:
 
         level, n = self.rows.design.levels[k], self.rows.design.n
         a = self._standard(k)
-        if level.related:
+        if level.root is not None:
             return sparse.csr_array((level.root[level.index][:, :, None] * a[:, None, :]).reshape(n, -1))
         column = level.index[:, None] * level.r + np.arange(level.r)
         return sparse.csr_array((a.ravel(), column.ravel(), np.arange(n + 1) * level.r), shape=(n, level.q))

@@ -109,7 +109,7 @@ class CovarianceFamily:
         out = variance * self.design.residual.times(psi, B)
         for level, block in zip(self.design.levels, blocks, strict=True):
             effects = (level.Z.T @ B).reshape(level.m, -1)
-            if level.related:
+            if level.root is not None:
                 effects = level.root @ (level.root.T @ effects)
             effects = np.einsum("ij,mjc->mic", block, effects.reshape(level.m, level.r, -1))
             out += level.Z @ effects.reshape(level.q, -1)

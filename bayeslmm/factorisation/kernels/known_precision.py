@@ -14,7 +14,7 @@ from bayeslmm.factorisation.kernels.fronts import factor, inverse, solve, solve_
 
 @njit
 def packed(sparse, row, column, values):
-    """The entries (row <= column, in the order of elimination) of a symmetric matrix, packed; all are in the pattern."""
+    """The entries of a symmetric matrix, row <= column in the order of elimination and in the pattern, packed."""
     first, starts, panels, rows, of = sparse.first, sparse.starts, sparse.panels, sparse.rows, sparse.of
     out = np.zeros(panels[-1])
     for k in range(row.shape[0]):
