@@ -40,6 +40,10 @@ class Relation(ABC):
         """B z for a root B of K, B B' = K, of z (..., m, r): standard normals get the covariance K."""
 
     @abstractmethod
+    def collect(self, u: np.ndarray) -> np.ndarray:
+        """z of which u is `spread`, both (..., m, r)."""
+
+    @abstractmethod
     def related(self, seen: int, least: float) -> bool:
         """Whether any of the first groups is correlated with another of them, by more than this."""
 
@@ -89,6 +93,10 @@ class DenseRelation(Relation):
     def spread(self, z: np.ndarray) -> np.ndarray:
         """L z."""
         return np.einsum("gh,...he->...ge", self.root, z, optimize=True)
+
+    def collect(self, u: np.ndarray) -> np.ndarray:
+        """L^-1 u."""
+        return np.einsum("gh,...he->...ge", np.linalg.inv(self.root), u, optimize=True)
 
     def related(self, seen: int, least: float) -> bool:
         """Whether a row of L, of the first groups, has more than its diagonal."""

@@ -169,6 +169,19 @@ class SparsePrecision(Relation):
             return np.einsum("gh,...he->...ge", self.root, z, optimize=True)
         return self._solved(z, lower=False)
 
+    def collect(self, u: np.ndarray) -> np.ndarray:
+        """z of which u is `spread`, both (..., m, r)."""
+        if self.m <= FEW:
+            return np.einsum("gh,...he->...ge", np.linalg.inv(self.root), u, optimize=True)
+        from bayeslmm.factorisation.kernels.compiling import first_use
+        from bayeslmm.factorisation.kernels.known_precision import packed_times
+
+        pattern, U, place = self._factor
+        X = self._ordered(u, place)
+        with first_use(packed_times, "products with a precision's factor"):
+            packed_times(pattern, U, X)
+        return self._as_given(X, u, place)
+
     def times(self, x: np.ndarray) -> np.ndarray:
         """K x for x (..., m, r), without K."""
         return self._solved(x, lower=True)
@@ -178,12 +191,38 @@ class SparsePrecision(Relation):
         from bayeslmm.factorisation.kernels.known_precision import packed_solve
 
         pattern, U, place = self._factor
-        first = np.moveaxis(x, -2, 0)
-        X = np.empty((self.m, first[0].size))
-        X[place] = first.reshape(self.m, -1)
+        X = self._ordered(x, place)
         with first_use(packed_solve, "solves with a precision"):
             packed_solve(pattern, U, X, lower, True)
-        return np.moveaxis(X[place].reshape(first.shape), 0, -2)
+        return self._as_given(X, x, place)
+
+    def _ordered(self, x: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """x (..., m, r) as columns (m, d) in the order of elimination."""
+        X = np.empty((self.m, x.size // self.m))
+        X[place] = np.moveaxis(x, -2, 0).reshape(self.m, -1)
+        return X
+
+    def _as_given(self, X: np.ndarray, x: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """The columns in the shape of x."""
+        return np.moveaxis(X[place].reshape(np.moveaxis(x, -2, 0).shape), 0, -2)
+
+    @property
+    def factored(self) -> tuple[np.ndarray, ...] | None:
+        """What `known_precision.spread` takes; None where there are so few groups that `root` is quicker."""
+        if self.m <= FEW:
+            return None
+        pattern, U, place = self._factor
+        return place, pattern.first, pattern.starts, pattern.rows, pattern.panels, U
+
+    @property
+    def logdet(self) -> float:
+        """log|Q|."""
+        if self.m <= FEW:
+            return float(-2 * np.log(np.diag(self.root)).sum())
+        pattern, U, _ = self._factor
+        own = np.arange(self.m) - pattern.first[pattern.of]
+        diagonal = pattern.panels[pattern.of] + own * (np.diff(pattern.starts)[pattern.of] + 1)
+        return float(2 * np.log(U[diagonal]).sum())
 
     def related(self, seen: int, least: float) -> bool:
         """Whether any of the first groups is correlated with another of them, by more than this.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm.factorisation.kernels.arrays import Sparse
 from bayeslmm.factorisation.kernels.compiling import njit
 from bayeslmm.factorisation.kernels.fronts import factor, inverse, solve, solve_transposed
 
@@ -61,3 +62,42 @@ def packed_solve(sparse, U, X, lower, upper):
         solve_transposed(sparse, U, X)
     if upper:
         solve(sparse, U, X)
+
+
+@njit
+def packed_times(sparse, U, X):
+    """Replace X (columns, d), in the order of elimination, by U X."""
+    first, starts, panels, rows = sparse.first, sparse.starts, sparse.panels, sparse.rows
+    for s in range(first.shape[0] - 1):
+        length = starts[s + 1] - starts[s]
+        for i in range(first[s + 1] - first[s]):
+            row = panels[s] + i * length
+            for w in range(X.shape[1]):
+                x = 0.0
+                for p in range(i, length):
+                    x += U[row + p] * X[rows[starts[s] + p], w]
+                X[first[s] + i, w] = x
+
+
+@njit
+def spread(place, first, starts, rows, panels, U, x, transposed):
+    """B x, or B'x, for x (m, d) in the groups' own order and the root B = P'U^-1 P of the covariance."""
+    none = np.zeros(0, np.int64)
+    nothing = np.zeros(0)
+    table = np.zeros((0, 0), np.int64)
+    sparse = Sparse(
+        table, none, none, none, first, starts, rows, panels, none, table, none, none, none, nothing, nothing, nothing
+    )
+    X = np.empty(x.shape)
+    for g in range(x.shape[0]):
+        for w in range(x.shape[1]):
+            X[place[g], w] = x[g, w]
+    if transposed:
+        solve_transposed(sparse, U, X)
+    else:
+        solve(sparse, U, X)
+    out = np.empty(x.shape)
+    for g in range(x.shape[0]):
+        for w in range(x.shape[1]):
+            out[g, w] = X[place[g], w]
+    return out
