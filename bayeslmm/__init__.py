@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bayeslmm.comparison.models import ModelComparison, compare_models
     from bayeslmm.criticism.sensitivity import add_log_densities
     from bayeslmm.data.known_matrix import KnownMatrix
+    from bayeslmm.data.pedigree import pedigree_precision
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.distributions.prior import Prior
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError, SavedError
@@ -74,6 +75,7 @@ _HOME = {
     "example_data": "gallery",
     "load": "loading",
     "mixed_model_equations": "theory.mixed_model_equations",
+    "pedigree_precision": "data.pedigree",
     "same_marginal": "theory.same_marginal",
 }
 
@@ -82,7 +84,8 @@ __all__ = [
     "Gamma", "Hierarchy", "KnownMatrix", "Level", "MixedModelEquations", "MixedNormal", "Model", "ModelComparison",
     "NegativeBinomial", "NegativeBinomial1", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal",
     "SamplingError", "Saved", "SavedError", "StudentT", "add_log_densities", "compare", "compare_models", "density",
-    "example", "example_data", "load", "mixed_model_equations", "same_marginal",
+    "example", "example_data", "load", "mixed_model_equations", "pedigree_precision",
+    "same_marginal",
 ]  # fmt: skip
 
 

@@ -208,7 +208,8 @@ def _reasons(stats: Statistics) -> str:
     said = []
     for k in plan.tail:
         if levels[k].related:
-            said.append(f"a known covariance relates the groups of {levels[k].name}")
+            kind = "covariance" if plan.pattern is None else "precision"
+            said.append(f"a known {kind} relates the groups of {levels[k].name}")
             continue
         if stats.design.residual.correlated and not nested_in(stats.design.residual.block, levels[k].index):
             said.append(f"residuals of different groups of {levels[k].name} are correlated")

@@ -53,7 +53,7 @@ class SpreadOp(Op):
         x, *arrays = inputs
         output_storage[0][0] = spread(*arrays, np.ascontiguousarray(x), self.transposed)
 
-    def infer_shape(self, fgraph: Any, node: Apply, shapes: list) -> list:
+    def infer_shape(self, node: Apply, shapes: list) -> list:
         """That of x."""
         return [shapes[0]]
 
