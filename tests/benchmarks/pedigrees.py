@@ -115,8 +115,8 @@ def main() -> None:
               "ML, s", "both, s", "CPU, s", "peak, GB"]  # fmt: skip
     notes = [
         "y ~ 1 + sex + (1 | animal), ten generations, a record each for half of the animals, heritability 0.3. "
-        "Inverse: pedigree to A^-1. Set-up: formula to statistics, ordering included. ML: the whole fit, conditional modes and "
-        "SDs of all animals included. CPU: of set-up and ML.",
+        "Inverse: pedigree to A^-1. Set-up: formula to statistics, ordering included. ML: the fit, modes and "
+        "conditional SDs of all animals included. CPU: of set-up and ML.",
     ]
     print(table("An animal model by its sparse inverse", header, body, notes))
 
