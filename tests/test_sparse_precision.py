@@ -77,6 +77,7 @@ DESIGNS = {
     "crossed with herds in farms": ("(1 + x | animal) + (1 | herd) + (1 | farm)", {"animal": ainv()}),
     "animals and themselves": ("(1 | animal) + (1 | animal)", {"u2": ainv()}),
     "two precisions": ("(1 | animal) + (1 | region)", {"animal": ainv(), "region": car()}),
+    "an entirely known covariance": ("(1 | animal) + (1 | herd)", {"animal": ainv()}),
     "a map": ("(1 | region)", {"region": car()}),
 }  # fmt: skip
 
@@ -84,8 +85,10 @@ DESIGNS = {
 def model(name: str) -> blm.LMM:
     formula, precision = DESIGNS[name]
     table = data(n=18 if name == "one record each" else 34)
-    if name == "animals and themselves":
-        levels = (blm.Level(group="animal", precision=precision["u2"]), blm.Level(group="animal"))
+    if name in ("animals and themselves", "an entirely known covariance"):
+        known = name != "animals and themselves"
+        first = blm.Level(group="animal", precision=next(iter(precision.values())), known=known)
+        levels = (first, blm.Level(group="herd" if known else "animal"))
         return blm.LMM(blm.Hierarchy(response="y", fixed="1 + x", levels=levels), table)
     return blm.LMM(f"y ~ 1 + x + {formula}", table, precision=precision)
 
@@ -273,7 +276,7 @@ def test_at_zero_nothing_is_left_and_near_zero_the_digits_are_kept():
 # Fits and posteriors --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a pedigree", "crossed with herds", "two precisions"])
+@pytest.mark.parametrize("name", ["a pedigree", "crossed with herds", "two precisions", "an entirely known covariance"])
 def test_fits_are_those_of_the_dense_way(name, always_sparse, monkeypatch):
     lmm = model(name)
     assert lmm.statistics.plan.pattern is not None

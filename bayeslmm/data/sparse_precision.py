@@ -93,13 +93,16 @@ class SparsePrecision(Relation):
         DataError
             Where that is too large.
         """
+        self._check_dense()
+        return self.known.root(self.groups)
+
+    def _check_dense(self) -> None:
         if self.m > LABEL_LIMIT:
             raise DataError(
                 f"{self.known.name} has {self.m:,} labels. What was asked for needs the covariance itself, which is "
-                f"made for at most {LABEL_LIMIT:,}. Without it there are ml(), reml(), ranef, predictions, and "
-                "sample() with the collapsed sampler; for more leave out relatives without rows, or fit a subset."
+                f"made for at most {LABEL_LIMIT:,}. Without it there are ml(), reml(), ranef, predictions, joint(), "
+                "marginal() and its sample(); for more leave out relatives without rows, or fit a subset."
             )
-        return self.known.root(self.groups)
 
     @cached_property
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
@@ -168,6 +171,18 @@ class SparsePrecision(Relation):
         if self.m <= FEW:
             return np.einsum("gh,...he->...ge", self.root, z, optimize=True)
         return self._solved(z, lower=False)
+
+    @property
+    def spreader(self) -> np.ndarray:
+        """B itself (m, m), dense.
+
+        Raises
+        ------
+        DataError
+            Where that is too large.
+        """
+        self._check_dense()
+        return self.root if self.m <= FEW else self.spread(np.eye(self.m)[:, :, None])[..., 0].T
 
     def collect(self, u: np.ndarray) -> np.ndarray:
         """z of which u is `spread`, both (..., m, r)."""

@@ -16,7 +16,7 @@ from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.priors.resolve import Priors
 from bayeslmm.pymc_models.expressions import inverse_times, normal_logp, residual_draw, row_scales, sparse_times
 from bayeslmm.pymc_models.parameters import declare_parameters
-from bayeslmm.pymc_models.relatives import spread_by_relatives
+from bayeslmm.pymc_models.relatives import draw_of_relatives, spread_by_relatives
 from bayeslmm.pymc_models.scaling import outermost_first, scaled_effects
 from bayeslmm.support.arguments import check_centered
 
@@ -144,7 +144,7 @@ def _sparse_effects(level: LevelDesign, name: str, factor, dims: tuple[str, ...]
 
     def dist(factor, _size):
         z = pm.Normal.dist(np.float64(0.0), np.float64(1.0), shape=(m, r))
-        u = spread_by_relatives(level, z) @ factor.T
+        u = draw_of_relatives(level, z) @ factor.T
         return u[:, 0] if len(dims) == 1 else u
 
     return pm.CustomDist(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,11 @@ import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
+from pytensor.link.numba.dispatch.basic import (
+    generate_fallback_impl,
+    register_funcify_and_cache_key,
+    register_funcify_default_op_cache_key,
+)
 
 from bayeslmm.data.sparse_precision import SparsePrecision
 from bayeslmm.design.level_design import LevelDesign
@@ -34,6 +39,39 @@ def spread_by_relatives(level: LevelDesign, z: Any) -> Any:
     z = pt.as_tensor_variable(z)
     columns: Any = SpreadOp()(z[:, None] if z.ndim == 1 else z, *arrays)
     return columns[:, 0] if z.ndim == 1 else columns
+
+
+def draw_of_relatives(level: LevelDesign, z: Any) -> Any:
+    """B z (m, r) in the graph of a draw, which has no gradient, and takes no variable that isn't its input."""
+    relation = level.relation
+    if isinstance(relation, SparsePrecision) and relation.factored is not None:
+        return DrawOp(relation)(z)
+    return z if relation is None else pt.as_tensor_variable(relation.root) @ z
+
+
+class DrawOp(Op):
+    """B z (m, r) by `SparsePrecision.spread`, run by Python: it only stands in draws, never in a density."""
+
+    __props__ = ("relation",)
+
+    def __init__(self, relation: SparsePrecision):
+        self.relation = relation
+
+    def make_node(self, *inputs: Any) -> Apply:
+        """Inputs: z (m, r)."""
+        return Apply(self, [pt.as_tensor_variable(x) for x in inputs], [pt.dmatrix()])
+
+    def perform(self, node: Apply, inputs: Sequence[Any], output_storage: list[list]) -> None:
+        """By NumPy."""
+        output_storage[0][0] = np.ascontiguousarray(self.relation.spread(inputs[0]))
+
+
+@register_funcify_and_cache_key(DrawOp)
+def _numba_draw(op: DrawOp, node: Apply, **kwargs: Any) -> tuple[Any, None]:
+    """Python inside of numba's code; the warning that this is so is for operations that lack a faster way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return generate_fallback_impl(op, node=node, **kwargs), None
 
 
 class SpreadOp(Op):

@@ -49,8 +49,8 @@ def scaled_effects(design: Design, k: int, factors: Sequence[Any], sigma: Any, r
         (i, j): _by_group(level, weight * x[:, i] * x[:, j]) for i in range(level.r) for j in range(i + 1)
     }
     pull = [_by_group(level, weight * x[:, i] * rest) for i in range(level.r)]
-    if level.related:  # what the rows of one group say of its relatives is left out
-        square = pt.as_tensor_variable((np.asarray(level.root) ** 2).T)
+    if level.relation is not None:  # what the rows of one group say of its relatives is left out
+        square = pt.as_tensor_variable((level.relation.spreader**2).T)
         sums = {at: square @ total for at, total in sums.items()}
         pull = [pt.zeros(level.m)] * level.r
     if level.r == 1:
