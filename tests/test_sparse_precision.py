@@ -441,12 +441,29 @@ def test_more_labels_than_a_dense_root_takes():
     assert "a known precision relates the groups of u2" in said
     assert "8700 relatives" in lmm.describe()
     assert lmm.ml().ranef["animal"].shape == (9_000, 2)
-    with pytest.raises(DataError, match=r"9,000 labels.* at most 8,000.* sample\(\)"):
+    with pytest.raises(DataError, match=r"9,000 labels.* at most 8,000.* marginal\(\)"):
         lmm.Lambda([1.0])
     glmm = blm.GLMM("y ~ 1 + (1 | animal)", table | {"y": (table["y"] > 0).astype(int)}, family="bernoulli",
                     precision={"animal": large()})  # fmt: skip
     with pytest.raises(DataError, match=r"9,000 labels.*outcome isn't Gaussian"):
         glmm.ml()
+
+
+def test_what_fills_too_much_is_refused_by_what_it_fills(always_sparse, monkeypatch):
+    """By itself, and together with a level that crosses it."""
+    lmm = model("crossed with herds")
+    monkeypatch.setattr(plan, "NUMBERS", 100)
+    monkeypatch.setattr(plan, "LABEL_LIMIT", 20)
+    with pytest.raises(DataError, match=r"24 labels.* its elimination fills more than 100 numbers"):
+        build_statistics(lmm.design)
+    monkeypatch.setattr(sparse_precision, "NUMBERS", 30)
+    with pytest.raises(DataError, match="eliminating its 24 labels fills more than 30 numbers"):
+        model("a pedigree")
+
+
+def test_what_cannot_be_written_out_is_refused():
+    with pytest.raises(DescriptionError, match=r"9,000 labels.* names its file"):
+        large().to_dict()
 
 
 def test_a_dense_one_with_as_many_labels_is_told_of_the_sparse_way(monkeypatch):
