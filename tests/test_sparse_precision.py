@@ -396,6 +396,7 @@ def test_what_is_had_of_the_covariance_without_making_it(known, always_sparse):
     close(made.times(z), np.einsum("gh,dhe->dge", K, z))
     B = made.spread(np.eye(made.m)[:, :, None])[..., 0].T
     close(B @ B.T, K)
+    close(made.conditional_variances, np.diag(B) ** 2)
     close(made.collect(made.spread(z)), z)
     assert made.related(made.m, 0.02)
     assert made.same(SparsePrecision.of(known, order))

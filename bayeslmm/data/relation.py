@@ -39,11 +39,6 @@ class Relation(ABC):
     def spread(self, z: np.ndarray) -> np.ndarray:
         """B z for a root B of K, B B' = K, of z (..., m, r): standard normals get the covariance K."""
 
-    @property
-    @abstractmethod
-    def spreader(self) -> np.ndarray:
-        """B itself (m, m), dense."""
-
     @abstractmethod
     def collect(self, u: np.ndarray) -> np.ndarray:
         """z of which u is `spread`, both (..., m, r)."""
@@ -94,11 +89,6 @@ class DenseRelation(Relation):
     def variances(self) -> np.ndarray:
         """K's diagonal (m,)."""
         return np.einsum("ij,ij->i", self.root, self.root)
-
-    @property
-    def spreader(self) -> np.ndarray:
-        """L."""
-        return self.lower
 
     def spread(self, z: np.ndarray) -> np.ndarray:
         """L z."""

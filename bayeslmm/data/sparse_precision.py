@@ -93,16 +93,13 @@ class SparsePrecision(Relation):
         DataError
             Where that is too large.
         """
-        self._check_dense()
-        return self.known.root(self.groups)
-
-    def _check_dense(self) -> None:
         if self.m > LABEL_LIMIT:
             raise DataError(
                 f"{self.known.name} has {self.m:,} labels. What was asked for needs the covariance itself, which is "
                 f"made for at most {LABEL_LIMIT:,}. Without it there are ml(), reml(), ranef, predictions, joint(), "
                 "marginal() and its sample(); for more leave out relatives without rows, or fit a subset."
             )
+        return self.known.root(self.groups)
 
     @cached_property
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
@@ -172,18 +169,6 @@ class SparsePrecision(Relation):
             return np.einsum("gh,...he->...ge", self.root, z, optimize=True)
         return self._solved(z, lower=False)
 
-    @property
-    def spreader(self) -> np.ndarray:
-        """B itself (m, m), dense.
-
-        Raises
-        ------
-        DataError
-            Where that is too large.
-        """
-        self._check_dense()
-        return self.root if self.m <= FEW else self.spread(np.eye(self.m)[:, :, None])[..., 0].T
-
     def collect(self, u: np.ndarray) -> np.ndarray:
         """z of which u is `spread`, both (..., m, r)."""
         if self.m <= FEW:
@@ -234,10 +219,15 @@ class SparsePrecision(Relation):
         """log|Q|."""
         if self.m <= FEW:
             return float(-2 * np.log(np.diag(self.root)).sum())
-        pattern, U, _ = self._factor
+        return float(-np.log(self.conditional_variances).sum())
+
+    @property
+    def conditional_variances(self) -> np.ndarray:
+        """The variance (m,) of each group given those that are eliminated after it: B's squared diagonal."""
+        pattern, U, place = self._factor
         own = np.arange(self.m) - pattern.first[pattern.of]
         diagonal = pattern.panels[pattern.of] + own * (np.diff(pattern.starts)[pattern.of] + 1)
-        return float(2 * np.log(U[diagonal]).sum())
+        return 1 / U[diagonal][place] ** 2
 
     def related(self, seen: int, least: float) -> bool:
         """Whether any of the first groups is correlated with another of them, by more than this.
