@@ -119,7 +119,8 @@ def sparse_plan(design: Design, plan: Plan, weights_vary: bool = False) -> Plan:
         limit = min(plan.flops[0] / PER_NUMBER, NUMBERS)
     else:
         return plan
-    chains = [plan.chain[:size] for size in range(len(plan.chain), 0, -1)] or [()]
+    chains = [plan.chain[:size] for size in range(len(plan.chain), 0, -1)]
+    chains += [()] if known or not chains else []  # relatives may be eliminated before the groups that they meet in
     best, least = plan, np.inf
     for chain in chains:
         other = _plan(design.levels, chain)
