@@ -1,8 +1,8 @@
 """An animal model by its sparse inverse: `python -m tests.benchmarks.pedigrees`.
 
 Simulated pedigrees of ten generations, a record each for half of the animals. What ML takes hangs on what elimination
-fills, and that on who mates with whom: flocks that exchange some sires, families in one large herd, parents at random.
-Each is a process of its own, which has fitted a small one before, so that its peak of memory is that of the whole.
+fills, and that on who mates with whom: flocks that exchange some sires (and the same with an effect of each flock's
+generation: herds), families in one large herd, parents at random. Each is a process of its own, which has fitted a small one before, so that its peak of memory is that of the whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import bayeslmm as blm
 from tests.benchmarks.tables import machine, number, preamble, table
 
 GENERATIONS = 10
-KINDS = ("flocks", "families", "random")
+KINDS = ("flocks", "herds", "families", "random")
 MEASURE = "import sys, json; from tests.benchmarks.pedigrees import measure; print(json.dumps(measure(*sys.argv[1:])))"
 
 
@@ -32,10 +32,11 @@ def parents(kind: str, animals: int, seed: int = 0) -> np.ndarray:
     sires and one of the dams, whichever.
     """
     rng = np.random.default_rng(seed)
-    groups = max(1, animals // (100 * GENERATIONS)) if kind == "flocks" else 1
+    flocks = kind in ("flocks", "herds")
+    groups = max(1, animals // (100 * GENERATIONS)) if flocks else 1
     size = animals // (groups * GENERATIONS)
     out = np.full((groups * size * GENERATIONS, 2), -1)
-    sires, dams = (4, min(40, size // 2)) if kind == "flocks" else (max(1, size // 100), size // 5)
+    sires, dams = (4, min(40, size // 2)) if flocks else (max(1, size // 100), size // 5)
 
     def members(generation: int, group: int) -> np.ndarray:
         return (generation * groups + group) * size + np.arange(size)
@@ -65,11 +66,12 @@ def records(known: np.ndarray, seed: int = 1, inherited: float = 0.3) -> dict[st
     rows = np.sort(rng.choice(n, n // 2, replace=False))
     sex = rng.integers(0, 2, len(rows))
     y = 10 + sex + u[rows] * inherited**0.5 + rng.normal(size=len(rows)) * (1 - inherited) ** 0.5
-    return {"y": y, "sex": sex, "animal": rows}
+    return {"y": y, "sex": sex, "animal": rows, "herd": rows // 100}
 
 
 def measure(kind: str, animals: str) -> dict[str, float]:
     """Seconds, memory and fill of one pedigree."""
+    formula = "y ~ 1 + sex + (1 | animal)" + (" + (1 | herd)" if kind == "herds" else "")
     for size in (2_000, int(animals)):
         known = parents(kind, size)
         names = [[None if x < 0 else str(x) for x in column] for column in known.T]
@@ -77,7 +79,7 @@ def measure(kind: str, animals: str) -> dict[str, float]:
         A = blm.pedigree_precision({"animal": np.arange(len(known)), "sire": names[0], "dam": names[1]})
         made = time.perf_counter()
         cpu = time.process_time()
-        lmm = blm.LMM("y ~ 1 + sex + (1 | animal)", records(known), precision={"animal": A})
+        lmm = blm.LMM(formula, records(known), precision={"animal": A})
         pattern = lmm.statistics.plan.pattern
         ready = time.perf_counter()
         fit = lmm.ml()
@@ -114,8 +116,8 @@ def main() -> None:
     header = ["mating", "animals", "numbers in the factor", "largest front", "Gflops, value", "inverse, s", "set-up, s",
               "ML, s", "both, s", "CPU, s", "peak, GB"]  # fmt: skip
     notes = [
-        "y ~ 1 + sex + (1 | animal), ten generations, a record each for half of the animals, heritability 0.3. "
-        "Inverse: pedigree to A^-1. Set-up: formula to statistics, ordering included. ML: the fit, modes and "
+        "y ~ 1 + sex + (1 | animal), in herds + (1 | herd), ten generations, a record each for half of the animals, "
+        "heritability 0.3. Inverse: pedigree to A^-1. Set-up: formula to statistics, ordering included. ML: the fit, modes and "
         "conditional SDs of all animals included. CPU: of set-up and ML.",
     ]
     print(table("An animal model by its sparse inverse", header, body, notes))
