@@ -2,7 +2,8 @@
 
 Simulated pedigrees of ten generations, a record each for half of the animals. What ML takes hangs on what elimination
 fills, and that on who mates with whom: flocks that exchange some sires (and the same with an effect of each flock's
-generation: herds), families in one large herd, parents at random. Each is a process of its own, which has fitted a small one before, so that its peak of memory is that of the whole.
+generation: herds), families in one large herd, parents at random. Each is a process of its own, which has fitted a
+small one before, so that its peak of memory is that of the whole.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def main() -> None:
               "ML, s", "both, s", "CPU, s", "peak, GB"]  # fmt: skip
     notes = [
         "y ~ 1 + sex + (1 | animal), in herds + (1 | herd), ten generations, a record each for half of the animals, "
-        "heritability 0.3. Inverse: pedigree to A^-1. Set-up: formula to statistics, ordering included. ML: the fit, modes and "
-        "conditional SDs of all animals included. CPU: of set-up and ML.",
+        "heritability 0.3. Inverse: pedigree to A^-1. Set-up: formula to statistics, ordering included. ML: the fit, "
+        "modes and conditional SDs of all animals included. CPU: of set-up and ML.",
     ]
     print(table("An animal model by its sparse inverse", header, body, notes))
 
