@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bayeslmm.comparison.models import ModelComparison, compare_models
     from bayeslmm.criticism.sensitivity import add_log_densities
     from bayeslmm.data.known_matrix import KnownMatrix
+    from bayeslmm.data.pedigree import pedigree_precision
     from bayeslmm.description.hierarchy import Hierarchy, Level, Residual
     from bayeslmm.distributions.prior import Prior
     from bayeslmm.errors import BayesLMMError, DataError, DescriptionError, PriorError, SamplingError, SavedError
@@ -78,6 +79,7 @@ _HOME = {
     "load": "loading",
     "load_sums": "sums",
     "mixed_model_equations": "theory.mixed_model_equations",
+    "pedigree_precision": "data.pedigree",
     "same_marginal": "theory.same_marginal",
 }
 
@@ -87,6 +89,7 @@ __all__ = [
     "NegativeBinomial", "NegativeBinomial1", "Poisson", "Prior", "PriorError", "Residual", "SameMarginal",
     "SamplingError", "Saved", "SavedError", "Source", "StudentT", "Sums", "add_log_densities", "compare",
     "compare_models", "density", "example", "example_data", "load", "load_sums", "mixed_model_equations",
+    "pedigree_precision",
     "same_marginal",
 ]  # fmt: skip
 

@@ -186,7 +186,7 @@ class LMM(
         return lmm
 
     def __repr__(self) -> str:
-        said = [f", known covariance of {level.label}" for level in self.design.levels if level.root is not None]
+        said = [f", known covariance of {level.label}" for level in self.design.levels if level.related]
         said += [] if self.hierarchy.residual.plain else [f", residual {self.hierarchy.residual}"]
         return visible(f"LMM({self.hierarchy.formula!r}, {self.design.n} rows{''.join(said)})")
 

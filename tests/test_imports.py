@@ -14,9 +14,12 @@ import bayeslmm
 
 PACKAGE = Path(bayeslmm.__file__).parent
 
+KERNELS = "factorisation.kernels"
+
 # Bottom to top: a folder, or a file at the top, imports only what stands before it in this list, type hints included.
+# The kernels are a floor of their own: they import nothing but `support`, and known matrices need them too.
 ORDER = [
-    *("errors", "support", "distributions", "data", "covariances", "families"),
+    *("errors", "support", KERNELS, "distributions", "data", "covariances", "families"),
     *("formula", "description", "design", "sources", "priors"),
     *("factorisation", "likelihood", "integration", "model", "link_model", "pymc_models", "posterior", "tables"),
     "predictions",
@@ -37,7 +40,7 @@ def modules() -> list[str]:
 
 
 def folder(module: str) -> str:
-    return module.split(".")[0]
+    return KERNELS if module.startswith(f"{KERNELS}.") else module.split(".")[0]
 
 
 @cache

@@ -142,7 +142,7 @@ def equations(model: Model) -> str:
         u, G = symbol("u", level), symbol("G", level)
         names = escape(", ".join(level.effects))
         how = level.structure.adjective
-        K = "<i>I</i>" if level.root is None else symbol("K", level)
+        K = "<i>I</i>" if not level.related else symbol("K", level)
         if level.r == 1:
             variance = f"{s2}{K}" if not level.n_sds else f"<i>σ</i><sub>{level.name}</sub><sup>2</sup>{K}"
             lines.append(f"{u} ~ N(0, {s2}{G}), {s2}{G} = {variance}")
@@ -151,8 +151,8 @@ def equations(model: Model) -> str:
             lines.append(f"{u} ~ N(0, {s2}{G})")
             what = f"{level.r} {how} effects ({names})"
         block = f"; {s2}{G} is the same {level.r} x {level.r} block for every group" if level.r > 1 else ""
-        block += f", times {K} between groups" if level.r > 1 and level.root is not None else ""
-        known = f" Their covariance is {escape(known_covariance(level))}." if level.root is not None else ""
+        block += f", times {K} between groups" if level.r > 1 and level.related else ""
+        known = f" Their covariance is {escape(known_covariance(level))}." if level.related else ""
         items.append(f"<li>{u}: {what} for each of the {level.m} groups of {escape(level.label)}{block}.{known}</li>")
     V = "".join(f"{symbol('Z', k)}{symbol('G', k)}{symbol('Z', k)}′ + " for k in levels)
     if not levels:
@@ -271,7 +271,7 @@ def _shrinkage(comparison: Comparison, level: LevelDesign, effect: int) -> str:
         return ""
     crosses = " Crosses are what a group's own rows say, by least squares"
     crosses += "; groups without one have too few." if not np.isfinite(own).all() else "."
-    if level.root is not None:
+    if level.related:
         how = "towards what its relatives say, and the less the more its own rows say"
         return f"{crosses} A group is drawn from there {how}."
     rows = level.sizes

@@ -73,9 +73,8 @@ class Split:
         for k in self.integrated:
             level = self.design.levels[k]
             index = level.index
-            if level.root is not None:  # groups that are related are one
-                related = (level.root @ level.root.T) != 0
-                index = connected_components(sparse.csr_array(related), directed=False)[1][index]
+            if level.relation is not None:  # groups that are related are one
+                index = level.relation.families[index]
             blocks.append(index)
         for index in blocks:
             links.append(sparse.csr_array((np.ones(n), (np.arange(n), index)), shape=(n, int(index.max()) + 1)))

@@ -96,14 +96,14 @@ def integrated_levels(model: LinkModel, units: Units) -> tuple[int, ...]:
         Where a group's effects can't be integrated out.
     """
     levels = model.design.levels
-    free = [k for k, level in enumerate(levels) if level.root is None and level.r <= MOST_EFFECTS]
+    free = [k for k, level in enumerate(levels) if not level.related and level.r <= MOST_EFFECTS]
     if units.level is None:
         return (max(free, key=lambda k: levels[k].m),) if free else ()
     within = [k for k in range(len(levels)) if nested_in(levels[k].index, units.index)]
     must = sorted({units.level, *within}, key=lambda k: -levels[k].m)
     instead = "Leave out rows: glmm.loo(tree, unit='row')."
     for k in must:
-        if levels[k].root is not None:
+        if levels[k].related:
             raise DescriptionError(
                 f"The groups of {levels[k].label} have a known covariance: what is left of one group is known from its "
                 f"relatives, and a group can't be left out by itself. {instead}"

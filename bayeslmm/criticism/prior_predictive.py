@@ -122,8 +122,8 @@ def draw_effects(design: Design, values: dict[str, np.ndarray], rng: np.random.G
     for level in design.levels:
         names = level_names(level)
         u = rng.standard_normal((draws, level.m, level.r))
-        if level.root is not None:
-            u = np.einsum("gh,dhe->dge", level.root, u, optimize=True)
+        if level.relation is not None:
+            u = level.relation.spread(u)
         if names.corr in values:
             u = u @ np.swapaxes(roots_of(values[names.corr]), -1, -2)
         sd = values[names.sigma if level.n_sds else "sigma"]

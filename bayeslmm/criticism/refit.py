@@ -38,7 +38,7 @@ def part_of(design: Design, rows: np.ndarray) -> Design:
 
 def _seen(level: LevelDesign) -> LevelDesign:
     """The level without the groups that have no rows."""
-    if level.root is not None:
+    if level.related:
         return level
     seen, index = np.unique(level.index, return_inverse=True)
     keys = tuple(level.keys[g] for g in seen)

@@ -140,6 +140,11 @@ class KnownMatrix:
     def to_dict(self) -> dict[str, Any] | str:
         """Return what makes this matrix again: its file, or labels and numbers.
 
+        Raises
+        ------
+        DescriptionError
+            If it has neither a file nor few enough labels to be written out in full.
+
         Examples
         --------
         >>> KnownMatrix(labels=["a"], matrix=[[4.0]]).to_dict()
@@ -147,6 +152,12 @@ class KnownMatrix:
         """
         if self.source:
             return self.source if isinstance(self.source, str) else dict(self.source)
+        if len(self.labels) > LABEL_LIMIT:
+            raise DescriptionError(
+                f"{self.name} has {len(self.labels):,} labels, too many to be written out: write it with "
+                "scipy.io.mmwrite and read it by KnownMatrix.read(file, labels=...), so that a description names its "
+                "file; lmm.save() keeps it as it is."
+            )
         whole = self.matrix.toarray() if self.sparse else self.matrix
         return {"labels": list(self.labels), "matrix": whole.tolist()}
 

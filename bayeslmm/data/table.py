@@ -63,7 +63,7 @@ def take(data: Any, names: Iterable[str], missing: str = "error") -> tuple[pd.Da
     wanted = list(dict.fromkeys(names))
     if isinstance(data, Taken):
         return data.frame[wanted], data.dropped
-    frame = _select(data, wanted) if wanted else pd.DataFrame(index=pd.RangeIndex(_length(data)))
+    frame = select(data, wanted) if wanted else pd.DataFrame(index=pd.RangeIndex(_length(data)))
     if not len(frame):
         raise DataError("The data have no rows; expected at least one row per parameter.")
     frame, dropped = _complete(frame, missing)
@@ -229,7 +229,8 @@ def say_rows(labels: pd.Index, mask: np.ndarray, limit: int = 5) -> str:
     return f"rows {', '.join(shown[:-1])} and {shown[-1]}" if limit > 1 else f"row {shown[0]}"
 
 
-def _select(data: Any, names: Sequence[str]) -> pd.DataFrame:
+def select(data: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Take named columns out of a table, as they are."""
     if isinstance(data, pd.DataFrame):
         check_names(list(data.columns), names)
         return pd.DataFrame({name: data[name] for name in names}, index=data.index, copy=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
-
 from bayeslmm.data.groups import Groups, find_groups
 from bayeslmm.data.known_matrix import LABEL_LIMIT
+from bayeslmm.data.relation import DenseRelation, Relation
+from bayeslmm.data.sparse_precision import SparsePrecision, is_sparse
 from bayeslmm.data.table import take
 from bayeslmm.description.hierarchy import Hierarchy, Level
 from bayeslmm.design.design import Design, used_columns
@@ -83,7 +83,7 @@ def build_design(
         left_out += said
         found = find_groups([frame[column] for column in level.group])
         check_level(level, found.labels, found.index, columns, encoder, apart, rest)
-        groups, keys, root = with_relatives(level, found, len(encoder.names))
+        groups, keys, relation = with_relatives(level, found, len(encoder.names))
         levels.append(
             LevelDesign(
                 name=name,
@@ -98,7 +98,7 @@ def build_design(
                 twins=sum(
                     other.label == level.label and not set(other.effects).isdisjoint(encoder.names) for other in levels
                 ),
-                root=root,
+                relation=relation,
             )
         )
         encoders.append(encoder)
@@ -124,11 +124,12 @@ def build_design(
     )
 
 
-def with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, np.ndarray | None]:
-    """Groups and keys, those of the data first and then the relatives without rows, and the root of K in that order."""
+def with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, Relation | None]:
+    """Groups and keys, those of the data first and then the relatives without rows, and K in that order."""
     if level.matrix is None:
         return found.labels, found.keys, None
-    missing = [label for label in found.labels if label not in set(level.matrix.labels)]
+    known = set(level.matrix.labels)
+    missing = [label for label in found.labels if label not in known]
     if missing:
         raise DataError(
             f"{level.matrix.name} of {level.label} has no {listed(missing)}, which the data have; it has "
@@ -139,14 +140,17 @@ def with_relatives(level: Level, found: Groups, r: int) -> tuple[tuple, tuple, n
             f"The level {level.label} has {r} effects and a covariance that is entirely known; expected one effect. "
             "Write one level per effect, such as '1' and '0 + x', each with its covariance."
         )
-    if len(level.matrix.labels) > LABEL_LIMIT:
+    sparse = is_sparse(level.matrix)
+    if len(level.matrix.labels) > LABEL_LIMIT and not sparse:
         raise DataError(
             f"{level.matrix.name} of {level.label} has {len(level.matrix.labels):,} labels; at most {LABEL_LIMIT:,} "
-            "are supported, because its root is dense. Leave out relatives without rows, or fit a subset."
+            "are supported, because its root is dense. If its inverse is sparse, as that of every pedigree is, write "
+            "precision= with that instead; or leave out relatives without rows, or fit a subset."
         )
     seen = set(found.labels)
     relatives = tuple(label for label in level.matrix.labels if label not in seen)
     width = len(level.group)
     keys = tuple((label,) if width == 1 else tuple(label.split(":", width - 1)) for label in relatives)
     groups = (*found.labels, *relatives)
-    return groups, (*found.keys, *keys), level.matrix.root(groups)
+    made = SparsePrecision.of(level.matrix, groups) if sparse else DenseRelation(lower=level.matrix.root(groups))
+    return groups, (*found.keys, *keys), made

@@ -195,11 +195,9 @@ def _relatives(level: LevelDesign) -> str:
 
 def _of_known_covariance(level: LevelDesign, design: Described) -> str:
     """Ask whether a known covariance says anything; "" where there is nothing to ask."""
-    if level.root is None or level.level.matrix is None or level.known:
+    if level.relation is None or level.level.matrix is None or level.known:
         return ""
-    L = level.root[: _seen(level), : _seen(level)]
-    size = np.sqrt(np.einsum("ij,ij->i", L, L))
-    if (abs(L - np.diag(np.diag(L))).max(axis=1) > NEARLY_DIAGONAL * size).any():
+    if level.relation.related(_seen(level), NEARLY_DIAGONAL):
         return ""
     said = f"{level.level.matrix.name} of {level.label} is nearly diagonal for the groups with rows"
     said = f"{said[0].upper()}{said[1:]}, so it says little more than that they are independent"

@@ -208,7 +208,7 @@ class Described(_Columns):
                     columns=encoder.matrix(frame),
                     keys=level.keys,
                     relatives=level.relatives,
-                    root=level.root,
+                    relation=level.relation,
                 )
             )
             unknown.append(tuple(label for label, new in zip(found.labels, fresh, strict=True) if new))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.covariances.effects.structure import EffectStructure
+from bayeslmm.data.relation import Relation
 from bayeslmm.description.hierarchy import Level
 from bayeslmm.design.counted import group_sizes
 
@@ -44,8 +45,8 @@ class LevelDesign:
         dimension of its own.
     twins : int
         How many earlier levels have the same grouping and one of these effects, told apart by their covariance.
-    root : (m, m) array, or None
-        Lower triangular L of the groups' known covariance K = L L'; None where groups are independent.
+    relation : Relation or None
+        The groups' known covariance K = L L'; None where groups are independent.
     counts : (n,) array, or None
         How many rows of the data each row stands for (`counted`); None where each is itself.
     rest : (n, r) array, or None
@@ -64,10 +65,31 @@ class LevelDesign:
     relatives: int = 0
     shadowed: bool = False
     twins: int = 0
-    root: np.ndarray | None = field(default=None, repr=False)
     counts: np.ndarray | None = field(default=None, repr=False)
     rest: np.ndarray | None = field(default=None, repr=False)
     seen: np.ndarray | None = field(default=None, repr=False)
+    relation: Relation | None = field(default=None, repr=False)
+
+    @property
+    def related(self) -> bool:
+        """Whether the groups have a known covariance."""
+        return self.relation is not None
+
+    @property
+    def root(self) -> np.ndarray | None:
+        """Lower triangular L (m, m) of K = L L', dense; None where groups are independent.
+
+        Raises
+        ------
+        DataError
+            Where K comes from a sparse precision with more labels than a dense root is made for.
+        """
+        return None if self.relation is None else self.relation.root
+
+    @property
+    def variances(self) -> np.ndarray:
+        """K's diagonal (m,); ones where groups are independent."""
+        return np.ones(self.m) if self.relation is None else self.relation.variances
 
     @property
     def label(self) -> str:

@@ -207,8 +207,9 @@ def _reasons(stats: Statistics) -> str:
     levels, plan = stats.design.levels, stats.plan
     said = []
     for k in plan.tail:
-        if levels[k].root is not None:
-            said.append(f"a known covariance relates the groups of {levels[k].name}")
+        if levels[k].related:
+            kind = "covariance" if plan.pattern is None else "precision"
+            said.append(f"a known {kind} relates the groups of {levels[k].name}")
             continue
         if stats.design.residual.correlated and not nested_in(stats.design.residual.block, levels[k].index):
             said.append(f"residuals of different groups of {levels[k].name} are correlated")

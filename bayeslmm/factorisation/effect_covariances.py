@@ -141,7 +141,7 @@ class EffectCovariances:
         out, at = np.full(self.size, -1, dtype=np.int64), 0
         for k in self.stats.plan.tail:
             level = self.stats.design.levels[k]
-            if level.root is None:
+            if self.stats.roots[k] is None:
                 out[self.starts[k] : self.starts[k] + level.q] = at + np.arange(level.q)
             at += level.q
         pattern = self.stats.plan.pattern

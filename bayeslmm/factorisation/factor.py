@@ -213,7 +213,7 @@ def effect_covariances(factor: Factor, variances: np.ndarray, stats: Statistics)
     for k, (level, M) in enumerate(zip(stats.design.levels, stats.maps, strict=True)):
         C = variances[at : at + level.m * level.r**2].reshape(level.m, level.r, level.r)
         at += C.size
-        if level.root is not None:
+        if stats.roots[k] is not None:
             C = spread_variances(factor, stats, k)
         back = np.linalg.inv(M)
         out.append(back @ C @ back.T)

@@ -285,7 +285,7 @@ def _meet(design: Design, plan: Plan, c: int, rank: np.ndarray) -> Couplings:
         other = design.levels[k]
         seen = sparse.csr_array((np.ones(n), (block, other.index)), shape=(rows.shape[1], other.m))
         pattern = rows @ seen
-        if other.root is not None:
+        if other.related and plan.pattern is None:
             pattern = pattern @ sparse.csr_array(np.ones((other.m, other.m)))
         parts.append(sparse.kron(pattern, np.ones((1, other.r)), format="csr") if other.r > 1 else pattern)
     whole = sparse.hstack(parts, format="csr")
@@ -350,7 +350,7 @@ def _tables(blocks: Blocks, parent: np.ndarray, effects: np.ndarray, groups: np.
     columns = _join([coupling.columns for coupling in couplings], np.int64)
     sparse = None
     if plan.pattern is not None:
-        sparse = plan.pattern.complete(tail, _ends(lists), columns)
+        sparse = plan.pattern.complete(tail, _ends(lists), columns, [levels[k] for k in plan.tail])
     return {
         "sparse": sparse,
         "chain": chain,

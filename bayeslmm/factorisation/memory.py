@@ -38,7 +38,7 @@ def needed(design: Design) -> dict[str, float]:
         f"the {kind} block of the crossed levels ({tail})": 8.0 * copies * plan.stored,
         f"known covariances of {rows:,} groups": 8.0
         * COPIES_OF_ROOT
-        * sum(level.root.size for level in design.levels if level.root is not None),
+        * sum(level.relation.size for level in design.levels if level.relation is not None),
     }
     return {what: size for what, size in sorted(sizes.items(), key=lambda item: -item[1]) if size}
 

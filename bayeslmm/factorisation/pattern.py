@@ -1,7 +1,7 @@
 """The sparse tail's pattern: which of its groups meet, in which order they are eliminated, where numbers stand.
 
 The tail's groups are the nodes of a graph. Two are joined where they share rows, correlated rows, or a group of the
-chain, which joins all that it meets when it is eliminated.
+chain, which joins all that it meets when it is eliminated, or have an entry in a known precision.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.data.sparse_precision import SparsePrecision
 from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.factorisation.kernels.arrays import Sparse
 from bayeslmm.factorisation.kernels.compiling import first_use
 from bayeslmm.factorisation.kernels.graph import joined
+from bayeslmm.factorisation.kernels.known_precision import packed, packed_factor, packed_inverse
 from bayeslmm.factorisation.kernels.symbolic import analyse, places_of_pairs
 
 MADE = ("column", "of", "first", "starts", "rows", "panels", "run_starts", "runs", "relative")  # by `analyse`
@@ -74,12 +77,40 @@ class Pattern:
         lengths = np.diff(self.sparse.starts)
         return np.repeat(np.arange(len(lengths)) * len(self.place), lengths) + self.sparse.rows
 
-    def complete(self, tail: np.ndarray, lists: np.ndarray, columns: np.ndarray) -> Sparse:
-        """The kernels' arrays, for groups of the chain that meet these columns, (M + 1) starts and flat."""
+    def complete(
+        self, tail: np.ndarray, lists: np.ndarray, columns: np.ndarray, levels: Sequence[LevelDesign]
+    ) -> Sparse:
+        """The kernels' arrays, for groups of the chain that meet these columns, (M + 1) starts and flat.
+
+        `levels` are those of the tail.
+        """
         sp = self.sparse
         with first_use(places_of_pairs, "pairs"):
             starts, pairs = places_of_pairs(sp.first, sp.starts, sp.rows, sp.of, sp.panels, lists, columns)
-        return sp._replace(tail=tail, pair_starts=starts, pairs=pairs)
+        return sp._replace(tail=tail, pair_starts=starts, pairs=pairs, **self._known(levels))
+
+    def _known(self, levels: Sequence[LevelDesign]) -> dict[str, np.ndarray]:
+        """The known precisions of the tail's levels, packed, the logs of their pivots, and their inverse."""
+        if not any(level.related for level in levels):
+            return {}
+        from scipy.sparse import block_diag, csr_array, eye_array, kron
+
+        blocks = []
+        for level in levels:
+            known = level.relation
+            Q = known.matrix if isinstance(known, SparsePrecision) else eye_array(level.m)
+            blocks.append(kron(Q, eye_array(level.r)))
+        entries = csr_array(block_diag(blocks)).tocoo()
+        row, column = (self.place[x] for x in entries.coords)
+        upper = row <= column
+        with first_use(packed, "packed precision"):
+            Q = packed(self.sparse, row[upper], column[upper], entries.data[upper])
+        U = Q.copy()
+        with first_use(packed_factor, "factor of a precision"):
+            pivots, _ = packed_factor(self.sparse, U)
+        with first_use(packed_inverse, "inverse of a precision"):
+            inverse, _ = packed_inverse(self.sparse, U)
+        return {"precision": Q, "precision_logs": 2 * np.log(pivots), "precision_inverse": inverse}
 
     def pack(self, A: Any) -> np.ndarray:
         """The upper triangle of a sparse symmetric A (q_T, q_T), its columns in the order of elimination, packed."""
@@ -120,7 +151,7 @@ def make_pattern(design: Design, chain: Sequence[int], tail: Sequence[int], limi
     graph = tail_graph(design, chain, tail, MEET * n**2 if bounded else np.inf)
     if graph is None:
         return None
-    starts, neighbours = graph
+    starts, neighbours = _joined_by_precisions(design, tail, *graph)
     effects = np.array([design.levels[k].r for k in tail])
     level = np.repeat(np.arange(len(tail)), [design.levels[k].m for k in tail])
     weights = effects[level]
@@ -134,7 +165,29 @@ def make_pattern(design: Design, chain: Sequence[int], tail: Sequence[int], limi
     of_level = np.empty(len(place), dtype=np.int64)
     of_level[place] = np.repeat(level, weights)
     later = dict.fromkeys(("tail", "pair_starts", "pairs"), np.zeros(0, dtype=np.int64))
-    return Pattern(place=place, sparse=Sparse(level=of_level, **found, **later))
+    none = dict.fromkeys(("precision", "precision_logs", "precision_inverse"), np.zeros(0))
+    return Pattern(place=place, sparse=Sparse(level=of_level, **found, **later, **none))
+
+
+def _joined_by_precisions(
+    design: Design, tail: Sequence[int], starts: np.ndarray, neighbours: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The graph, with groups joined that have an entry in their level's known precision."""
+    relations = [design.levels[k].relation for k in tail]
+    if not any(isinstance(relation, SparsePrecision) for relation in relations):
+        return starts, neighbours
+    from scipy.sparse import block_diag, csr_array
+
+    n = len(starts) - 1
+    blocks = []
+    for k, relation in zip(tail, relations, strict=True):
+        m = design.levels[k].m
+        begin, other = np.zeros(m + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        if isinstance(relation, SparsePrecision):
+            begin, other = relation.neighbours
+        blocks.append(csr_array((np.ones(len(other)), other, begin), shape=(m, m)))
+    graph = csr_array(csr_array((np.ones(len(neighbours)), neighbours, starts), shape=(n, n)) + block_diag(blocks))
+    return graph.indptr.astype(np.int64), graph.indices.astype(np.int64)
 
 
 def _spread(first: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from bayeslmm.data.known_matrix import LABEL_LIMIT
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DataError
@@ -19,6 +20,8 @@ FEW = 200  # columns of a tail from which on a sparse one is thought of
 PER_FLOP = 5.0  # a sparse tail's time, in flops of a dense one: for each of its own,
 PER_NUMBER = 100.0  # for each number that its factor has,
 PER_COLUMN = 3_000.0  # and for each column
+TO_ROTATE = 15.0  # flops of a known covariance's root and eigenvectors, over the cube of its labels
+EVALUATIONS = 1_000  # that such a preparation is worth: a fit and a posterior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +79,24 @@ def plan_elimination(design: Design, weights_vary: bool = False) -> Plan:
     made = _plans.setdefault(design, {})
     if weights_vary not in made:
         dense = dense_plan(design, weights_vary)
-        sparse = sparse_plan(design, dense) if dense.tail_columns >= FEW else dense
-        made[weights_vary] = sparse if _quicker(sparse, dense) or _beyond_reach(dense) else dense
+        sparse = dense
+        if dense.tail_columns >= FEW or any(level.related and level.m >= FEW for level in design.levels):
+            sparse = sparse_plan(design, dense, weights_vary)
+        beyond = _beyond_reach(dense) or bool(_without_root(design.levels))
+        made[weights_vary] = sparse if _quicker(design.levels, sparse, dense) or beyond else dense
     return made[weights_vary]
 
 
-def _quicker(sparse: Plan, dense: Plan) -> bool:
-    return sparse.pattern is not None and _cost(sparse, sparse.pattern) < dense.flops[0]
+def _quicker(levels: tuple[LevelDesign, ...], sparse: Plan, dense: Plan) -> bool:
+    if sparse.pattern is None:
+        return False
+    known = sum(float(levels[k].m) ** 3 for k in sparse.tail if levels[k].related)
+    return _cost(sparse, sparse.pattern) < dense.flops[0] + TO_ROTATE * known / EVALUATIONS
+
+
+def _without_root(levels: tuple[LevelDesign, ...]) -> list[LevelDesign]:
+    """Levels whose known covariance is too large to be dense."""
+    return [level for level in levels if level.related and level.m > LABEL_LIMIT]
 
 
 def _cost(plan: Plan, pattern: Pattern) -> float:
@@ -90,15 +104,23 @@ def _cost(plan: Plan, pattern: Pattern) -> float:
     return PER_FLOP * pattern.flops + PER_NUMBER * pattern.size + PER_COLUMN * plan.tail_columns
 
 
-def sparse_plan(design: Design, plan: Plan) -> Plan:
-    """The plan with a sparse tail; as it is where that has a known covariance, or too many numbers to be worth it.
+def sparse_plan(design: Design, plan: Plan, weights_vary: bool = False) -> Plan:
+    """The plan with a sparse tail; as it is where a known covariance isn't sparse, or it has too many numbers.
 
-    A large group at the top of the chain joins all that it meets: where it costs less, the chain ends below it.
+    Known precisions that are sparse are a part of it; where weights vary they aren't. A large group at the top of the
+    chain joins all that it meets: where it costs less, the chain ends below it.
     """
-    if not plan.tail or plan.rotated or any(design.levels[k].root is not None for k in plan.tail):
+    known = [level.relation for level in design.levels if level.relation is not None]
+    if known:
+        if weights_vary or not all(relation.sparse for relation in known):
+            return plan
+        plan, limit = _plan(design.levels, _longest_chain(design.levels, _able(design))), float(NUMBERS)
+    elif plan.tail:
+        limit = min(plan.flops[0] / PER_NUMBER, NUMBERS)
+    else:
         return plan
-    limit = min(plan.flops[0] / PER_NUMBER, NUMBERS)
-    chains = [plan.chain[:size] for size in range(len(plan.chain), 0, -1)] or [()]
+    chains = [plan.chain[:size] for size in range(len(plan.chain), 0, -1)]
+    chains += [()] if known or not chains else []  # relatives may be eliminated before the groups that they meet in
     best, least = plan, np.inf
     for chain in chains:
         other = _plan(design.levels, chain)
@@ -112,16 +134,19 @@ def dense_plan(design: Design, weights_vary: bool = False) -> Plan:
     """The plan with a dense tail, if any."""
     levels, residual = design.levels, design.residual
     columns = sum(level.q for level in levels)
-    able = [k for k, level in enumerate(levels) if level.root is None]
-    if residual.correlated:
-        able = [k for k in able if nested_in(residual.block, levels[k].index)]
-    chain = _longest_chain(levels, able)
+    chain = _longest_chain(levels, _able(design))
     plan = _plan(levels, chain)
     if residual.fixed and not weights_vary:
         for k, level in enumerate(levels):
-            if level.root is not None and level.r == 1 and columns - level.q < plan.tail_columns:
+            if level.related and level.r == 1 and columns - level.q < plan.tail_columns:
                 plan = _plan(levels, (k,), rotated=True)
     return _plan(levels, ()) if _better_dense(levels, plan) else plan
+
+
+def _able(design: Design) -> list[int]:
+    """Levels that can be eliminated group by group."""
+    able, residual = [k for k, level in enumerate(design.levels) if not level.related], design.residual
+    return [k for k in able if nested_in(residual.block, design.levels[k].index)] if residual.correlated else able
 
 
 def _better_dense(levels: tuple[LevelDesign, ...], plan: Plan) -> bool:
@@ -129,7 +154,7 @@ def _better_dense(levels: tuple[LevelDesign, ...], plan: Plan) -> bool:
 
     Elimination group by group does about a tenth of the operations a second that LAPACK does.
     """
-    if not plan.tail or not (plan.rotated or any(levels[k].root is not None for k in plan.tail)):
+    if not plan.tail or not (plan.rotated or any(levels[k].related for k in plan.tail)):
         return False
     chain = sum(levels[k].q for k in plan.chain)
     whole = plan.tail_columns + chain
@@ -163,8 +188,19 @@ def check_tail(levels: tuple[LevelDesign, ...], plan: Plan) -> None:
     Raises
     ------
     DataError
-        If it takes more flops, or more numbers, than a dense one of 8,000 columns.
+        If it takes more flops, or more numbers, than a dense one of 8,000 columns, or a known covariance would have to
+        be dense that is too large for it.
     """
+    large = _without_root(levels) if plan.pattern is None else []
+    if large:
+        matrix = large[0].level.matrix
+        raise DataError(
+            f"{matrix.name if matrix else 'the covariance'} of {large[0].label} has {large[0].m:,} labels, and here it "
+            f"would have to be dense, which is supported up to {LABEL_LIMIT:,}: its elimination fills more than "
+            f"{NUMBERS:,} numbers, or another level's covariance isn't a sparse precision, or the outcome isn't "
+            "Gaussian. Give every known covariance as a sparse precision, leave out relatives without rows, or fit a "
+            "subset."
+        )
     if _beyond_reach(plan):
         flops = sum(plan.flops)
         crossed = ", ".join(f"{levels[k].name} ({levels[k].label}, {levels[k].q:,} columns)" for k in plan.tail)

@@ -2,7 +2,8 @@
 
 Every product is A' R^-1 B. Where R has parameters psi, R^-1 = sum_t c_t(psi) P_t (see `residual`): the products with
 each P_t are kept, and `Statistics.at` sums them. A level with a known covariance K = L L' enters with Z L, so that its
-effects are independent; where it is the only level of the chain, with Z L U, which makes its own product diagonal.
+effects are independent; where it is the only level of the chain, with Z L U, which makes its own product diagonal. A
+sparse tail has the effects themselves, and the precisions of those that are related.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Statistics:
         ``Z_k = better_k M_k``, so that ``lambda`` enters the kernels as ``M_k lambda_k``.
     better : per level the (n, r) improved columns
         As Q, times the roots of the rows' counts where rows stand for several.
-    roots : per level the (m, m) matrix B of a known covariance B B' = K, or None
+    roots : per level the (m, m) matrix B of a known covariance B B' = K, or None where groups are independent, or
+        their precision is a part of a sparse tail
     Q, upper, gamma, scale
         As in `basis.Basis`.
     products : Products or None
@@ -198,6 +200,8 @@ def _apply_fixed(design: Design) -> Apply:
 
 def _roots(design: Design, plan: Plan, better: tuple[np.ndarray, ...], apply: Apply) -> tuple[np.ndarray | None, ...]:
     """Per level B with u = B v, v independent: L of K = L L', rotated where the plan says so."""
+    if plan.pattern is not None:  # which has their precisions
+        return (None,) * len(design.levels)
     roots: list[np.ndarray | None] = [level.root for level in design.levels]
     if plan.rotated:
         k = plan.chain[0]

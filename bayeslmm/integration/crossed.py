@@ -35,7 +35,7 @@ def serves_crossed(rows: Rows) -> str:
     levels, plan = rows.design.levels, rows.plan
     if not plan.tail or len(plan.chain) != 1:
         return "that takes one level, and others that are crossed with it"
-    if any(level.root is not None for level in levels):
+    if any(level.related for level in levels):
         return "groups with a known covariance are integrated together"
     first = levels[plan.chain[0]]
     if first.r > 2:

@@ -93,7 +93,7 @@ class Sampler:
     def block(self) -> np.ndarray:
         """The block of each row: all one where levels are crossed, or groups are relatives."""
         levels = self.rows.design.levels
-        if self.rows.plan.tail or any(level.root is not None for level in levels):
+        if self.rows.plan.tail or any(level.related for level in levels):
             return np.zeros(self.rows.design.n, dtype=np.int64)
         return np.unique(levels[self.rows.plan.chain[-1]].index, return_inverse=True)[1]
 
@@ -333,7 +333,7 @@ def _diagonal_blocks(H: Any, r: int) -> np.ndarray:
 def cannot(rows: Rows) -> str:
     """Why importance sampling can't be tried; "" where it can."""
     plan, levels = rows.plan, rows.design.levels
-    together = plan.tail or any(level.root is not None for level in levels)
+    together = plan.tail or any(level.related for level in levels)
     chain = plan.chain
     leaf = chain[0] if chain and levels[chain[0]].r <= SEVERAL else None
     drawn = sum(level.q for k, level in enumerate(levels) if k != leaf)

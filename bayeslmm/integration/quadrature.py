@@ -34,7 +34,7 @@ def serves(rows: Rows) -> str:
     """Why quadrature can't integrate this model's effects; "" where it can."""
     levels = rows.design.levels
     for level in levels:
-        if level.root is not None:
+        if level.related:
             return f"the groups of {level.label} have a known covariance, so that they are integrated together"
     if rows.plan.tail:
         names = " and ".join(level.label for level in levels)

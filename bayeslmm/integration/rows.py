@@ -173,7 +173,7 @@ class Rows:
 
     def charts(self, unit: float) -> tuple[Chart, ...]:
         """Per level, the entries that a search moves; `unit` is a usual SD on the link's scale."""
-        spreads = [1.0 if lv.root is None else float(np.linalg.norm(lv.root)) / lv.m**0.5 for lv in self.design.levels]
+        spreads = [float(np.sqrt(level.variances.mean())) for level in self.design.levels]
         parts = zip(self.design.levels, self.maps, spreads, strict=True)
         return tuple(level.structure.chart(M, unit / spread) for level, M, spread in parts)
 

@@ -35,8 +35,7 @@ def units(stats: Statistics) -> list[float]:
     """Per level, the SD relative to sigma that stands for one: the units of weights and of known covariances go out."""
     residual = stats.design.residual
     weight = float(np.exp(mean(np.log(residual.root_weights), residual.counts)))
-    spreads = [1.0 if lv.root is None else float(np.linalg.norm(lv.root)) / lv.m**0.5 for lv in stats.design.levels]
-    return [1.0 / (weight * spread) for spread in spreads]
+    return [1.0 / (weight * float(np.sqrt(level.variances.mean()))) for level in stats.design.levels]
 
 
 def together(p: int) -> int:
@@ -237,7 +236,7 @@ class Criterion:
         ):
             sums = self.stats.ZtW[at : at + level.q, -1].reshape(level.m, level.r)
             at += level.q
-            if level.root is not None or not self.stats.design.residual.plain:
+            if level.related or not self.stats.design.residual.plain:
                 ratio = np.full(level.r, 0.5)
             else:
                 size = group_sums(level.index, level.m, better**2)

@@ -144,9 +144,9 @@ def _spanned(A: np.ndarray, B: np.ndarray) -> bool:
 def _within(level: LevelDesign, other: LevelDesign) -> bool:
     """Whether a level's law of effects is a special case of the other's: same groups, effects among the other's."""
     same = nested_in(level.index, other.index) and nested_in(other.index, level.index)
-    if not same or (level.root is None) != (other.root is None):
+    if not same or level.related != other.related:
         return False
-    if level.root is not None and other.root is not None and not np.array_equal(level.root, other.root):
+    if level.relation is not None and other.relation is not None and not level.relation.same(other.relation):
         return False
     if level.structure.name == other.structure.name or other.structure.name == "us" or level.r == 1:
         return _spanned(level.columns, other.columns) and set(level.effects) <= set(other.effects)

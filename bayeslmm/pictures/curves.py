@@ -121,7 +121,7 @@ def curves(model: LinkModel, result: Any, name: str, x: str | None = None, level
         raise DescriptionError(
             "The model has no groups: all three curves would be one. Write glmm.predictions(result)."
         )
-    if any(own.root is not None for own in design.levels):
+    if any(own.related for own in design.levels):
         raise DescriptionError(
             "A level has a known covariance, so that its groups have no common variance to average over. Write "
             "glmm.predictions(result, scope='average')."

@@ -167,7 +167,7 @@ def group_sizes(model: Model, result: Result, level: LevelDesign, effect: int = 
     variance = result.covariances(level)[:, effect, effect]
     finer = any(relation(other, level) in ("nested", "same") for other in model.design.levels if other is not level)
     constant = level.r == 1 and bool((level.columns == 1).all())
-    plain = model.design.residual.plain and constant and not finer and level.root is None
+    plain = model.design.residual.plain and constant and not finer and not level.related
     return GroupSizes(
         name=result.name,
         key=result.key,

@@ -190,7 +190,7 @@ def _level(fit: GLMMFit, name: str | None) -> LevelDesign:
     if name is None and len(fit.approximation_error.groups):
         label = fit.approximation_error.groups.index.name
         chosen = next(level for level in levels if level.label == label)
-    if chosen.root is not None:
+    if chosen.related:
         raise DescriptionError(
             f"The groups of {chosen.label} have a known covariance: their effects are integrated together, and none of "
             "them has an integral of its own."

@@ -149,7 +149,7 @@ def replicates(
         new = {}
         for k, level in enumerate(model.design.levels):
             z = rng.standard_normal((draws, level.m, level.r))
-            z = z if level.root is None else np.einsum("gh,dhe->dge", level.root, z)
+            z = z if level.relation is None else level.relation.spread(z)
             new[level.name] = np.einsum("dij,dgj->dgi", some.factors[k], z)
         some = LinkValues(model=model, beta=some.beta, factors=some.factors, dispersion=some.dispersion, effects=new)
     eta = some.eta()

@@ -179,4 +179,4 @@ def _at(columns: np.ndarray, level: LevelDesign, result: Result) -> np.ndarray:
 
 def _group_variances(level: LevelDesign) -> np.ndarray:
     """K_gg of each group, (m,)."""
-    return np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
+    return level.variances

@@ -121,7 +121,7 @@ def standardised_effects(fit: LikelihoodFit, level: LevelDesign) -> np.ndarray:
     """Conditional modes (m, r) over their SDs under the model; NaN where they have none."""
     k = [other.name for other in fit.design.levels].index(level.name)
     lam = fit.lambdas[k]
-    own = np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
+    own = level.variances
     prior = own[:, None] * fit.sigma**2 * np.einsum("ij,ij->i", lam, lam)
     left = prior - np.einsum("gee->ge", fit.mode_cov[k])
     modes = fit.ranef[level.name].to_numpy()[:, : level.r]

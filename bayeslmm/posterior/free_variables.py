@@ -148,8 +148,8 @@ class _StatedEffects:
         """z with u = L z (W diag(SD) root)', (N, m[, r]); zero in a direction in which nothing varies."""
         sd, corr = self(v)
         u = v[self.level.name].reshape(len(sd), self.level.m, self.level.r)
-        if self.level.root is not None:
-            u = np.einsum("gh,nhe->nge", np.linalg.inv(self.level.root), u, optimize=True)
+        if self.level.relation is not None:
+            u = self.level.relation.collect(u)
         w = u if self.W is None else u @ np.linalg.inv(self.W).T
         root, z = root_of(corr), np.zeros_like(u)
         for j in range(self.level.r):

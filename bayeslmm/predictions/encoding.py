@@ -198,12 +198,12 @@ def _take_groups(level: LevelDesign, scope: Scope, frame: pd.DataFrame) -> Taken
         code = np.array([known.get(key, -1) for key in groups.keys], dtype=np.int64)
         found = Found(rows=frame.index, groups=groups, code=code)
     taken = scope.take(level, found)
-    if taken.labels and level.root is not None and scope.integrates:
+    if taken.labels and level.related and scope.integrates:
         raise DescriptionError(
             f"{level.label} has a known covariance, so that no variance is that of all its groups; scope='average' "
             "averages over those that were seen, scope='population' has none of their effects."
         )
-    if taken.labels and level.root is not None:
+    if taken.labels and level.related:
         raise _outside(level.level, taken.labels, inside=found.code is not None and bool(np.all(found.code >= 0)))
     return taken
 

@@ -192,7 +192,7 @@ class OfFit(LinkResult):
             if mean is not None:
                 own = own + mean[:, None] * G[:, mean_at : mean_at + level.r].toarray()[:, None, :]
             own = own @ np.linalg.inv(M)
-            if level.root is not None:
+            if level.related:
                 own = np.einsum("cme,mh->che", own, np.asarray(level.root))
             parts.append(own.reshape(len(own), -1))
             at += level.q

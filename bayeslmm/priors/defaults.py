@@ -121,8 +121,8 @@ def effect_deviations(
         Where they would be stated if the model were not tied to zero, of the columns `names`, the level's own first.
     """
     groups, unit, sd_y = f"between the groups of {level.label}", like.one, like.spread
-    if level.root is not None:  # an SD of sigma_u2 sqrt(K_jj): the prior is for that of an average group
-        own = float(np.sqrt(np.mean(np.einsum("ij,ij->i", level.root, level.root)[: level.m - level.relatives])))
+    if level.related:  # an SD of sigma_u2 sqrt(K_jj): the prior is for that of an average group
+        own = float(np.sqrt(np.mean(level.variances[: level.m - level.relatives])))
         if not np.isclose(own, 1.0, rtol=0.05):
             sd_y = sd_y / own
             groups += f" (divided by the root {own:.3g} of their covariance's mean diagonal)"

@@ -32,8 +32,7 @@ def mean_square(level: LevelDesign) -> np.ndarray:
     The mean square of its column, 1 for an intercept; with a known covariance K of the groups, each row's square
     times the variance of its group in K.
     """
-    own = np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
-    each = mean(level.columns**2 * own[level.index, None], level.counts)
+    each = mean(level.columns**2 * level.variances[level.index, None], level.counts)
     return level.structure.gather_squares(each) if level.n_sds else each
 
 

@@ -14,6 +14,7 @@ from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.factorisation.statistics import Statistics
 from bayeslmm.pymc_models.color_op import ColorOp
 from bayeslmm.pymc_models.factor_op import log_det_and_T, pack_floats, pack_layout
+from bayeslmm.pymc_models.relatives import draw_of_relatives
 
 LOG_2PI = np.log(2 * np.pi)
 ONE, ZERO = np.float64(1.0), np.float64(0.0)
@@ -101,7 +102,7 @@ def random_effects_draw(design: Design, factors: Sequence, sigma):
     total = pt.zeros((design.n,))
     for level, lam in zip(design.levels, factors, strict=True):
         z = pm.Normal.dist(ZERO, ONE, shape=(level.m, level.r))
-        b = sigma * (z if level.root is None else level.root @ z) @ lam.T
+        b = sigma * draw_of_relatives(level, z) @ lam.T
         total = total + (b[level.index] * level.columns).sum(axis=-1)
     return total
 

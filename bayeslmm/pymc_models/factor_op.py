@@ -52,7 +52,8 @@ def pack_layout(layout: Layout, winspan: np.ndarray) -> tuple:
     ints = [np.asarray(getattr(layout, name)).astype(np.int64).ravel() for name in INTS]
     ints.append(np.asarray(winspan).astype(np.int64).ravel())
     floats = [getattr(layout, name).ravel() for name in FLOATS]
-    more = [] if layout.sparse is None else [x.ravel() for x in layout.sparse[1:]]  # the table of the tail is there
+    # the table of the tail is there; of a known precision the bits
+    more = [] if layout.sparse is None else [x.ravel().view(np.int64) for x in layout.sparse[1:]]
     head = np.array([x.size for x in (*ints, *floats, *more)], dtype=np.int64)
     packed = (np.concatenate([head, *ints, *more]), pack_floats(*(x[None] for x in floats))[0])
     if sum(x.nbytes for x in packed) < CONSTANT_LIMIT:

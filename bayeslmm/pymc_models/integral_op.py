@@ -57,7 +57,7 @@ class IntegralOp(Op):
         """Whether there is compiled code for this model: one level with at most two effects a group."""
         rows = self.problem.rows
         levels = rows.design.levels
-        one = len(levels) == 1 and levels[0].root is None
+        one = len(levels) == 1 and not levels[0].related
         return one and is_compiled(self.problem.family, levels[0].r)
 
     def make_node(self, *inputs):

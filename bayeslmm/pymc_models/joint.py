@@ -8,13 +8,15 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayeslmm.data.sparse_precision import SparsePrecision
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.parameters import coords, level_names
 from bayeslmm.design.residual_design import ResidualDesign
 from bayeslmm.priors.resolve import Priors
-from bayeslmm.pymc_models.expressions import inverse_times, normal_logp, residual_draw, row_scales
+from bayeslmm.pymc_models.expressions import inverse_times, normal_logp, residual_draw, row_scales, sparse_times
 from bayeslmm.pymc_models.parameters import declare_parameters
+from bayeslmm.pymc_models.relatives import draw_of_relatives, spread_by_relatives
 from bayeslmm.pymc_models.scaling import outermost_first, scaled_effects
 from bayeslmm.support.arguments import check_centered
 
@@ -73,8 +75,10 @@ def declare_effects(level: LevelDesign, factor, W: np.ndarray | None, centered: 
     zero = np.float64(0.0)
     if level.r == 1:
         sd = factor[0, 0]
-        if centered and level.root is not None:
+        if centered and level.related and not _kept_sparse(level):
             return pm.MvNormal(names.u, mu=np.zeros(level.m), chol=sd * level.root, dims=names.group)
+        if centered and level.related:
+            return _sparse_effects(level, names.u, factor, (names.group,))
         if centered:
             return pm.Normal(names.u, zero, sd, dims=names.group)
         return _from_normal(level, pm.Normal(f"z_{names.u}", zero, one, dims=names.group), factor)
@@ -83,8 +87,8 @@ def declare_effects(level: LevelDesign, factor, W: np.ndarray | None, centered: 
         whole = factor if W is None else pt.as_tensor_variable(W) @ factor
         return _from_normal(level, pm.Normal(f"z_{names.u}", zero, one, dims=shape), whole)
     name = names.u if W is None else f"{names.u}_at_mean"
-    if level.root is not None:
-        v = _related_effects(level, name, factor, shape)
+    if level.related:
+        v = (_sparse_effects if _kept_sparse(level) else _related_effects)(level, name, factor, shape)
     elif level.correlated:
         v = pm.MvNormal(name, mu=np.zeros(level.r), chol=factor, dims=shape)
     else:
@@ -95,14 +99,10 @@ def declare_effects(level: LevelDesign, factor, W: np.ndarray | None, centered: 
 def _from_normal(level: LevelDesign, z, factor):
     """Declare u_k as a function of standard normal z (m[, r])."""
     names = level_names(level)
+    related = spread_by_relatives(level, z)
     if level.r == 1:
-        return pm.Deterministic(names.u, factor[0, 0] * _related(level, z), dims=names.group)
-    return pm.Deterministic(names.u, _related(level, z) @ factor.T, dims=(names.group, names.effect))
-
-
-def _related(level: LevelDesign, z):
-    """L z, for groups with the known covariance L L'."""
-    return z if level.root is None else pt.as_tensor_variable(level.root) @ z
+        return pm.Deterministic(names.u, factor[0, 0] * related, dims=names.group)
+    return pm.Deterministic(names.u, related @ factor.T, dims=(names.group, names.effect))
 
 
 def _related_effects(level: LevelDesign, name: str, factor, shape: tuple[str, str]):
@@ -122,6 +122,34 @@ def _related_effects(level: LevelDesign, name: str, factor, shape: tuple[str, st
     return pm.CustomDist(
         name, factor, logp=logp, dist=dist, class_name="RelatedEffects", dims=shape,
         signature="(r,r)->(m,r)",
+    )  # fmt: skip
+
+
+def _kept_sparse(level: LevelDesign) -> bool:
+    """Whether the groups' known precision is used as it is."""
+    return isinstance(level.relation, SparsePrecision) and level.relation.factored is not None
+
+
+def _sparse_effects(level: LevelDesign, name: str, factor, dims: tuple[str, ...]):
+    """u ~ N(0, Q^-1 (x) factor factor'), m x r, or of length m: a matrix normal by its sparse precision Q."""
+    m, r, relation = level.m, level.r, level.relation
+    assert isinstance(relation, SparsePrecision)
+    constant = -0.5 * m * r * np.log(2 * np.pi) + 0.5 * r * relation.logdet
+
+    def logp(value, factor):
+        u = value[:, None] if len(dims) == 1 else value
+        w = pt.linalg.solve_triangular(factor, u.T, lower=True)
+        quadratic = sum((w[e] * sparse_times(relation.matrix, w[e])).sum() for e in range(r))
+        return constant - m * pt.log(pt.diagonal(factor)).sum() - 0.5 * quadratic
+
+    def dist(factor, _size):
+        z = pm.Normal.dist(np.float64(0.0), np.float64(1.0), shape=(m, r))
+        u = draw_of_relatives(level, z) @ factor.T
+        return u[:, 0] if len(dims) == 1 else u
+
+    return pm.CustomDist(
+        name, factor, logp=logp, dist=dist, class_name="SparseEffects", dims=dims,
+        signature="(r,r)->(m)" if len(dims) == 1 else "(r,r)->(m,r)",
     )  # fmt: skip
 
 

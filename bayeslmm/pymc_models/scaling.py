@@ -17,6 +17,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayeslmm.data.relation import Relation
+from bayeslmm.data.sparse_precision import SparsePrecision
 from bayeslmm.design.design import Design
 from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.design.parameters import level_names
@@ -49,9 +51,8 @@ def scaled_effects(design: Design, k: int, factors: Sequence[Any], sigma: Any, r
         (i, j): _by_group(level, weight * x[:, i] * x[:, j]) for i in range(level.r) for j in range(i + 1)
     }
     pull = [_by_group(level, weight * x[:, i] * rest) for i in range(level.r)]
-    if level.root is not None:  # what the rows of one group say of its relatives is left out
-        square = pt.as_tensor_variable((np.asarray(level.root) ** 2).T)
-        sums = {at: square @ total for at, total in sums.items()}
+    if level.relation is not None:  # what the rows of one group say of its relatives is left out
+        sums = {at: _through_root(level.relation, total) for at, total in sums.items()}
         pull = [pt.zeros(level.m)] * level.r
     if level.r == 1:
         f = F[0, 0]
@@ -66,6 +67,13 @@ def scaled_effects(design: Design, k: int, factors: Sequence[Any], sigma: Any, r
         z, logdet = _given(A, pt.stack(pull, axis=1) @ F, t)
     pm.Potential(f"density_of_z_{names.u}", logdet - 0.5 * (level.q * np.log(2 * np.pi) + (z**2).sum()))
     return z
+
+
+def _through_root(relation: Relation, total: Any) -> Any:
+    """The diagonal of B' diag(total) B for u = B z; of a sparse precision what B's own diagonal makes of it."""
+    if isinstance(relation, SparsePrecision) and relation.factored is not None:
+        return relation.conditional_variances * total
+    return pt.as_tensor_variable((relation.root**2).T) @ total
 
 
 def _by_group(level: LevelDesign, x: Any) -> Any:

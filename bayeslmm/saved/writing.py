@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm import __version__
+from bayeslmm.data.sparse_precision import SparsePrecision
 from bayeslmm.data.table import Taken
 from bayeslmm.design.design import Design
+from bayeslmm.design.level_design import LevelDesign
 from bayeslmm.errors import DataError, DescriptionError
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.integration.fit import GLMMFit
@@ -147,6 +149,12 @@ def _changed(design: Design, again: Design) -> str:
             f"the groups of {one.label}": (np.array(one.groups), np.array(other.groups)),
             f"the rows of {one.label}": (one.index, other.index),
             f"the effects of {one.label}": (one.columns, other.columns),
-            f"the covariance of {one.label}": (one.root, other.root),
+            f"the covariance of {one.label}": (_covariance(one), _covariance(other)),
         }
     return next((what for what, (a, b) in pairs.items() if not same(a, b)), "")
+
+
+def _covariance(level: LevelDesign) -> np.ndarray | None:
+    """What says whether a level's known covariance is the same: its root, or the numbers of a sparse precision."""
+    relation = level.relation
+    return relation.matrix.data if isinstance(relation, SparsePrecision) else level.root

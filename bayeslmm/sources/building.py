@@ -290,7 +290,7 @@ class SourceBuilding:
         found = find_groups([keys[column] for column in level.group])
         index = found.index[rows.cell]
         check_level(level, found.labels, index, columns, settled, residual.tells_rows_apart, rows=self.survey.n)
-        groups, group_keys, root = with_relatives(level, found, len(settled.names))
+        groups, group_keys, relation = with_relatives(level, found, len(settled.names))
         design = LevelDesign(
             name=name, level=level, groups=groups, effects=settled.names, index=index, columns=columns,
             keys=group_keys, relatives=len(groups) - len(found.labels),
@@ -298,7 +298,7 @@ class SourceBuilding:
             twins=sum(
                 other.label == level.label and not set(other.effects).isdisjoint(settled.names) for other in before
             ),
-            root=root, counts=rows.counts, rest=_kept(encoder, settled, matrix.rest),
+            relation=relation, counts=rows.counts, rest=_kept(encoder, settled, matrix.rest),
             seen=_kept(encoder, settled, matrix.seen),
         )  # fmt: skip
         return settled, design, said

@@ -100,10 +100,7 @@ class Averaged:
         self.model = model
         design = model.design
         offset = np.zeros(design.n) if design.offset is None else design.offset
-        roots = [
-            np.ones(design.n) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)[level.index]
-            for level in design.levels
-        ]
+        roots = [level.variances[level.index] for level in design.levels]
         parts = [offset[:, None], design.X, *(level.columns for level in design.levels), *(r[:, None] for r in roots)]
         _, at, counts = np.unique(np.hstack(parts), axis=0, return_index=True, return_counts=True)
         self.whole = len(at) <= ROWS

@@ -169,7 +169,7 @@ def level_words(design: Design) -> list[str]:
     return [
         f"{level.name}: the covariance of {level.label} is {known_covariance(level)}."
         for level in design.levels
-        if level.root is not None
+        if level.related
     ]
 
 

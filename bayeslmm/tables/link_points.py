@@ -63,7 +63,7 @@ class LinkPoints(EffectPoints):
         level, better = self.basis.design.levels[k], self.basis.better[k]
         lam = self.relative_factor(k)[points]
         own = ((better @ lam) ** 2).sum(axis=-1)
-        return own if level.root is None else own * np.einsum("ij,ij->i", level.root, level.root)[level.index]
+        return own * level.variances[level.index] if level.related else own
 
     def fixed(self, points: slice) -> np.ndarray:
         """Offset + X beta (N, n)."""

@@ -145,7 +145,7 @@ def _moments(basis: Basis, k: int, grid: pd.DataFrame, words: list[str]) -> np.n
     """The moments (A, r, r) of level k; says what it averages."""
     level, encoder, M = basis.design.levels[k], basis.design.encoders[k + 1], basis.maps[k]
     weights = group_variances(level)[level.index]
-    if level.root is not None:
+    if level.related:
         diagonal = float(mean(weights, level.counts))
         words.append(f"Of {level.label}'s known covariance the mean diagonal counts, {diagonal:.4g}.")
     named = [name for name in encoder.kinds if name in grid]
@@ -170,7 +170,7 @@ def _moments(basis: Basis, k: int, grid: pd.DataFrame, words: list[str]) -> np.n
 
 def group_variances(level: LevelDesign) -> np.ndarray:
     """The diagonal (m,) of the groups' known covariance; ones where they are independent."""
-    return np.ones(level.m) if level.root is None else np.einsum("ij,ij->i", level.root, level.root)
+    return level.variances
 
 
 def _columns(

@@ -154,7 +154,7 @@ class CompoundSymmetry(ResidualStructure):
         if design.residual.strata or design.residual.residual.weights:
             return []
         for level in design.levels:
-            if level.root is None and "Intercept" in level.effects and self._same_groups(level):
+            if not level.related and "Intercept" in level.effects and self._same_groups(level):
                 return [
                     f"The intercept of {level.name} and the correlation{self.within} say the same of the data, which "
                     f"show the sum of both: leave out {level.name}'s intercept, or the structure of the residuals. "

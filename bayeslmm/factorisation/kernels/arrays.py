@@ -50,7 +50,11 @@ class Tables(NamedTuple):
 
 
 class Sparse(NamedTuple):
-    """Where a sparse tail has its numbers; integers. Its columns are those of the tail in the order of elimination."""
+    """Where a sparse tail has its numbers; integers, but for what its effects' known precisions are.
+
+    Its columns are those of the tail in the order of elimination. Q is their effects' precision at lambda = I, with
+    blocks I or, where a level's groups have a known precision, that; the last three are empty where it is I.
+    """
 
     tail: np.ndarray  # (levels, 6), its columns above but for T_COLUMN
     column: np.ndarray  # per group of the tail, level by level: where its effects begin among the columns
@@ -65,6 +69,18 @@ class Sparse(NamedTuple):
     relative: np.ndarray  # and theirs
     pair_starts: np.ndarray  # (M + 1,) where each group of the chain begins in `pairs`
     pairs: np.ndarray  # where the tail columns that it meets meet each other in packed arrays, k with j >= k
+    precision: np.ndarray  # Q, packed
+    precision_logs: np.ndarray  # (q_T,) twice the logs of the diagonal of its Cholesky factor, which add up to log|Q|
+    precision_inverse: np.ndarray  # Q^-1 where the tail has numbers, packed
+
+
+def pattern_alone(arrays: tuple) -> Sparse:
+    """What `symbolic.analyse` makes, of nodes of one column each, without a tail."""
+    column, of, first, starts, rows, panels, run_starts, runs, relative = arrays
+    none, nothing = np.zeros(0, np.int64), np.zeros(0)
+    tail, level = np.zeros((0, TAIL_COLUMNS), np.int64), np.zeros(len(of), np.int64)
+    own = (column, level, of, first, starts, rows, panels, run_starts, runs, relative)
+    return Sparse(tail, *own, none, none, nothing, nothing, nothing)
 
 
 class Products(NamedTuple):

@@ -9,7 +9,7 @@ What it computes, in a few dense lines: `tests/twins.py`, at one value of lambda
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from bayeslmm.factorisation.kernels.backsolve import backward, draw
 from bayeslmm.factorisation.kernels.compiling import first_use, inner, njit
 from bayeslmm.factorisation.kernels.elimination import forward
 
-if TYPE_CHECKING:
-    from bayeslmm.factorisation.layout import Layout
+Layout = Any  # that of `factorisation.layout`, which stands above the kernels
 
 _VECTOR, _MATRIX = np.empty(0), np.empty((0, 0))
 NO_TERMS = Terms(*(_MATRIX,) * 6)

@@ -26,7 +26,7 @@ from bayeslmm.factorisation.kernels.compiling import inner, njit
 from bayeslmm.factorisation.kernels.elimination import forward
 
 DENSE_LENGTHS = 13  # integers before the arrays: the length of each of them, and of those in `floats`
-SPARSE_LENGTHS = 25  # with those of a sparse tail, behind the others
+SPARSE_LENGTHS = 28  # with those of a sparse tail, behind the others; the last three are numbers, in integers' bits
 
 
 @inner
@@ -97,6 +97,9 @@ def _unpack_sparse(ZtW, WtW, ints, floats):
         ints[ends[22] : ends[23]],
         ints[ends[23] : ends[24]],
         ints[ends[24] : ends[25]],
+        ints[ends[25] : ends[26]].view(np.float64),
+        ints[ends[26] : ends[27]].view(np.float64),
+        ints[ends[27] : ends[28]].view(np.float64),
     )
     zz = floats[: ints[10]]
     zz_tail = floats[ints[10] : ints[10] + ints[11]]

@@ -3,6 +3,9 @@
 It does what `tail` does, with the Schur complement S, the factor of I + Lambda' S Lambda and what is needed of its
 inverse packed as in `fronts`. A group's effects stand together, in one and the same supernode.
 
+Where groups have a known precision, effects u = Lambda v have v ~ N(0, Q^-1) instead of v ~ N(0, I): Q stands in the
+place of I, and log|Q| is subtracted. Nothing is divided by lambda or by Q.
+
 Its numbers are those of the dense tail: `forward`, `draw` and `backward` in `tests/twins.py`.
 """
 
@@ -124,39 +127,53 @@ def _diagonal(sparse):
 
 
 @inner
-def _sum_of_squares(sparse, U):
-    """Of all entries of the symmetric matrix of which U has the upper triangle."""
+def _trace_of_product(sparse, A, B):
+    """tr(A B) of two symmetric matrices of which packed arrays have the upper triangles."""
     first, starts, panels = sparse.first, sparse.starts, sparse.panels
     total = 0.0
     for s in range(first.shape[0] - 1):
         length = starts[s + 1] - starts[s]
         for i in range(first[s + 1] - first[s]):
             row = panels[s] + i * length
-            total += U[row + i] * U[row + i]
+            total += A[row + i] * B[row + i]
             for p in range(i + 1, length):
-                total += 2.0 * U[row + p] * U[row + p]
+                total += 2.0 * A[row + p] * B[row + p]
     return total
 
 
 @inner
 def _factor(sparse, lam, S, U):
-    """Factor U of I + N, N = Lambda' S Lambda, and log|I + N|; a tiny one from the trace, as in `tail.tail_factor`."""
+    """Factor U of Q + N, N = Lambda' S Lambda, and log|Q + N| - log|Q|; Q is I without known precisions.
+
+    A tiny log determinant comes from the trace, as in `tail.tail_factor`: tr(Q^-1 N), with at most half its square off.
+    """
     scale(sparse, lam, S, U, False)
     diagonal = _diagonal(sparse)
-    trace = 0.0
-    for k in diagonal:
-        trace += U[k]
-    square = np.inf
-    if trace * trace <= 1e-10 * diagonal.shape[0]:
-        square = _sum_of_squares(sparse, U)
-    for k in diagonal:
-        U[k] += 1.0
+    logs = sparse.precision_logs
+    known = logs.shape[0] > 0
+    near = 0.0  # the log determinant where it is tiny
+    tiny = False
+    if known:
+        near = _trace_of_product(sparse, sparse.precision_inverse, U)
+        tiny = near < 1e-7
+        for k in range(U.shape[0]):
+            U[k] += sparse.precision[k]
+    else:
+        trace = 0.0
+        for k in diagonal:
+            trace += U[k]
+        if trace * trace <= 1e-10 * diagonal.shape[0]:
+            square = _trace_of_product(sparse, U, U)
+            near = trace - 0.5 * square
+            tiny = square < 1e-10
+        for k in diagonal:
+            U[k] += 1.0
     if not factor(sparse, U):  # overflow, or rounding as large as I itself: the caller sees NaN
         U[:] = np.nan
     logdet = 0.0
-    for k in diagonal:
-        logdet += 2.0 * np.log(U[k])
-    return trace - 0.5 * square if square < 1e-10 else logdet
+    for i in range(diagonal.shape[0]):
+        logdet += 2.0 * np.log(U[diagonal[i]]) - (logs[i] if known else 0.0)
+    return near if tiny else logdet
 
 
 @inner
@@ -287,9 +304,9 @@ def sparse_backward(sparse, lam, voff, parts, pullback):
     scale_columns(sparse, lam, bT, False)
     solve_transposed(sparse, Lt, bT)
     solve(sparse, Lt, bT)
+    v = bT.copy()
     scale_columns(sparse, lam, bT, True)
-    Q = _residual_products(sparse, S, SW, bT)
-    QT = np.dot(Q, Tbar)
+    QT = np.dot(_residual_products(sparse, S, SW, bT), Tbar)
     C = inverse(sparse, Lt)
     KL = _sums_of_K_lambda(sparse, lam, S, C)
     scale(sparse, lam, C, C, True)
@@ -307,15 +324,12 @@ def sparse_backward(sparse, lam, voff, parts, pullback):
                     b[tail[t, T_Z] + g * r + i, w] = bT[o + i, w]
                 for j in range(r):
                     for w in range(d):
-                        H[i, j] += QT[o + i, w] * Q[o + j, w]
+                        H[i, j] += QT[o + i, w] * v[o + j, w]
                     variances[voff[tail[t, T_LEVEL]] + (g * r + i) * r + j] = C[at + i * length + j]
             node += 1
         for i in range(r):
             for j in range(r):
-                x = a * KL[lo + i * r + j]
-                for k in range(r):
-                    x -= H[i, k] * lam[lo + k * r + j]
-                grad[lo + i * r + j] += 2.0 * x
+                grad[lo + i * r + j] += 2.0 * (a * KL[lo + i * r + j] - H[i, j])
     return C, bT
 
 
