@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, OutOfMemoryError
+from bayeslmm.factorisation.conditioning import PIECE
 from bayeslmm.factorisation.plan import plan_elimination
 from bayeslmm.support.memory_limit import gigabytes, ran_out
 
-COPIES_OF_X = 4  # X itself, its orthonormal basis, the columns that default priors are stated for, pieces in work
+COPIES_OF_X = 3  # X itself, its orthonormal basis, the columns that default priors are stated for
+COPIES_OF_PIECE = 5  # of the columns that are worked on at a time
 COPIES_OF_TAIL = 8  # the Schur complement, its factor, and what value and gradient take; as in `explain`
 COPIES_OF_PANELS = 5  # the same of a sparse tail: products, Schur complement, factor, inverse, and places
 COPIES_OF_ROOT = 4
@@ -26,14 +28,15 @@ def needed(design: Design) -> dict[str, float]:
     >>> import bayeslmm as blm
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
     >>> needed(lmm.design)
-    {'the columns of the levels': 288.0, 'X (6 x 1)': 192.0}
+    {'the columns of the levels': 288.0, 'X (6 x 1)': 384.0}
     """
     rows, X = sum(level.m for level in design.levels), design.counted.X
     plan = plan_elimination(design)
     tail = f"{plan.tail_columns:,} x {plan.tail_columns:,}"
     kind, copies = ("dense", COPIES_OF_TAIL) if plan.pattern is None else ("sparse", COPIES_OF_PANELS)
     sizes = {
-        f"X ({X.shape[0]:,} x {design.p:,})": 8.0 * COPIES_OF_X * X.size,
+        f"X ({X.shape[0]:,} x {design.p:,})": 8.0
+        * (COPIES_OF_X * X.size + COPIES_OF_PIECE * min(X.size, X.shape[0] * PIECE)),
         "the columns of the levels": 8.0 * sum(6 * level.columns.size for level in design.levels),
         f"the {kind} block of the crossed levels ({tail})": 8.0 * copies * plan.stored,
         f"known covariances of {rows:,} groups": 8.0
