@@ -28,15 +28,14 @@ def needed(design: Design) -> dict[str, float]:
     >>> import bayeslmm as blm
     >>> lmm = blm.LMM("y ~ 1 + (1 | g)", {"y": [1.0, 2, 4, 5, 8, 9], "g": list("aabbcc")})
     >>> needed(lmm.design)
-    {'the columns of the levels': 288.0, 'X (6 x 1)': 384.0}
+    {'X (6 x 1)': 384.0, 'the columns of the levels': 288.0}
     """
-    rows, X = sum(level.m for level in design.levels), design.counted.X
+    rows, X, n = sum(level.m for level in design.levels), design.counted.X, design.counted.X.shape[0]
     plan = plan_elimination(design)
     tail = f"{plan.tail_columns:,} x {plan.tail_columns:,}"
     kind, copies = ("dense", COPIES_OF_TAIL) if plan.pattern is None else ("sparse", COPIES_OF_PANELS)
     sizes = {
-        f"X ({X.shape[0]:,} x {design.p:,})": 8.0
-        * (COPIES_OF_X * X.size + COPIES_OF_PIECE * min(X.size, X.shape[0] * PIECE)),
+        f"X ({n:,} x {design.p:,})": 8.0 * (COPIES_OF_X * X.size + COPIES_OF_PIECE * min(X.size, n * PIECE)),
         "the columns of the levels": 8.0 * sum(6 * level.columns.size for level in design.levels),
         f"the {kind} block of the crossed levels ({tail})": 8.0 * copies * plan.stored,
         f"known covariances of {rows:,} groups": 8.0
