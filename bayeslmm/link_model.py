@@ -15,7 +15,7 @@ from bayeslmm.errors import visible
 from bayeslmm.factorisation.memory import enough_memory
 from bayeslmm.families.family import Family, Outcome
 from bayeslmm.formula.cbind import write_cbind
-from bayeslmm.integration.choice import APPROXIMATIONS, Rule, choose, rule_at
+from bayeslmm.integration.choice import APPROXIMATIONS, Rule, choose, laplace_of, rule_at
 from bayeslmm.integration.existence import words_before
 from bayeslmm.integration.fit import GLMMFit, fit_glmm
 from bayeslmm.integration.objective import Problem
@@ -91,7 +91,7 @@ class LinkModel:
 
     @cached_property
     def _laplace(self) -> Peak:
-        return maximise(self.problem)
+        return maximise(self.problem, laplace_of(self.problem))
 
     @cached_property
     def _fits(self) -> dict[tuple[str, int | None], GLMMFit]:

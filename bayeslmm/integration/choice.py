@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.errors import DescriptionError, did_you_mean
+from bayeslmm.integration.compiled_level import is_compiled
 from bayeslmm.integration.crossed import CrossedQuadrature, serves_crossed
 from bayeslmm.integration.laplace import laplace
 from bayeslmm.integration.objective import Approximation, Objective, Problem
@@ -82,6 +83,13 @@ def choose(problem: Problem, approximation: str, nodes: int | None) -> str:
     if nodes is not None and why:
         raise DescriptionError(f"nodes={nodes} are a quadrature's, which can't be had: {why}. Leave nodes= out.")
     return "laplace" if approximation == "laplace" or why else "quadrature"
+
+
+def laplace_of(problem: Problem) -> Approximation:
+    """Laplace's approximation: as the rule with one node, which is the same and quicker, where that is compiled."""
+    rows, levels = problem.rows, problem.rows.design.levels
+    compiled = len(levels) == 1 and not serves(rows) and is_compiled(problem.family, levels[0].r)
+    return Quadrature(nodes=1) if compiled else laplace
 
 
 def quadrature_of(rows: Rows, nodes: int) -> Quadrature | CrossedQuadrature:

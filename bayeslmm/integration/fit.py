@@ -13,7 +13,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.linear_predictor import linear_predictor
 from bayeslmm.design.parameters import level_names
 from bayeslmm.families.family import Family, Outcome
-from bayeslmm.integration.choice import choose, enough_nodes, quadrature_of
+from bayeslmm.integration.choice import choose, enough_nodes, laplace_of, quadrature_of
 from bayeslmm.integration.error import ApproximationError, measure
 from bayeslmm.integration.existence import CERTAIN
 from bayeslmm.integration.laplace import Point, Slopes
@@ -405,7 +405,7 @@ def fit_glmm(
 ) -> GLMMFit:
     """Maximise the likelihood, as `GLMM.ml` says."""
     kind = choose(problem, approximation, nodes)
-    peak = first = laplace_peak or maximise(problem)
+    peak = first = laplace_peak or maximise(problem, laplace_of(problem))
     used = 1
     if kind == "quadrature":
         peak, used = _by_quadrature(problem, first, nodes)
