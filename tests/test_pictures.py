@@ -467,7 +467,7 @@ PICTURES = {
     "funnel": lambda lmm, tree: lmm.plot_funnel(noncentered=tree, marginal=tree),
     "ess": lambda lmm, tree: lmm.plot_ess(tree),
 }
-DESIGNS = {case.name: case.lmm for case in CASES[::3]} | {case.name: case.lmm for case in SOME[::6]} | {
+DESIGNS = {case.name: case.lmm for case in CASES[::5]} | {case.name: case.lmm for case in SOME[::8]} | {
     "odd names": odd,
     "calves": lambda: model("calves"),
     "no fixed effects": lambda: blm.LMM("y ~ 0 + (1 | g)", {"y": [1.0, 3, -2, 5, 1, 2], "g": list("aabbcc")}),

@@ -10,7 +10,7 @@ from synthetic import CHAINS, DRAWS, MODELS, both, posterior
 import bayeslmm as blm
 from bayeslmm.comparison import plots
 from bayeslmm.comparison.comparison import compare_posteriors
-from bayeslmm.comparison.report import recipe, report_html
+from bayeslmm.comparison.report import equations, recipe, report_html
 from bayeslmm.pictures.estimates import MOST_PARAMETERS
 
 VOID = {"meta", "img", "br"}
@@ -292,8 +292,8 @@ def test_recipe_builds_the_same_model(comparisons):
     assert blm.Hierarchy.from_formula(lmm.hierarchy.formula) == lmm.hierarchy
 
 
-@pytest.mark.parametrize("name", ["sleepstudy"])
-def test_equations_name_each_level(comparisons, name):
-    page = report_html(comparisons[name])
-    for level in comparisons[name].model.design.levels:
+def test_equations_name_each_level():
+    model = blm.LMM.from_toml(MODELS / "pastes.toml")
+    page = equations(model)
+    for level in model.design.levels:
         assert f"for each of the {level.m} groups of {level.label}" in page

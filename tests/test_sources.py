@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from fractions import Fraction
+from itertools import cycle
 from pathlib import Path
 
 import duckdb
@@ -28,6 +29,11 @@ ENGINES = {"duckdb": duckdb.from_df, "polars": lambda frame: pl.from_pandas(fram
 def engine(request):
     """From a frame to the same rows in an engine."""
     return ENGINES[request.param]
+
+
+def in_turn(cases):
+    """Each case on one of the engines."""
+    return [pytest.param(name, case) for name, case in zip(cycle(ENGINES), cases, strict=False)]
 
 
 def rows(n=600, seed=3):
@@ -105,12 +111,12 @@ FORMULAS = [
 
 
 class TestTheSameModel:
-    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    @pytest.mark.parametrize(("engine", "case"), in_turn(CASES), indirect=["engine"], ids=str)
     def test_of_every_design(self, engine, case):
         frame = pd.DataFrame(case.data())
         assert_same_model(blm.LMM(case.formula, frame), blm.LMM(case.formula, engine(frame)))
 
-    @pytest.mark.parametrize("formula", FORMULAS)
+    @pytest.mark.parametrize(("engine", "formula"), in_turn(FORMULAS), indirect=["engine"])
     def test_of_every_piece_of_a_formula(self, engine, formula):
         frame = rows()
         memory, said = quietly(lambda: blm.LMM(formula, frame))

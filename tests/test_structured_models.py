@@ -22,7 +22,6 @@ CHOSEN = [
     if case.name
     in (
         "slopes / ar1 and strata",
-        "slopes / known",
         "none / cs",
         "kinship with relatives / iid",
         "kinship and crossed slopes / ar1",
