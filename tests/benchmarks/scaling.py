@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -18,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bayeslmm.description.hierarchy import Hierarchy
 from bayeslmm.design.building import build_design
@@ -27,6 +30,7 @@ from bayeslmm.factorisation.plan import dense_plan
 from bayeslmm.factorisation.statistics import Statistics, build_statistics
 from bayeslmm.lmm import LMM
 from bayeslmm.support.threads import one_blas_thread
+from tests.benchmarks.running import run_job
 from tests.benchmarks.tables import machine, number, preamble, table, times
 
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -333,6 +337,12 @@ def sparse_question(o: argparse.Namespace) -> tuple[str, list[dict]]:
         f"{whole['draws']:,} draws, all effects among them, {number(whole['posterior'])} s, least ESS of the "
         f"parameters {number(whole['ess'])}.",
     ]
+    peer = by_lme4(f"y ~ 1 + x + grade + {formulas[0]}", school_rows(80), "pupil,teacher,school")
+    if peer["status"] == "ok":
+        notes.append(
+            f"lme4 {peer['version']} on the first row: ML {number(peer['seconds'])} s, as long "
+            f"{times(peer['seconds'] / whole['ml'])}; its log-likelihood less ours {peer['loglik'] - whole['loglik']:.1e}."
+        )
     return table("Crossed levels, a sparse tail", header, body, notes), [*found, whole]
 
 
@@ -351,7 +361,25 @@ def whole_fit(formula: str, data: dict[str, np.ndarray]) -> dict[str, float]:
     took = time.perf_counter() - began
     names = ["beta", *(name for name in tree.posterior.data_vars if name.startswith("sigma"))]
     least = min(float(x.min()) for x in ess(tree, var_names=names).data_vars.values())
-    return {"ml": min(seconds), "posterior": took, "draws": 1_000, "ess": least}
+    return {
+        "ml": min(seconds),
+        "posterior": took,
+        "draws": 1_000,
+        "ess": least,
+        "loglik": LMM(formula, data).ml().loglik,
+    }
+
+
+def by_lme4(formula: str, data: dict[str, np.ndarray], groups: str) -> dict:
+    """Seconds of the same ML fit by lme4, where R has it, and its log-likelihood."""
+    if shutil.which("Rscript") is None:
+        return {"status": "not installed"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        pd.DataFrame(data).to_csv(path, index=False)
+        settings = {"table": path, "formula": formula, "groups": groups, "reml": 0, "cold": 1}
+        command = ["Rscript", "--vanilla", str(Path(__file__).with_name("lme4.R"))]
+        return run_job([*command, *(f"{name}={value}" for name, value in settings.items())], 600)
 
 
 QUESTIONS = {
