@@ -341,7 +341,8 @@ def sparse_question(o: argparse.Namespace) -> tuple[str, list[dict]]:
     if peer["status"] == "ok":
         notes.append(
             f"lme4 {peer['version']} on the first row: ML {number(peer['seconds'])} s, as long "
-            f"{times(peer['seconds'] / whole['ml'])}; its log-likelihood less ours {peer['loglik'] - whole['loglik']:.1e}."
+            f"{times(peer['seconds'] / whole['ml'])}; its log-likelihood less ours "
+            f"{peer['loglik'] - whole['loglik']:.1e}."
         )
     return table("Crossed levels, a sparse tail", header, body, notes), [*found, whole]
 
