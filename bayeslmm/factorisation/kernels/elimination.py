@@ -60,9 +60,13 @@ from bayeslmm.factorisation.kernels.coupling import (
     subtract_from_sparse,
     whiten_tail,
 )
+from bayeslmm.factorisation.kernels.lapack import add_outer
 from bayeslmm.factorisation.kernels.sparse_tail import begin as begin_sparse
 from bayeslmm.factorisation.kernels.sparse_tail import sparse_forward
 from bayeslmm.factorisation.kernels.tail import tail_forward
+
+MANY = 100  # columns of W from which on BLAS pays
+PANEL = 64  # groups whose products are summed at a time
 
 
 @inner
@@ -305,6 +309,10 @@ def forward(tail, sparse, tables, products, lam, parts, T):
                     if inspan[j, chain[i, C_POSITION] + e] or winspan[j, w]:
                         keep[i, e, w] = 0.0
 
+    # many columns of W, of one level with one effect a group: their products are summed by BLAS, some groups at a time
+    panel = PANEL if s == 1 and chain[0, C_EFFECTS] == 1 and d >= MANY else 0
+    left, right, held = np.empty((panel, d)), np.empty((panel, d)), 0
+
     level = 0
     group = 0
     while s > 0 and group < chain[0, C_GROUPS]:
@@ -352,7 +360,12 @@ def forward(tail, sparse, tables, products, lam, parts, T):
                 _leave_one(work, tables, level, position, na, nb, lam[lo], Bt, bo, winspan)
             for a in range(nb):
                 ina = inspan[level, position + a] if a < na else winspan[level, a - na]
-                if r == 1 and level == 0 and top:  # many columns of W: nothing but multiplications
+                if panel > 0:
+                    left[held, a] = 0.0 if ina else work[GROUP, 0, 1 + a]
+                    right[held, a] = work[WHITE, 0, a]
+                    if not ina:
+                        continue
+                if r == 1 and level == 0 and top:  # nothing but multiplications
                     row = WHITER if ina else WHITE
                     full = work[GROUP, 0, 1 + a]
                     for b in range(a, nb):
@@ -377,6 +390,11 @@ def forward(tail, sparse, tables, products, lam, parts, T):
                         T[a, b] += x
                     else:
                         fronts[foff[level + 1] + a * nb + b] += x
+            if panel > 0:
+                held += 1
+                if held == panel:
+                    add_outer(left, right, held, T)
+                    held = 0
             if tail is not None and nt > 0:
                 whiten_tail(tables, parts, level, g, work, block, Vt, Vc)
                 subtract_from_dense(tables, parts, level, g, Vt, Vc)
@@ -400,6 +418,8 @@ def forward(tail, sparse, tables, products, lam, parts, T):
             level += 1
             g = mother
         group += 1
+    if held > 0:
+        add_outer(left, right, held, T)
 
     if tail is not None and nt > 0:
         logdet += tail_forward(tail, lam, parts, T)

@@ -88,6 +88,19 @@ def panel_square(panel, own, length, out):
 
 
 @inner
+def add_outer(left, right, count, out):
+    """Out += left' right, of the first `count` rows of both, (k, d) in row order."""
+    d = out.shape[0]
+    code = np.array([ord("N"), ord("T")], np.uint8)
+    none, trans = code[0:1].ctypes, code[1:2].ctypes
+    sizes = np.array([d, count], np.int64)
+    n, k = sizes[0:1].ctypes, sizes[1:2].ctypes
+    numbers = np.array([1.0])
+    one = numbers[0:1].ctypes
+    _dgemm(none, trans, n, n, k, one, right.ctypes, n, left.ctypes, n, one, out.ctypes, n)
+
+
+@inner
 def panel_inverse(panel, own, length, after, left, out):
     """Out = the rows of the inverse of the whole matrix, from the factor's panel [U B] and the inverse `after` it.
 
