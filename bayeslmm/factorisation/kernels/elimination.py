@@ -220,16 +220,20 @@ def _eliminate_block(work, lam, lo, r, nb, parts, block, bo):
 
 
 @inner
-def _leave_one(work, tables, level, position, na, nb, lam, Bt, bo, winspan):
-    """What one group of a single effect leaves of column b beside column a, for each unit of B_a.
+def _leave_one(work, lam, Bt, bo, winspan, T, left, right):
+    """What one group with a single effect leaves of the products of W, as left'right; its own columns' at once in T.
 
-    WHITER has it where one of the two lies in the group's span, WHITE else; where b does, both are the same.
+    A column that lies in the group's span leaves nothing beyond what the group resolves exactly.
     """
     inverse = 1.0 / work[GROUP, 0, 0] if work[GROUP, 0, 0] > 0.0 else 0.0
-    for b in range(nb):
-        inb = tables.inspan[level, position + b] if b < na else winspan[level, b - na]
-        work[WHITER, 0, b] = Bt[bo + b] * inverse
-        work[WHITE, 0, b] = work[WHITER, 0, b] if inb else -Bt[bo + b] * lam * lam
+    d = left.shape[0]
+    for a in range(d):
+        full = work[GROUP, 0, 1 + a]
+        left[a] = 0.0 if winspan[0, a] else full
+        right[a] = Bt[bo + a] * inverse if winspan[0, a] else -Bt[bo + a] * lam * lam
+        if winspan[0, a]:
+            for b in range(a, d):
+                T[a, b] += full * Bt[bo + b] * inverse
 
 
 @inner
@@ -356,28 +360,22 @@ def forward(tail, sparse, tables, products, lam, parts, T):
             # what is left for the ancestors and W
             top = level + 1 == s
             position = chain[level, C_POSITION] + r
-            if r == 1:
-                _leave_one(work, tables, level, position, na, nb, lam[lo], Bt, bo, winspan)
-            for a in range(nb):
+            if panel > 0:
+                _leave_one(work, lam[lo], Bt, bo, winspan, T, left[held], right[held])
+                held += 1
+                if held == panel:
+                    add_outer(left, right, held, T)
+                    held = 0
+            for a in range(nb if panel == 0 else 0):
                 ina = inspan[level, position + a] if a < na else winspan[level, a - na]
-                if panel > 0:
-                    left[held, a] = 0.0 if ina else work[GROUP, 0, 1 + a]
-                    right[held, a] = work[WHITE, 0, a]
-                    if not ina:
-                        continue
-                if r == 1 and level == 0 and top:  # nothing but multiplications
-                    row = WHITER if ina else WHITE
-                    full = work[GROUP, 0, 1 + a]
-                    for b in range(a, nb):
-                        T[a, b] += full * work[row, 0, b]
-                    continue
                 for b in range(a, nb):
                     inb = inspan[level, position + b] if b < na else winspan[level, b - na]
                     if r == 1:
+                        full = work[GROUP, 0, 1 + a] * Bt[bo + b]
                         if ina or inb:
-                            x = work[GROUP, 0, 1 + a] * work[WHITER, 0, b]
+                            x = full / work[GROUP, 0, 0] if work[GROUP, 0, 0] > 0.0 else 0.0
                         else:
-                            x = fronts[fo + (1 + a) * c + 1 + b] + work[GROUP, 0, 1 + a] * work[WHITE, 0, b]
+                            x = fronts[fo + (1 + a) * c + 1 + b] - full * lam[lo] * lam[lo]
                     else:
                         x = 0.0
                         for k in range(r):
@@ -390,11 +388,6 @@ def forward(tail, sparse, tables, products, lam, parts, T):
                         T[a, b] += x
                     else:
                         fronts[foff[level + 1] + a * nb + b] += x
-            if panel > 0:
-                held += 1
-                if held == panel:
-                    add_outer(left, right, held, T)
-                    held = 0
             if tail is not None and nt > 0:
                 whiten_tail(tables, parts, level, g, work, block, Vt, Vc)
                 subtract_from_dense(tables, parts, level, g, Vt, Vc)
